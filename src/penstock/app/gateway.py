@@ -32,6 +32,7 @@ from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.service_manager import ServiceManager
 from penstock.app.sink_configuration import SinkConfiguration, checked_sink_configuration
 from penstock.app.start_failures import GatewayExitCode, StartFailed
+from penstock.app.telemetry import TelemetryServices
 from penstock.app.traffic_services import TrafficServices
 from penstock.config.settings import Settings, address_credentials
 from penstock.control.access.fleet_quotas import Shares
@@ -178,6 +179,7 @@ class GatewayProcess:
     ) -> None:
         self._waiting = waiting
         self._manager = manager
+        self._sinks = sinks
         self._certificates = certificates
         self._settings = settings
         self._opening = opening
@@ -248,6 +250,7 @@ class GatewayProcess:
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
         registry_admin.auditing.recorder.attach(self._plane.repository_requests, self._opened_access().refusals)
         predictions = self._open_predictions()
+        telemetry = TelemetryServices(self._settings, self._plane, self._ops, self._sinks.context.traces)
         registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._measure(registry_admin, services)
         services.fleet.share_quotas(self._opened_access().quotas)
@@ -260,7 +263,8 @@ class GatewayProcess:
         record = self._open_ops_port(server)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
-        self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks())
+        tasks += [*telemetry.tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks()]
+        self._plane.supervise(*tasks)
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._models.examiner.release()
@@ -268,14 +272,13 @@ class GatewayProcess:
             self._plane.supervise(*self._manager.tasks(self._find_health_problem))
             tighten = partial(tighten_contents, self._place.home, self._settings.registry, FOLDERS, FILES)
             asyncio.get_running_loop().run_in_executor(None, tighten)
-            options = self._opening.options
-            patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
-            retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
+            retiring = self._retire_replaced()
         await signals.first.wait()
         self._announce_stop(record)
         if not await _run_until(self._plane.stop(), signals.second.wait()):
             log.warning("stopping immediately, on a second signal")
             await self._plane.stop_now()
+        await telemetry.close()
         for task in retiring:
             task.cancel()
         await services.leadership.stop()
@@ -287,6 +290,12 @@ class GatewayProcess:
         predictions.close()
         if self._certificates is not None:
             self._certificates.close()
+
+    def _retire_replaced(self) -> list[asyncio.Task[None]]:
+        """Have the instances end that this one replaces."""
+        options = self._opening.options
+        patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
+        return [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
 
     def _open_ops_port(self, server: "OpsServer") -> GatewayRecord:
         """Serve the ops port and the owner's socket, and return the record that says where they are."""

@@ -49,6 +49,7 @@ from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.server_queries import UncontrolledRepository
 from penstock.serving.shared_memory import SharedRegions
+from penstock.serving.tracer import TraceLimits, Tracer
 
 log = logging.getLogger("penstock.worker")
 
@@ -115,6 +116,7 @@ class Worker:
             _request_limits(options),
             authenticator=Authenticator(time.time),
             other_slots=[slot for slot in slots if slot is not self._slot],
+            tracer=_tracer(options),
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
         self._loader = ModelLoader(
@@ -247,6 +249,7 @@ class Worker:
         self._slot.beat(time.monotonic_ns())
         self._slot.set_memory(self._memory.limit, self._memory.used)
         self._report_tasks()
+        self._report_traces()
         if now[1] > before[1]:
             self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
         self._last_heartbeat = now
@@ -256,6 +259,14 @@ class Worker:
             health = DEAD if task.is_dead else OVERDUE if task.problem else WELL
             state = TaskState(failed + task.failures, int(task.last_success * 1000), health)
             self._slot.set_task(index, state)
+
+    def _report_traces(self) -> None:
+        """Send what was recorded of requests; it waits while the previous message is not sent."""
+        tracer = self._plane.tracer
+        if tracer is None or not self._link.takes_traces():
+            return
+        if (batch := tracer.take()) is not None:
+            self._link.traces(batch.records, batch.texts, batch.dropped, batch.count)
 
     async def _watch_stalls(self) -> None:
         """Measure the delay of the loop's timers."""
@@ -300,10 +311,17 @@ class Worker:
         try:
             async with asyncio.timeout(CLOSE_S):
                 self._report_samples()
+                self._report_traces()
                 await self._loader.close()
                 await self._link.flush()
         except TimeoutError:
             log.warning("a model still runs %g s after the last answer; exiting without waiting for it", CLOSE_S)
+
+
+def _tracer(options: WorkerOptions) -> Tracer | None:
+    """Return the tracer of a worker; None if nothing is to be traced or logged."""
+    limits = TraceLimits(options.trace_ratio, options.traces_forced_per_second, options.access_log_ratio)
+    return Tracer(limits) if limits.is_on else None
 
 
 def _request_limits(options: WorkerOptions) -> RequestLimits:

@@ -3,6 +3,7 @@
 from penstock.app.confinement import is_required, worker_paths
 from penstock.app.exposure import repository_control_of, trusted_hosts_of
 from penstock.app.signatures import read_signature_policy
+from penstock.config.observability import TracingSettings
 from penstock.config.settings import Settings
 from penstock.control.instance.options import WorkerOptions
 from penstock.core.access.exposure import Exposure
@@ -27,6 +28,14 @@ def models_memory(settings: Settings) -> int:
     """Return the memory for the models of each worker, in bytes."""
     stated = settings.limits.models_memory_bytes
     return int(read_memory() * MODELS_SHARE) // worker_count(settings) if stated == "auto" else stated
+
+
+def _tracing(tracing: TracingSettings, workers: int) -> dict[str, float]:
+    """Return the options of each worker about traces: its part of what may be forced; none without a receiver."""
+    if tracing.otlp_endpoint is None:
+        return {}
+    forced = tracing.max_forced_per_second / workers
+    return {"trace_ratio": tracing.ratio, "traces_forced_per_second": forced}
 
 
 def options_of(settings: Settings, exposure: Exposure, location: RegistryLocation, host: str) -> WorkerOptions:
@@ -56,6 +65,8 @@ def options_of(settings: Settings, exposure: Exposure, location: RegistryLocatio
         load_s=settings.limits.load_seconds,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        access_log_ratio=settings.access_log_ratio,
+        **_tracing(settings.tracing, number),
         shared_memory=settings.shared_memory,
         cors_origins=settings.cors.origins,
         trusted_hosts=trusted_hosts_of(settings, exposure),

@@ -9,6 +9,7 @@ from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.environment import merge, read_environment
 from penstock.config.fields import Expected, Field, Prepare, Section, plain_value
+from penstock.config.observability import MetricsPush, Ratio, TracingSettings
 from penstock.config.reading import SettingFault, read_section
 from penstock.config.sections import (
     AdmissionSettings,
@@ -118,6 +119,9 @@ class Settings(Section):
     log_format: Literal["text", "json", "ecs"] = "text"
     """Form of log lines: text, json (one object each), or ecs (Elastic Common Schema)."""
 
+    access_log_ratio: Ratio = 0.0
+    """Share of the requests that have a line in the log, without their content."""
+
     confinement: Literal["required", "best_effort"] | None = None
     """Confinement of processes that run models; required: no model without it. required with auth, else best_effort."""
 
@@ -135,6 +139,10 @@ class Settings(Section):
     monitor: MonitorSettings = MonitorSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    metrics_otlp: MetricsPush = None
+    """An OTLP receiver that gets the metrics, or only its address; none by default."""
 
     prometheus: PrometheusSettings | None = None
     """A Prometheus server that rollout guards may query; none by default."""

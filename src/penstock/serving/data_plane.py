@@ -25,10 +25,12 @@ from penstock.serving.offload import OffloadPool
 from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
 from penstock.serving.server_queries import ModelRepository, ServerQueries
 from penstock.serving.shared_memory import SharedRegions
+from penstock.serving.tracer import Tracer
 
 OFFLOAD_BODIES: Final = 4
 """Maximum bodies of the largest size that may wait for the threads of ``offload`` together."""
 
+_NO_FIELDS: Final[Fields] = {}
 _NOBODY: Final[tuple[CallObserver, ...]] = ()
 
 NO_VERSION_BLOCK: Final = 0
@@ -50,7 +52,8 @@ class DataPlane:
     ``callers`` knows by the ``authenticator`` who sends the requests, and quotas count what is used in ``other_slots``,
     those of the other workers, too. ``refused`` counts what access control refused.
     ``memory`` is the budget for what the worker holds for its callers, ``limits`` bounds one request, ``offload`` runs
-    work that would hold the loop, and ``stalls`` measures how long the loop was held.
+    work that would hold the loop, and ``stalls`` measures how long the loop was held. ``tracer`` records requests
+    (None: nothing is traced or logged).
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class DataPlane:
         limits: RequestLimits | None = None,
         authenticator: CallerAuthenticator | None = None,
         other_slots: Sequence[Slot] = (),
+        tracer: Tracer | None = None,
     ) -> None:
         self.regions = regions or SharedRegions()
         self.queries = ServerQueries(totals, repository, self.regions)
@@ -75,6 +79,7 @@ class DataPlane:
         self.callers = CallerResolver(authenticator, self.offload, self.refused, quotas)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
+        self.tracer = tracer
         self.live = True
         self.stalls = LoopStalls(slot.count_stall)
         self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
@@ -100,8 +105,11 @@ class DataPlane:
         together.
         """
         now = monotonic_ns()
+        tracer = self.tracer
         runs: dict[tuple[Servable, int, int, bool], list[InferCall]] = {}
         for call in calls:
+            if tracer is not None and (call.trace is not None or call.fault is not None):
+                tracer.record_call(call, now)
             if call.fault is not None:
                 _record_failed(call, call.fault.kind, now)
                 continue
@@ -117,16 +125,27 @@ class DataPlane:
             _record_run(together, now)
 
     def record_rejected(
-        self, decision: RouteDecision | None, transport: Transport, outcome: str, began_ns: int
+        self,
+        decision: RouteDecision | None,
+        transport: Transport,
+        outcome: str,
+        began_ns: int,
+        fields: Fields = _NO_FIELDS,
     ) -> None:
-        """Count a request that was refused before it became a call; ``decision`` is None if no version was found."""
+        """Count a request with these headers that was refused before it became a call; ``decision`` is None if no
+        version was found.
+        """
         if decision is None:
             block, route, observers = self._unmatched, Route.STABLE, _NOBODY
         else:
             block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
         attributed = is_attributed(outcome, run_began=False) and _counts(observers)
-        block.count_failure(series, OUTCOME_INDEX[outcome], monotonic_ns() - began_ns, attributed)
+        now = monotonic_ns()
+        block.count_failure(series, OUTCOME_INDEX[outcome], now - began_ns, attributed)
+        if self.tracer is not None:
+            identity = None if decision is None else decision[0].identity
+            self.tracer.record_rejected(identity, series, outcome, began_ns, now, fields)
         if outcome == OverBudget.kind:
             block.count_shed(MEMORY)
 

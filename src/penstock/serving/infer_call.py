@@ -17,6 +17,7 @@ from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run_check import BatchRunCheck
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import VersionIdentity, VersionInfo
 
@@ -131,6 +132,7 @@ class InferCall:
     - ``run_began``: its run has begun, so that the version is responsible for failures from then on.
     - ``counted``, ``judged``: a rollout may count the call, and its label.
     - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
+    - ``trace``: what is recorded of it, None for most calls.
     - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
     """
 
@@ -163,6 +165,7 @@ class InferCall:
         "run_rows",
         "series",
         "started_ns",
+        "trace",
     )
 
     def __init__(
@@ -191,6 +194,7 @@ class InferCall:
         self.priority: int = priority
         self.client = 0
         self.lease: QuotaLease | None = None
+        self.trace: CallTrace | None = None
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

@@ -292,6 +292,9 @@ class ModelLoader:
         models = {
             spec.name: build_model_entry(spec, *self._of(spec), self._loop_load, self._votes) for spec in desired.models
         }
+        tracer = self._plane.tracer
+        for shadow in self.shadows():
+            shadow.record = None if tracer is None else tracer.record_shadow
         tags = (entry.router.tag for entry in models.values() if entry.router is not None)
         self._votes.live = frozenset(tag for tag in tags if tag != CLOSED)
         blocks = {(model.name, spec.version): spec.block for model in desired.models for spec in model.versions}

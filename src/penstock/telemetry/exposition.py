@@ -44,6 +44,8 @@ class Exposition:
             cached = self._heads.get(key) or _cached(reading)
             used[key] = cached
             lines += cached[1] if _is_constant(reading) else map(str.__add__, cached[1], _values(reading))
+            if openmetrics and isinstance(reading, Distribution) and reading.exemplars:
+                _append_exemplars(lines, reading)
         self._heads = used
         parts = [
             text
@@ -106,6 +108,15 @@ def _values(reading: Reading) -> Iterable[str]:
         case Distribution(buckets=buckets, total=total):
             counts = list(map(str, accumulate(buckets)))
             return (*counts, counts[-1], _number(total))
+
+
+def _append_exemplars(lines: list[str], reading: Distribution) -> None:
+    """Append exemplars to the lines of their buckets, which with those of count and sum are the last ones (OpenMetrics
+    1.0, section "Exemplars")."""
+    first = len(lines) - len(reading.buckets) - 2
+    for bucket, item in reading.exemplars:
+        ids = f'{{trace_id="{item.trace_id}",span_id="{item.span_id}"}}'
+        lines[first + bucket] += f" # {ids} {_number(item.value)} {item.at:.3f}"
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
 from penstock.telemetry.delivery_metrics import DELIVERIES, OUTBOX_AGE, OUTBOX_PENDING, RETRAINING_REQUESTS
 from penstock.telemetry.metric import Metric, MetricType
+from penstock.telemetry.otlp_metrics import OTLP_ITEMS, OTLP_WAITING, TRACES_DROPPED
 
 LATENCY_EDGES_S = tuple(edge / 1e9 for edge in LATENCY_EDGES_NS)
 ROWS = tuple(float(edge) for edge in ROWS_EDGES)
@@ -390,5 +391,8 @@ METRICS: tuple[Metric, ...] = (
     AUDIT_DROPPED,
     EVENT_LOOP_STALL,
     INSECURE,
+    TRACES_DROPPED,
+    OTLP_ITEMS,
+    OTLP_WAITING,
 )
 """All metrics, in the order of the exposition."""

@@ -16,16 +16,29 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A traced request that a histogram counted: its ids in hexadecimal, its value in the unit of the metric's name,
+    and when it ended (seconds since the epoch)."""
+
+    trace_id: str
+    span_id: str
+    value: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """One series of a histogram: counts per bucket (one more than there are edges) and the sum of the values.
 
-    Counts are not cumulative; ``total`` is in the unit of the metric's name.
+    Counts are not cumulative; ``total`` is in the unit of the metric's name. ``exemplars`` stand beside the index of
+    their bucket.
     """
 
     metric: Metric
     labels: tuple[str, ...]
     buckets: tuple[int, ...]
     total: float
+    exemplars: tuple[tuple[int, Exemplar], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.forwarding import check_forwarded
 
 LONGEST_VERSION = 200
+TRACE_FIELDS = ("traceparent", "tracestate")
+"""Fields of the caller's trace, which goes on in the data plane."""
 
 
 class PredictionService(Protocol):
@@ -47,6 +49,7 @@ class PredictionCalls:
             raise InvalidInput(f"'version' may have at most {LONGEST_VERSION} characters")
         fields = check_forwarded(read_header_object(request, "penstock-forward"))
         body = b"".join([chunk async for chunk in read_chunks(request, MOST_BYTES)])
-        asked = PredictionRequest(request.path_params["model"], version, body, fields)
+        traced = {name: value for name in TRACE_FIELDS if (value := request.headers.get(name)) is not None}
+        asked = PredictionRequest(request.path_params["model"], version, body, {**fields, **traced})
         answer = await self._predictions.predict(asked, caller_of(request))
         return Response(answer.body, answer.status, answer.fields)

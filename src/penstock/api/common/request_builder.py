@@ -72,4 +72,7 @@ def build_call(
         deadline = deadline_ns(began_ns, timeouts, plane.default_timeout_ns)
     loaded, route, observers = decision
     call_id = body_id or request_id("", fields) or new_id()
-    return InferCall(loaded, route, transport, call_id, inputs, requested, deadline, began_ns, observers, priority)
+    call = InferCall(loaded, route, transport, call_id, inputs, requested, deadline, began_ns, observers, priority)
+    if plane.tracer is not None:
+        call.trace = plane.tracer.begin(fields)
+    return call

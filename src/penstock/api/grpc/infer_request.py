@@ -309,4 +309,4 @@ class InferRequest:
 
     def reject(self, outcome: str) -> None:
         """Count it as rejected before it became a call."""
-        self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns)
+        self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns, self.fields)

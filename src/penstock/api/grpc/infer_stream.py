@@ -20,6 +20,7 @@ from penstock.api.grpc.methods import Method, ServerCall
 from penstock.api.grpc.stream_window import StreamWindow
 from penstock.core.errors import Fault, Internal, NotReady, OverBudget, Overloaded
 from penstock.core.slices import PauseWork
+from penstock.core.traces.records import STREAMED
 from penstock.serving.infer_call import InferCall, fault_of
 
 STATUS_WANTED: Final = b"triton_grpc_error"
@@ -205,7 +206,7 @@ class StreamedRequest:
             return None
         try:
             self._request.use(self._stream.call.access, len(self._raw), self._stream.call.info)
-            call = self._request.read(self._raw)
+            call = _mark_streamed(self._request.read(self._raw))
         except LargeWork:
             self._request.read_on_thread(self, self._message, len(self._raw), 0)
         except Exception as error:  # a refusal, or a bug, which must not take the stream down
@@ -266,7 +267,7 @@ class StreamedRequest:
     def on_read(self, call: InferCall) -> None:
         """See ``InferOwner``."""
         self._raw = b""
-        self._stream.shared.plane.batcher.submit(self, None, call)
+        self._stream.shared.plane.batcher.submit(self, None, _mark_streamed(call))
 
     def refuse(self, fault: Fault) -> None:
         """Refuse the request: there is no call."""
@@ -324,6 +325,13 @@ class StreamedRequest:
         """Release its memory."""
         self._raw, self.answer = b"", b""
         self.hold(0)
+
+
+def _mark_streamed(call: InferCall) -> InferCall:
+    """Let the record of a call say that it came in a stream."""
+    if call.trace is not None:
+        call.trace.flags |= STREAMED
+    return call
 
 
 def _no_memory() -> OverBudget:

@@ -21,7 +21,9 @@ from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.core.errors import DeadlineExceeded, Fault, Overloaded, UnsupportedEncoding
 from penstock.core.slices import PauseWork
+from penstock.core.traces.context import TRACERESPONSE
 from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import InferCall, fault_of
 
 
@@ -184,6 +186,8 @@ class UnaryInferStream(Http2Stream):
             return
         self.local_closed = True  # even if its answer cannot be sent
         block = self._shared.versions.get(call.loaded).blocks[call.route] + _id_field(call.id)
+        if call.trace is not None:
+            block += _trace_field(call.trace)
         if (message if isinstance(message, bytes) else message[0])[0]:
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
@@ -267,6 +271,12 @@ def answer_bytes(call: InferCall) -> int:
 def _failed_trailers(kind: str, text: str, hints: Metadata) -> bytes:
     """Return the trailers of a failed call; cached, as they repeat under overload."""
     return response_blocks.failed_trailers(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
+
+
+def _trace_field(trace: CallTrace) -> bytes:
+    """Return the trace of a request as metadata; empty if it is not exported."""
+    response = trace.response
+    return literal(TRACERESPONSE, response) if response else b""
 
 
 _ID_STARTS: Final = [literal(REQUEST_ID, bytes(size))[: -size or None] for size in range(127)]

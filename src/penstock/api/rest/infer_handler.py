@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from itertools import pairwise
 from time import monotonic_ns
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -18,6 +17,7 @@ from penstock.api.common.work import LargeWork, body_too_large, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import Http1RequestHead
+from penstock.api.rest.answer_lines import timing_line, trace_line
 from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.encode import RestAnswerTemplate, Tail
@@ -295,7 +295,9 @@ class InferHandler:
         if b"origin" in fields:
             kind += self._cors.answer_lines(fields)
         if _TIMING in fields:
-            kind += _timing_line(call, monotonic_ns())
+            kind += timing_line(call, monotonic_ns())
+        if call.trace is not None:
+            kind += trace_line(call.trace)
         size = len(content) + (sum(map(len, tail)) if tail else 0)
         length = b"content-length: %d\r\n\r\n" % size
         common = exchange.connection.last_fields(exchange)
@@ -332,6 +334,8 @@ class InferHandler:
     def _fault_answer(self, exchange: InferExchange, call: InferCall) -> bytes:
         """Return the answer to a call that has a fault."""
         lines = self._parts.get(call.loaded).fields[call.route] + _id_line(call.id)
+        if call.trace is not None:
+            lines += trace_line(call.trace)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)
 
     # Refusals.
@@ -342,13 +346,13 @@ class InferHandler:
         if decision is not None:
             body_id = request_id("", exchange.head.fields)
             lines = self._parts.get(decision[0]).fields[decision[1]] + _id_line(body_id or new_id())
-        self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns)
+        self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
         return self._failure(exchange, fault, lines)
 
     def head_refusal(self, exchange: Exchange, fault: Fault, is_infer: bool) -> bytes:
         """Return the answer to a request that access control refused, and count it if it is an infer request."""
         if is_infer:
-            self.plane.record_rejected(None, _REST, fault.kind, exchange.began_ns)
+            self.plane.record_rejected(None, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
         answer = self._failure(exchange, fault_of(fault), b"")
         return answer[: answer.index(b"\r\n\r\n") + 4] if exchange.head.method == b"HEAD" else answer
 
@@ -360,7 +364,7 @@ class InferHandler:
 
     def _send_refusal(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
-            self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns)
+            self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
         else:
             exchange.connection.answer(exchange, self.refusal(exchange, decision, fault))
 
@@ -378,13 +382,6 @@ def infer_target(path: bytes) -> Target | None:
         return None
     model, version = match.group(1), match.group(2) or b""
     return unquote_to_bytes(model).decode("utf-8", "replace"), unquote_to_bytes(version).decode("utf-8", "replace")
-
-
-def _timing_line(call: InferCall, now_ns: int) -> bytes:
-    """Return the time of each stage in milliseconds (W3C Server Timing, section 3)."""
-    times = (call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns, now_ns)
-    spent = [max(0, end - start) / 1e6 for start, end in pairwise(times)]
-    return b"server-timing: decode;dur=%.4f, queue;dur=%.4f, run;dur=%.4f, encode;dur=%.4f\r\n" % tuple(spent)
 
 
 def _json_length(fields: Fields) -> int:

@@ -21,8 +21,10 @@ class WorkerOptions:
     may ask, and ``trusted_hosts`` the hosts that requests may name beside loopback ones. ``repository_control``:
     whether callers load models and register shared memory. With ``tls``, the ports open when the certificate has
     arrived by the control channel. ``signatures`` says whose signatures a version needs to be loaded, with the keys
-    themselves. ``readable`` and ``writable`` are the folders that it may use once it is confined; with
-    ``is_confinement_required`` it ends if a layer of confinement is missing.
+    themselves. ``trace_ratio`` of the requests are traced, ``traces_forced_per_second`` at most of those that this
+    worker's callers force, and ``access_log_ratio`` go to the access log. ``readable`` and ``writable`` are the
+    folders that it may use once it is confined; with ``is_confinement_required`` it ends if a layer of confinement is
+    missing.
     """
 
     host: str
@@ -48,6 +50,9 @@ class WorkerOptions:
     load_s: float = 300.0
     log_level: str = "info"
     log_format: str = "text"
+    trace_ratio: float = 0.0
+    traces_forced_per_second: float = 0.0
+    access_log_ratio: float = 0.0
     shared_memory: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()

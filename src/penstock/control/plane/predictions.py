@@ -36,6 +36,7 @@ _PASSED: Final = (
     "penstock-route",
     "retry-after",
     "server-timing",
+    "traceresponse",
     "x-request-id",
 )
 """Fields of an answer that are passed on."""

@@ -18,6 +18,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
+from penstock.telemetry.exemplars import ExemplarStore
 from penstock.telemetry.readings import Reading
 
 
@@ -25,13 +26,14 @@ class VersionCounters:
     """The counters of all versions; belongs to the event loop.
 
     ``stored`` is what ``out`` returned in the previous process. The metrics of a version end ``series_s`` seconds
-    after its removal, by ``clock``, which is monotonic.
+    after its removal, by ``clock``, which is monotonic. ``exemplars`` are those of their histograms.
     """
 
     def __init__(
         self, slots: Sequence[Slot], stored: Mapping[str, Any], series_s: float, clock: Callable[[], float]
     ) -> None:
         self.slots = slots
+        self.exemplars = ExemplarStore()
         self._losses = WorkerLosses.of(stored.get("losses", {}))
         self._tally = metrics.tally_in(stored.get("tally", {}))
         self._departures = Departures(series_s, clock)
@@ -75,7 +77,8 @@ class VersionCounters:
         self, state: ControllerState, living: Sequence[Slot], versions: Collection[VersionKey]
     ) -> Iterator[Reading]:
         """The metrics by version and by model; ``living`` are the slots whose worker is alive."""
-        yield from metrics.worker_readings(self.slots, living, state.blocks, versions, self._tally)
+        counted = metrics.worker_readings(self.slots, living, state.blocks, versions, self._tally)
+        yield from self.exemplars.attach(counted)
         yield from metrics.control_readings(self._tally, versions)
 
     # Blocks.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from penstock.control.sinks.delivery_traces import DeliveryTraces
 from penstock.control.sinks.secret_store import SecretStore
 from penstock.core.addresses import HostList
 from penstock.core.sink_rules import FOLDER, OWN_FILES, refusal
@@ -117,7 +118,7 @@ class SinkContext:
     """The gateway as sinks need it: its home, its ``secrets``, whether the sink may reach what the gateway's user may
     (``trusted``) or only these ``hosts`` and one folder, the running commands, and the captured ``rows`` of an event's
     version (None without). ``gather`` writes them to a folder; it may wait for other gateways. ``clock`` gives seconds
-    since the epoch.
+    since the epoch. ``traces`` records deliveries, and ``traceparent`` is that of one delivery ("" for none).
     """
 
     home: Path
@@ -128,6 +129,8 @@ class SinkContext:
     secrets: SecretStore = field(default_factory=SecretStore)
     hosts: HostList = field(default_factory=HostList)
     clock: Callable[[], float] = time.time
+    traces: DeliveryTraces = field(default_factory=DeliveryTraces)
+    traceparent: str = ""
 
     def of(self, spec: SinkSpec) -> "SinkContext":
         """Return the context of one sink.

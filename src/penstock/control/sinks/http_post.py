@@ -51,7 +51,8 @@ def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float, c
 
     Each wait takes ``wait_s`` at most, and the whole a few of them.
     """
-    stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
+    traced = {"traceparent": context.traceparent} if context.traceparent else {}
+    stated = {"content-type": "application/json", "user-agent": "penstock", **traced, **headers}
     request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
     handlers = [NoRedirect()] if context.trusted else [NoRedirect(), urllib.request.ProxyHandler({})]
     try:

@@ -30,6 +30,7 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
         client = await nats.connect(url, token=token, connect_timeout=WAIT_S, allow_reconnect=False, **options)
         try:
             headers = {"Nats-Msg-Id": str(event["id"]), "content-type": STRUCTURED}
+            headers |= {"traceparent": context.traceparent} if context.traceparent else {}
             await client.jetstream(timeout=WAIT_S).publish(values["subject"], json_bytes(event), headers=headers)
         finally:
             await client.close()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -46,7 +47,9 @@ def send(spec: SinkSpec, event: Document, context: SinkContext) -> None:
     Raises:
         SinkFault: it did not arrive, or nobody knows whether it did.
     """
-    _SENDERS[spec.kind](spec.values, event, context.of(spec))
+    own = context.of(spec)
+    with context.traces.delivering(spec.kind, event) as traceparent:
+        _SENDERS[spec.kind](spec.values, event, replace(own, traceparent=traceparent))
 
 
 def load_plugins() -> None:

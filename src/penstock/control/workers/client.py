@@ -1,6 +1,7 @@
 """A worker's connection to the control process; it outlives control processes and reconnects to the next one."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
@@ -12,6 +13,7 @@ from penstock.control.workers.protocol import (
     LINE_BYTES,
     SHARES,
     TLS,
+    TRACES,
     ChannelBroken,
     Message,
     MessageQueue,
@@ -119,6 +121,15 @@ class Link:
     def refused(self, kinds: list[Message]) -> None:
         """Report requests that access control refused, each kind with its count."""
         self._put(f"refused {next(self._numbers)}", {"type": "refused", "kinds": kinds})
+
+    def takes_traces(self) -> bool:
+        """Whether records of requests can be sent: a control process is there, and has those sent before."""
+        return self._outbox is not None and not self._outbox.holds(TRACES)
+
+    def traces(self, records: bytes, texts: list[str], dropped: Mapping[str, int], count: int) -> None:
+        """Send records of requests, with the texts they refer to, their number, and what was dropped before."""
+        stated = {"records": b64encode(records).decode(), "texts": texts, "dropped": dict(dropped), "count": count}
+        self._put(TRACES, {"type": TRACES, **stated})
 
     def rows(
         self,

@@ -40,6 +40,9 @@ ACCESS = "access"
 SHARES = "quota_shares"
 """The type of the message with the gateway's shares of quotas."""
 
+TRACES = "traces"
+"""The type of the message with records of requests."""
+
 TLS = "tls"
 """The type of the message with the TLS material of the ports."""
 
@@ -268,6 +271,10 @@ class MessageQueue:
         self._waiting[key] = message
         self._emptied.clear()
         self._filled.set()
+
+    def holds(self, key: str) -> bool:
+        """Whether a message of this key waits to be sent."""
+        return key in self._waiting
 
     async def flush(self) -> None:
         """Wait until the queue is sent; for ever while ``pump`` does not run."""

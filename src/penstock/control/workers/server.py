@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from penstock.control.workers import protocol
 from penstock.control.workers.protocol import (
     LINE_BYTES,
     ChannelBroken,
@@ -72,7 +73,7 @@ class Channel:
 
     ``admit`` says whether a process is the worker of a slot. ``reports`` holds the connected workers' reports by slot,
     ``signatures`` each version's inputs and outputs as any worker reported them. ``on_refused`` is called with requests
-    that access control refused, each kind with its ``count``.
+    that access control refused, each kind with its ``count``, ``on_traces`` with records of requests.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Channel:
         self._desired = Desired()
         self._announced: dict[str, Message] = {}
         self.on_refused: Callable[[list[Message]], None] = lambda _: None
+        self.on_traces: Callable[[Message], None] = lambda _: None
         self._server: asyncio.Server | None = None
         self._outboxes: dict[int, MessageQueue] = {}
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -190,6 +192,8 @@ class Channel:
                 self._listeners.gathered(message)
             case "refused":
                 self.on_refused(message["kinds"])
+            case protocol.TRACES:
+                self.on_traces(message)
             case "samples":
                 self._samples[message["model"], message["version"], report.pid] = message["samples"]
             case "command":

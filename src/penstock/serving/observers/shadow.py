@@ -58,6 +58,10 @@ Rerun = Callable[[InferCall, RunInterrupt], tuple[list[Tensor], int]]
 """Returns the outputs of this version for another version's call, and the nanoseconds its model took."""
 
 
+RecordPair = Callable[[InferCall, VersionIdentity, int, bool], None]
+"""Records that this version has answered another's call: when it began, and whether the answers disagree."""
+
+
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """A request with different answers of the two versions, as JSON values."""
@@ -99,7 +103,8 @@ class ShadowSampler:
 class ShadowExecutor:
     """The executor of one shadow; ``offer`` belongs to the event loop, the rest of the work to a thread of its own.
 
-    What waits for the thread counts in the worker's memory budget, inputs and outputs.
+    What waits for the thread counts in the worker's memory budget, inputs and outputs. ``record`` traces the pairs, on
+    the thread (None: nothing is traced).
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class ShadowExecutor:
         self.identity = identity
         self.changed = False
         self.drop = block.count_mirror_dropped
+        self.record: RecordPair | None = None
         self.taken = self._taken_bytes = self._returned_bytes = 0  # the loop's
         self.ended = self._ended_bytes = 0  # the thread's
         self._block = block
@@ -226,6 +232,8 @@ class ShadowExecutor:
         if difference.disagrees:
             self._keep(call, outputs, difference)  # first: the sample of a pair that is counted can be read
         self._count(call, difference, took)
+        if self.record is not None:
+            self.record(call, self.identity, began, difference.disagrees)
         return took
 
     def _count(self, call: InferCall, difference: OutputDifference, took: int) -> None:

@@ -1,0 +1,117 @@
+"""What leaves the control process about requests, as the settings say: spans and metrics by OTLP, the access log."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from penstock import __version__
+from penstock.config.settings import Settings
+from penstock.control.periodic import PeriodicTask
+from penstock.control.plane.control_plane import ControlPlane
+from penstock.control.sinks.delivery_traces import DeliveryTraces
+from penstock.core.desired import Desired
+from penstock.telemetry.log_formats import SERVICE
+from penstock.telemetry.readings import Reading
+
+if TYPE_CHECKING:
+    from penstock.control.export.record_intake import RecordIntake
+    from penstock.control.export.span_exporter import SpanExporter
+
+
+class TelemetryServices:
+    """The export of one gateway, whose ops port has this ``address`` (host:port); belongs to the event loop.
+
+    The traces of ``deliveries`` to sinks go out with those of requests.
+    """
+
+    def __init__(self, settings: Settings, plane: ControlPlane, address: str, deliveries: DeliveryTraces) -> None:
+        self._plane = plane
+        self._deliveries = deliveries
+        self._resource: dict[str, str | int | float | bool] = {
+            "service.name": SERVICE,
+            "service.version": __version__,
+            "service.instance.id": f"{socket.gethostname()}/{address}",
+            "host.name": socket.gethostname(),
+            "process.pid": os.getpid(),
+        }
+        self.tasks: list[PeriodicTask] = []
+        self._readings: list[Callable[[], Iterator[Reading]]] = []
+        self._closing: list[Callable[[], None]] = []
+        self._exporter = self._open_exporter(settings)
+        self._intake = self._open_intake(settings)
+        self._open_push(settings)
+        plane.measure(self.readings)
+
+    def _open_exporter(self, settings: Settings) -> "SpanExporter | None":
+        if settings.tracing.otlp_endpoint is None:
+            return None
+        from penstock.control.export.span_exporter import SpanExporter  # noqa: PLC0415 - only where it is on
+        from penstock.telemetry.otlp.trace_request import encode_span  # noqa: PLC0415 - see above
+
+        exporter = SpanExporter(settings.tracing.otlp_endpoint, self._resource, __version__)
+        self._deliveries.export = lambda span: exporter.add([encode_span(span)])
+        self._add(exporter.task, exporter.readings, exporter.close)
+        return exporter
+
+    def _open_intake(self, settings: Settings) -> "RecordIntake | None":
+        if self._exporter is None and not settings.access_log_ratio:
+            return None
+        from penstock.control.export.record_intake import RecordIntake  # noqa: PLC0415 - only where it is on
+
+        export = None if self._exporter is None else self._exporter.add
+        is_split = SplitModels(lambda: self._plane.desired)
+        intake = RecordIntake(export, self._plane.counters.exemplars, is_split)
+        self._plane.channel.on_traces = intake.take
+        self._add(intake.task, intake.readings, intake.close)
+        return intake
+
+    def _open_push(self, settings: Settings) -> None:
+        stated = settings.metrics_otlp
+        if stated is None:
+            return
+        from penstock.control.export.metrics_push import MetricsPush  # noqa: PLC0415 - only where it is on
+
+        read = self._plane.readings
+        push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read)
+        self._add(push.task, push.readings, push.close)
+
+    def _add(self, task: PeriodicTask, readings: Callable[[], Iterator[Reading]], close: Callable[[], None]) -> None:
+        self.tasks.append(task)
+        self._readings.append(readings)
+        self._closing.append(close)
+
+    def readings(self) -> Iterator[Reading]:
+        """Return the metrics of all parts."""
+        for readings in self._readings:
+            yield from readings()
+
+    async def close(self) -> None:
+        """Process and send what the workers recorded last, as far as the receiver takes it at once, and end."""
+        if self._intake is not None:
+            await self._intake.step()
+        if self._exporter is not None:
+            await self._exporter.flush()
+        for close in self._closing:
+            close()
+
+
+class SplitModels:
+    """Says which models have a route that divides their traffic; any thread may ask."""
+
+    def __init__(self, desired: Callable[[], Desired]) -> None:
+        self._desired = desired
+        self._known: tuple[Desired | None, frozenset[str]] = None, frozenset()
+
+    def __call__(self, model: str) -> bool:
+        """Return whether a model's traffic is divided."""
+        desired = self._desired()
+        if self._known[0] is not desired:
+            self._known = desired, frozenset(_split_models(desired))
+        return model in self._known[1]
+
+
+def _split_models(desired: Desired) -> Iterator[str]:
+    for spec in desired.models:
+        if spec.route is not None and sum(map(bool, spec.route.split.values())) > 1:
+            yield spec.name

@@ -1,0 +1,1 @@
+"""What leaves the control process about requests: spans and metrics by OTLP, and the access log."""

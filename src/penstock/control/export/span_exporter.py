@@ -1,0 +1,124 @@
+"""Exports spans by OTLP: a bounded queue, batches, and retries as the specification says."""
+
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+
+from penstock.control.calls.blocking import BlockingPool
+from penstock.control.export.otlp_http import send_otlp
+from penstock.control.periodic import PeriodicTask, ProblemLog
+from penstock.core.errors import Fault
+from penstock.core.traces.retries import ExportAnswer, retry_after
+from penstock.telemetry import otlp_metrics as metrics
+from penstock.telemetry.otlp.common import TRACES_PATH, Value, enclose, signal_url
+from penstock.telemetry.readings import Point, Reading
+
+log = logging.getLogger("penstock.telemetry")
+
+MOST_WAITING: Final = 8192
+"""Encoded spans that wait, some megabytes; further ones are counted and dropped."""
+
+BATCH: Final = 512
+SEND_S: Final = 1.0
+STEP_S: Final = 60.0
+"""Deadline of a step, which sends until nothing waits or an attempt fails."""
+
+FLUSH_S: Final = 2.0
+STEP_BATCHES: Final = 16
+SIGNAL: Final = "traces"
+
+Send = Callable[[str, bytes], ExportAnswer]
+
+
+class SpanExporter:
+    """The exporter of one gateway. ``add`` may be called from any thread; ``clock`` gives steady seconds."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        resource: Mapping[str, Value],
+        version: str,
+        send: Send = send_otlp,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._url = signal_url(endpoint, TRACES_PATH)
+        self._resource = resource
+        self._version = version
+        self._send = send
+        self._clock = clock
+        self._chance = chance
+        self._waiting: deque[bytes] = deque()
+        self._batch: list[bytes] = []
+        self._attempts = 0
+        self._due = 0.0
+        self._outcomes: Counter[str] = Counter()
+        self._problem_log = ProblemLog()
+        self._pool = BlockingPool("otlp_traces", 1, "the OTLP receiver", STEP_S)
+        self.pools = (self._pool,)
+        self.task = PeriodicTask("otlp traces", self.step, SEND_S, meanwhile="spans are not exported")
+
+    def add(self, spans: Iterable[bytes]) -> None:
+        """Queue encoded spans; without space they are dropped and counted."""
+        for span in spans:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(span)
+            else:
+                self._outcomes[metrics.DROPPED] += 1
+
+    async def step(self) -> None:
+        """Send what waits."""
+        await self._pool.call(self.send_waiting)
+
+    async def flush(self) -> None:
+        """Send what waits before the end, for ``FLUSH_S`` at most."""
+        if not self._waiting and not self._batch:
+            return
+        with suppress(Fault):
+            await self._pool.call(self.send_waiting, deadline_s=FLUSH_S)
+
+    def send_waiting(self) -> None:
+        """Send batches until nothing waits, or one has to be sent again later. Blocks; of one thread at a time."""
+        for _ in range(STEP_BATCHES):
+            if self._clock() < self._due or not self._take_batch():
+                return
+            self._attempts += 1
+            self._conclude(self._send(self._url, enclose(self._resource, self._version, b"".join(self._batch))))
+
+    def _take_batch(self) -> bool:
+        while self._waiting and len(self._batch) < BATCH and not self._attempts:
+            self._batch.append(self._waiting.popleft())
+        return bool(self._batch)
+
+    def _conclude(self, answer: ExportAnswer) -> None:
+        if answer.is_success:
+            self._outcomes[metrics.SENT] += len(self._batch) - min(answer.rejected, len(self._batch))
+            self._outcomes[metrics.REJECTED] += min(answer.rejected, len(self._batch))
+            if self._problem_log.clear(SIGNAL):
+                log.info("the OTLP receiver takes spans again")
+            self._end_batch()
+            return
+        self._problem_log.report(SIGNAL, f"the OTLP receiver does not take spans: {answer.reason}")
+        pause_s = retry_after(answer, self._attempts, self._chance())
+        if pause_s is None:
+            self._outcomes[metrics.FAILED] += len(self._batch)
+            self._end_batch()
+        else:
+            self._due = self._clock() + pause_s
+
+    def _end_batch(self) -> None:
+        self._batch, self._attempts, self._due = [], 0, 0.0
+
+    def readings(self) -> Iterator[Reading]:
+        """Return how many spans wait, and what became of the others."""
+        yield Point(metrics.OTLP_WAITING, (SIGNAL,), len(self._waiting) + len(self._batch))
+        for outcome in metrics.OUTCOMES:
+            yield Point(metrics.OTLP_ITEMS, (SIGNAL, outcome), self._outcomes[outcome])
+
+    def close(self) -> None:
+        """End the thread; what waits is dropped."""
+        self._pool.close()

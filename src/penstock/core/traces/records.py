@@ -1,0 +1,129 @@
+"""Records of requests that are traced or written to the access log: of a fixed size, from workers to the control
+process. Texts, which have no fixed size, stand in a table beside the records of one message.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+REQUEST, SHADOW = 0, 1
+"""Kinds of records: a request, or the run of a shadow version on one."""
+
+SPANS: Final = 1  # its spans are exported
+ACCESS: Final = 2  # it has a line in the access log
+HAS_PARENT: Final = 4  # its caller has a span
+KEPT: Final = 8  # it is exported only because it failed, or because a shadow disagreed
+DISAGREES: Final = 16  # the shadow answered something else
+STREAMED: Final = 32  # it came in a stream
+
+NO_ID: Final = bytes(8)
+NO_TRACE: Final = bytes(16)
+
+_LAYOUT: Final = Struct("<BBBBHHHH16s8s8s16s8s5QIIQQ")
+RECORD_BYTES: Final = _LAYOUT.size
+MOST_TEXT: Final = 512
+MOST_NUMBER: Final = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """A request that has ended; ``times`` are its beginning and the ends of decode, queue, run and encode
+    (``time.monotonic_ns``; 0: it did not come so far).
+
+    ``series`` is that of its call (route and protocol), ``outcome`` the index of how it ended. ``run_rows`` are the
+    rows of the run it shared, 0 if unknown. Sizes are in bytes. A shadow's record links the request that it repeats.
+    """
+
+    kind: int
+    series: int
+    outcome: int
+    flags: int
+    model: str
+    version: str
+    request_id: str
+    state: str
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    times: tuple[int, int, int, int, int]
+    rows: int = 0
+    run_rows: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    linked_trace: bytes = NO_TRACE
+    linked_span: bytes = NO_ID
+
+
+class RecordBuffer:
+    """Records that wait to be sent, at most ``most``; further ones are counted and dropped."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._records = bytearray()
+        self._texts: dict[str, int] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._records) // RECORD_BYTES
+
+    def add(self, record: TraceRecord) -> None:
+        """Add a record, if there is space."""
+        if len(self) >= self._most:
+            self.dropped += 1
+            return
+        texts = [self._index(text) for text in (record.model, record.version, record.request_id, record.state)]
+        self._records += _LAYOUT.pack(
+            record.kind,
+            record.series,
+            record.outcome,
+            record.flags,
+            *texts,
+            record.trace_id,
+            record.span_id,
+            record.parent_id,
+            record.linked_trace,
+            record.linked_span,
+            *record.times,
+            min(record.rows, MOST_NUMBER),
+            min(record.run_rows, MOST_NUMBER),
+            record.input_bytes,
+            record.output_bytes,
+        )
+
+    def _index(self, text: str) -> int:
+        return self._texts.setdefault(text[:MOST_TEXT], len(self._texts))
+
+    def take(self) -> tuple[bytes, list[str]]:
+        """Return all records with the texts that they refer to, and begin anew."""
+        taken = bytes(self._records), list(self._texts)
+        self._records, self._texts = bytearray(), {}
+        return taken
+
+
+def read_records(data: bytes, texts: Sequence[str]) -> Iterator[TraceRecord]:
+    """Yield the records of a message; raises ``ValueError`` if it is damaged."""
+    if len(data) % RECORD_BYTES:
+        raise ValueError("a record is cut off")
+    for values in _LAYOUT.iter_unpack(data):
+        kind, series, outcome, flags, model, version, request_id, state, *rest = values
+        trace_id, span_id, parent_id, linked_trace, linked_span, *numbers = rest
+        if max(model, version, request_id, state) >= len(texts):
+            raise ValueError("a record names a text that is not there")
+        yield TraceRecord(
+            kind,
+            series,
+            outcome,
+            flags,
+            texts[model],
+            texts[version],
+            texts[request_id],
+            texts[state],
+            trace_id,
+            span_id,
+            parent_id,
+            (numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]),
+            *(numbers[5], numbers[6], numbers[7], numbers[8]),
+            linked_trace,
+            linked_span,
+        )

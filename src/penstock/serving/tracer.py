@@ -1,0 +1,283 @@
+"""Decides which calls of a worker are traced or logged, and records them when they end.
+
+A request that is not sampled costs a look for ``traceparent`` and two subtractions. What is recorded waits in a bounded
+buffer until the worker sends it to the control process; nothing here waits or raises.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import getrandbits, random
+from threading import Lock
+from time import monotonic_ns
+from typing import Final
+
+from penstock.core.labels import HTTP_STATUS, OUTCOME_INDEX, OUTCOMES
+from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent, read_sampled
+from penstock.core.traces.records import (
+    ACCESS,
+    DISAGREES,
+    HAS_PARENT,
+    KEPT,
+    NO_ID,
+    NO_TRACE,
+    RECORD_BYTES,
+    REQUEST,
+    SHADOW,
+    SPANS,
+    STREAMED,
+    RecordBuffer,
+    TraceRecord,
+)
+from penstock.core.traces.sampling import TokenBucket, draw_distance
+from penstock.monitor.counters.block_writer import NOT_COUNTED
+from penstock.serving.call_trace import CallTrace, Fields
+from penstock.serving.infer_call import InferCall
+from penstock.serving.version_info import VersionIdentity
+
+MOST_RECORDS: Final = 2048
+"""Records that wait to be sent, about half a megabyte."""
+
+FIRST_FAILURE: Final = 500
+KEPT_OUTCOMES: Final = frozenset(name for name in OUTCOMES if HTTP_STATUS[name] >= FIRST_FAILURE)
+"""Ways to end that are kept whatever the ratio says: those that are not the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLimits:
+    """What is traced: a ``ratio`` of the requests without a caller's decision, and ``forced_per_second`` at most of
+    those that callers decide, and as many of failed ones, in this worker; ``access_ratio`` goes to the access log."""
+
+    ratio: float = 0.0
+    forced_per_second: float = 0.0
+    access_ratio: float = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is recorded."""
+        return any((self.ratio, self.forced_per_second, self.access_ratio))
+
+
+@dataclass(frozen=True, slots=True)
+class TraceBatch:
+    """Records with the texts they refer to, and how many were not taken, by reason."""
+
+    records: bytes
+    texts: list[str]
+    dropped: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """Return the number of records."""
+        return len(self.records) // RECORD_BYTES
+
+
+class Tracer:
+    """The tracer of one worker. ``begin`` and ``record_…`` belong to the event loop, except ``record_shadow``, which
+    any thread may call. ``clock`` is ``time.monotonic_ns``, ``chance`` gives random numbers from 0 to 1."""
+
+    def __init__(
+        self, limits: TraceLimits, clock: Callable[[], int] = monotonic_ns, chance: Callable[[], float] = random
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._chance = chance
+        self._forced = TokenBucket(limits.forced_per_second)
+        self._kept = TokenBucket(limits.forced_per_second)
+        self._lock = Lock()  # a shadow's thread records too
+        self._buffer = RecordBuffer(MOST_RECORDS)
+        self._refused = {"forced": 0, "kept": 0}
+        self._until_trace = draw_distance(limits.ratio, chance())
+        self._until_access = draw_distance(limits.access_ratio, chance())
+
+    # The beginning of a request.
+
+    def begin(self, fields: Fields) -> CallTrace | None:
+        """Return the trace of a request with these fields; None if nothing is recorded unless it fails."""
+        self._until_access -= 1
+        if TRACEPARENT in fields:
+            sampled = read_sampled(fields[TRACEPARENT])
+            if sampled is not None:
+                return self._continue(fields, sampled)
+        return self._begin_own()
+
+    def _begin_own(self) -> CallTrace | None:
+        """Return the trace of a request whose caller has none."""
+        self._until_trace -= 1
+        if self._until_trace and self._until_access:
+            return None
+        return CallTrace(self._sampled() | self._logged(), new_trace_id(), new_span_id())
+
+    def _continue(self, fields: Fields, sampled: bool) -> CallTrace | None:
+        """Return the trace of a request whose caller has one: the caller decides, within the limit."""
+        if sampled and self._may_be_forced():
+            parent = _parent_in(fields)
+            return self._begin_own() if parent is None else _child_of(parent, SPANS | self._logged())
+        trace = CallTrace(self._logged(), NO_TRACE, NO_ID)
+        trace.unread = fields
+        return trace
+
+    def _may_be_forced(self) -> bool:
+        if not self._limits.forced_per_second:
+            return False
+        is_within = self._forced.take(self._clock())
+        self._refused["forced"] += not is_within
+        return is_within
+
+    def _sampled(self) -> int:
+        if self._until_trace > 0:
+            return 0
+        self._until_trace = draw_distance(self._limits.ratio, self._chance())
+        return SPANS
+
+    def _logged(self) -> int:
+        if self._until_access > 0:
+            return 0
+        self._until_access = draw_distance(self._limits.access_ratio, self._chance())
+        return ACCESS
+
+    # Its end.
+
+    def record_call(self, call: InferCall, now_ns: int) -> None:
+        """Record a call that is about to be answered, if its trace says so or it has failed."""
+        outcome = "ok" if call.fault is None else call.fault.kind
+        trace = self._with_failure(call.trace, outcome)
+        if trace is None or not trace.flags & (SPANS | ACCESS):
+            return
+        call.trace = trace
+        self._add(_record_of(call, trace, outcome, now_ns))
+
+    def record_rejected(
+        self, identity: VersionIdentity | None, series: int, outcome: str, began_ns: int, now_ns: int, fields: Fields
+    ) -> None:
+        """Record a request that was refused before it became a call, if its caller asks for it or it has failed."""
+        trace = self._with_failure(self.begin(fields), outcome)
+        if trace is None or not trace.flags & (SPANS | ACCESS):
+            return
+        model, version = ("", "") if identity is None else (identity.model, identity.version)
+        record = TraceRecord(
+            REQUEST,
+            series,
+            OUTCOME_INDEX[outcome],
+            trace.flags,
+            model,
+            version,
+            "",
+            trace.state,
+            trace.trace_id,
+            trace.span_id,
+            trace.parent_id,
+            (began_ns, 0, 0, 0, now_ns),
+        )
+        self._add(record)
+
+    def _with_failure(self, trace: CallTrace | None, outcome: str) -> CallTrace | None:
+        """Return the trace of a request that has ended; one that failed is kept, within the limit."""
+        if outcome not in KEPT_OUTCOMES or (trace is not None and trace.flags & SPANS):
+            return trace
+        return self._keep(trace) or trace
+
+    def _keep(self, trace: CallTrace | None) -> CallTrace | None:
+        """Return the trace of a request that is exported though it was not sampled; None over the limit."""
+        if not self._limits.forced_per_second:
+            return None
+        with self._lock:
+            if not self._kept.take(self._clock()):
+                self._refused["kept"] += 1
+                return None
+        flags = SPANS | KEPT | (ACCESS if self._limits.access_ratio else 0)
+        if trace is not None:
+            flags |= trace.flags & STREAMED
+        parent = None if trace is None or trace.unread is None else _parent_in(trace.unread)
+        if parent is not None:
+            return _child_of(parent, flags)
+        return CallTrace(flags, new_trace_id(), new_span_id())
+
+    def record_shadow(self, call: InferCall, shadow: VersionIdentity, began_ns: int, disagrees: bool) -> None:
+        """Record that a shadow has answered a call: if the call is traced, or if the answers disagree."""
+        trace = call.trace
+        if disagrees and (trace is None or not trace.flags & SPANS):
+            trace = self._keep(trace)
+            if trace is not None:
+                self._add(_record_of(call, trace, "ok", call.ran_ns))
+        if trace is not None and trace.flags & SPANS:
+            self._add(_shadow_record(call, trace, shadow, (began_ns, self._clock()), disagrees))
+
+    def _add(self, record: TraceRecord) -> None:
+        with self._lock:
+            self._buffer.add(record)
+
+    # What the control process gets.
+
+    def take(self) -> TraceBatch | None:
+        """Return what waits to be sent, and begin anew; None if there is nothing to say."""
+        with self._lock:
+            dropped = {**self._refused, "full": self._buffer.dropped}
+            if not len(self._buffer) and not any(dropped.values()):
+                return None
+            self._refused = dict.fromkeys(self._refused, 0)
+            self._buffer.dropped = 0
+            return TraceBatch(*self._buffer.take(), dropped)
+
+
+def _parent_in(fields: Fields) -> ParentContext | None:
+    return parse_parent(fields[TRACEPARENT], fields.get(TRACESTATE, b""))
+
+
+def _child_of(parent: ParentContext, flags: int) -> CallTrace:
+    """Return a trace that continues that of a caller."""
+    return CallTrace(flags | HAS_PARENT, parent.trace_id, new_span_id(), parent.span_id, parent.state)
+
+
+def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> TraceRecord:
+    identity = call.loaded.identity
+    return TraceRecord(
+        REQUEST,
+        call.series,
+        OUTCOME_INDEX[outcome],
+        trace.flags,
+        identity.model,
+        identity.version,
+        call.id,
+        trace.state,
+        trace.trace_id,
+        trace.span_id,
+        trace.parent_id,
+        (call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns, now_ns),
+        call.rows,
+        0 if call.run_rows == NOT_COUNTED else call.run_rows,
+        call.input_bytes,
+        call.output_bytes,
+    )
+
+
+def _shadow_record(
+    call: InferCall, trace: CallTrace, shadow: VersionIdentity, times: tuple[int, int], disagrees: bool
+) -> TraceRecord:
+    """Return the record of a shadow's run: of a trace of its own, which links that of the call."""
+    return TraceRecord(
+        SHADOW,
+        call.series,
+        OUTCOME_INDEX["ok"],
+        SPANS | (DISAGREES if disagrees else 0),
+        shadow.model,
+        shadow.version,
+        call.id,
+        "",
+        new_trace_id(),
+        new_span_id(),
+        NO_ID,
+        (times[0], 0, 0, 0, times[1]),
+        call.rows,
+        linked_trace=trace.trace_id,
+        linked_span=trace.span_id,
+    )
+
+
+def new_trace_id() -> bytes:
+    """Return a random id of a trace; not for secrets."""
+    return (getrandbits(128) | 1).to_bytes(16, "big")
+
+
+def new_span_id() -> bytes:
+    """Return a random id of a span; not for secrets."""
+    return (getrandbits(64) | 1).to_bytes(8, "big")

@@ -1,0 +1,217 @@
+"""What a worker's tracer records: by the caller, by ratio, within limits, and of failures and disagreements."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any, cast
+
+import pytest
+
+from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput
+from penstock.core.labels import OUTCOMES
+from penstock.core.traces.records import (
+    ACCESS,
+    DISAGREES,
+    HAS_PARENT,
+    KEPT,
+    NO_ID,
+    SHADOW,
+    SPANS,
+    TraceRecord,
+    read_records,
+)
+from penstock.serving.call_trace import CallTrace
+from penstock.serving.infer_call import InferCall
+from penstock.serving.tracer import MOST_RECORDS, TraceLimits, Tracer
+from penstock.serving.version_info import VersionIdentity
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SAMPLED = {b"traceparent": f"00-{TRACE}-b7ad6b7169203331-01".encode(), b"tracestate": b"a=1"}
+DECLINED = {b"traceparent": f"00-{TRACE}-b7ad6b7169203331-00".encode()}
+ONE, TWO = VersionIdentity("m", "1"), VersionIdentity("m", "2")
+
+
+class Answered:
+    """As much of a call as is recorded."""
+
+    loaded = type("Loaded", (), {"identity": ONE})
+    series, id, rows, run_rows, input_bytes, output_bytes = 3, "r", 2, -1, 8, 16
+    began_ns, decoded_ns, started_ns, ran_ns = 10, 20, 30, 40
+
+    def __init__(self, trace: CallTrace | None, fault: Fault | None = None) -> None:
+        self.trace = trace
+        self.fault = fault
+
+
+class Bench:
+    """A tracer with a clock and draws of its own."""
+
+    def __init__(
+        self, ratio: float = 0.0, forced: float = 0.0, access: float = 0.0, draws: Sequence[float] = (0.5,)
+    ) -> None:
+        self.now = 10**9
+        values = cycle(draws)
+        self.tracer = Tracer(TraceLimits(ratio, forced, access), lambda: self.now, lambda: next(values))
+
+    def answer(self, fields: dict[bytes, bytes] | None = None, fault: Fault | None = None) -> CallTrace | None:
+        call = Answered(self.tracer.begin(fields or {}), fault)
+        self.tracer.record_call(cast(InferCall, call), 50)
+        return call.trace
+
+    def shadow(self, trace: CallTrace | None, disagrees: bool) -> None:
+        call = cast(InferCall, Answered(trace))
+        self.tracer.record_shadow(call, TWO, 60, disagrees)
+
+    def taken(self) -> tuple[list[TraceRecord], dict[str, int]]:
+        batch = self.tracer.take()
+        if batch is None:
+            return [], {}
+        records = list(read_records(batch.records, batch.texts))
+        assert batch.count == len(records)
+        return records, {reason: count for reason, count in batch.dropped.items() if count}
+
+
+def test_nothing_is_recorded_of_requests_that_are_not_sampled() -> None:
+    bench = Bench(forced=10.0)
+    assert bench.answer() is None
+    assert bench.tracer.take() is None
+
+
+def test_the_caller_decides() -> None:
+    bench = Bench(forced=10.0)
+    trace = bench.answer(SAMPLED)
+    assert trace is not None and trace.response.startswith(b"00-" + TRACE.encode())
+    declined = bench.answer(DECLINED)
+    assert declined is not None and declined.response == b""
+    [record], dropped = bench.taken()
+    assert (record.trace_id.hex(), record.parent_id.hex(), record.state) == (TRACE, "b7ad6b7169203331", "a=1")
+    assert record.flags == SPANS | HAS_PARENT and record.span_id not in (NO_ID, record.parent_id)
+    assert (record.model, record.version, record.request_id, record.series) == ("m", "1", "r", 3)
+    assert record.times == (10, 20, 30, 40, 50) and (record.rows, record.run_rows) == (2, 0)
+    assert dropped == {}
+
+
+def test_the_caller_decides_only_within_the_limit() -> None:
+    bench = Bench(forced=2.0)
+    for _ in range(5):
+        bench.answer(SAMPLED)
+    records, dropped = bench.taken()
+    assert (len(records), dropped) == (2, {"forced": 3})
+    bench.now += 10**9
+    bench.answer(SAMPLED)
+    records, dropped = bench.taken()
+    assert (len(records), dropped) == (1, {})
+
+
+def test_a_ratio_samples_the_others() -> None:
+    bench = Bench(ratio=0.25, forced=1.0, draws=(0.6,))  # every fourth
+    traces = [bench.answer() for _ in range(12)]
+    assert [trace is not None for trace in traces] == [False, False, False, True] * 3
+    records, _ = bench.taken()
+    assert len({record.trace_id for record in records}) == 3
+    assert {(record.flags, record.parent_id) for record in records} == {(SPANS, NO_ID)}
+
+
+def test_a_malformed_parent_counts_as_none() -> None:
+    bench = Bench(ratio=1.0)
+    trace = bench.answer({b"traceparent": b"00-nonsense"})
+    assert trace is not None and trace.parent_id == NO_ID
+
+
+@pytest.mark.parametrize("digit", "02468ace13579bdf")
+def test_a_caller_without_a_valid_trace_is_sampled_by_the_ratio(digit: str) -> None:
+    bench = Bench(ratio=1.0, forced=5.0)
+    trace = bench.answer({b"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-0{digit}".encode()})
+    is_asked = digit in "13579bdf"  # else the ids are not read
+    assert trace is not None and bool(trace.flags & SPANS) is is_asked
+    bench.answer({b"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-00".encode()}, DeadlineExceeded("late"))
+    assert all(any(record.trace_id) and record.parent_id == NO_ID for record in bench.taken()[0])
+
+
+def test_the_access_log_has_a_ratio_of_its_own() -> None:
+    bench = Bench(access=1.0, forced=5.0)
+    bench.answer()
+    bench.answer(SAMPLED)
+    bench.answer(DECLINED)
+    records, _ = bench.taken()
+    assert [record.flags & ~HAS_PARENT for record in records] == [ACCESS, ACCESS | SPANS, ACCESS]
+    assert records[2].trace_id == bytes(16)
+
+
+def test_failures_of_the_server_are_kept_within_the_limit() -> None:
+    bench = Bench(forced=2.0)
+    for fault in (InvalidInput("no"), DeadlineExceeded("late"), DeadlineExceeded("late"), DeadlineExceeded("late")):
+        bench.answer(fault=fault)
+    records, dropped = bench.taken()
+    assert [OUTCOMES[record.outcome] for record in records] == ["deadline"] * 2
+    assert all(record.flags == SPANS | KEPT for record in records)
+    assert dropped == {"kept": 1}
+
+
+def test_a_kept_failure_stays_in_the_trace_of_its_caller() -> None:
+    bench = Bench(forced=2.0, access=1e-9)
+    bench.answer(DECLINED, DeadlineExceeded("late"))
+    [record], _ = bench.taken()
+    assert record.trace_id.hex() == TRACE
+    assert record.flags == SPANS | KEPT | HAS_PARENT | ACCESS
+
+
+def test_without_a_receiver_failures_are_not_kept() -> None:
+    bench = Bench(access=1e-9)
+    bench.answer(fault=DeadlineExceeded("late"))
+    assert bench.taken() == ([], {})
+
+
+@pytest.mark.parametrize(("identity", "names"), [(None, ("", "")), (ONE, ("m", "1"))])
+def test_refused_requests_are_recorded_as_their_callers_ask(identity: VersionIdentity | None, names: Any) -> None:
+    bench = Bench(forced=5.0)
+    bench.tracer.record_rejected(identity, 0, "not_found", 10, 20, SAMPLED)
+    bench.tracer.record_rejected(identity, 0, "not_found", 10, 20, {})
+    bench.tracer.record_rejected(identity, 0, "not_ready", 10, 20, {})
+    records, _ = bench.taken()
+    assert [OUTCOMES[record.outcome] for record in records] == ["not_found", "not_ready"]
+    assert (records[0].model, records[0].version) == names
+    assert records[0].times == (10, 0, 0, 0, 20)
+
+
+def test_a_shadow_is_recorded_with_its_request_and_links_it() -> None:
+    bench = Bench(forced=5.0)
+    trace = bench.answer(SAMPLED)
+    bench.shadow(trace, disagrees=False)
+    request, shadow = bench.taken()[0]
+    assert (shadow.kind, shadow.version, shadow.flags) == (SHADOW, "2", SPANS)
+    assert (shadow.linked_trace, shadow.linked_span) == (request.trace_id, request.span_id)
+    assert shadow.trace_id != request.trace_id
+    assert shadow.times == (60, 0, 0, 0, bench.now)
+
+
+def test_a_disagreement_is_kept_with_its_request() -> None:
+    bench = Bench(forced=1.0)
+    bench.shadow(None, disagrees=False)
+    bench.shadow(None, disagrees=True)
+    bench.shadow(None, disagrees=True)
+    (request, shadow), dropped = bench.taken()
+    assert request.flags == SPANS | KEPT and request.times == (10, 20, 30, 40, 40)
+    assert shadow.flags == SPANS | DISAGREES and shadow.linked_trace == request.trace_id
+    assert dropped == {"kept": 1}
+
+
+def test_what_waits_is_bounded() -> None:
+    bench = Bench(ratio=1.0)
+    for _ in range(MOST_RECORDS + 3):
+        bench.answer()
+    records, dropped = bench.taken()
+    assert (len(records), dropped) == (MOST_RECORDS, {"full": 3})
+    assert bench.tracer.take() is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_on"),
+    [
+        (TraceLimits(), False),
+        (TraceLimits(ratio=0.1), True),
+        (TraceLimits(forced_per_second=1.0), True),
+        (TraceLimits(access_ratio=0.1), True),
+    ],
+)
+def test_a_tracer_is_needed_only_if_something_is_recorded(limits: TraceLimits, is_on: bool) -> None:
+    assert limits.is_on is is_on
