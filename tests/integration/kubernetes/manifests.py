@@ -20,9 +20,23 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LONGEST_NAME = 63
 
 
+class _UniqueKeys(yaml.CSafeLoader):
+    """Refuses a key that is there twice, of which one value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise yaml.YAMLError(f"a key is there twice: {keys}, {node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 def read_manifests(text: str) -> list[dict[str, Any]]:
-    """The objects of a text with documents of YAML."""
-    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+    """The objects of a text with documents of YAML.
+
+    Raises:
+        yaml.YAMLError: the text is none, or a key is there twice.
+    """
+    return [document for document in yaml.load_all(text, _UniqueKeys) if document]
 
 
 def faults_of(manifest: Manifest) -> list[str]:
@@ -108,6 +122,9 @@ def _loose_in_pod(owner: Manifest, template: Manifest, names: set[tuple[str, str
         paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
         if len(paths) != len(set(paths)):
             yield f"{where}: two mounts at one path"
+        variables = [variable["name"] for variable in container.get("env", [])]
+        if len(variables) != len(set(variables)):
+            yield f"{where}: two variables with one name"
         mounted |= {mount["name"] for mount in container.get("volumeMounts", [])}
     if mounted != {*volumes, *claims}:
         yield f"{where}: volumes and mounts differ: {sorted(mounted ^ {*volumes, *claims})}"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from math import ceil
@@ -243,10 +244,32 @@ def test_the_job_comes_before_everything_and_has_the_database() -> None:
 def test_scaling_compares_the_ratio_with_the_target() -> None:
     trigger = object_of("keda", "ScaledObject")["spec"]["triggers"][0]
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("Value", "0.7")
-    assert 'namespace="models",pod=~"penstock-.+"' in trigger["metadata"]["query"]
+    assert 'namespace="models",pod=~"penstock-' in trigger["metadata"]["query"]
     metrics = object_of("horizontal-autoscaler-with-processors", "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metrics[0]["pods"]["target"]["averageValue"] == "550m"
     assert metrics[1]["containerResource"]["target"]["averageUtilization"] == 70
+
+
+def test_scaling_counts_the_pods_of_this_release_alone() -> None:
+    query = object_of("keda", "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    (pattern,) = set(re.findall(r'pod=~"([^"]+)"', query))
+    for pod in ("penstock-7d9f8c5b6d-x2x9k", "penstock-7d9f8cx2x9k"):  # the second as Kubernetes cuts long names
+        assert re.fullmatch(pattern, pod)
+    for other in ("penstock-canary-7d9f8c5b6d-x2x9k", "penstock-canary-0", "penstock-canary-7d9f8c-x2x9k"):
+        assert not re.fullmatch(pattern, other)
+
+
+def test_labels_of_an_object_come_before_the_common_ones() -> None:
+    ((_, template),) = pods_of(manifests_of("labels-in-two-places"))
+    assert template["metadata"]["labels"]["team"] == "pods"
+    assert object_of("labels-in-two-places", "ServiceMonitor")["metadata"]["labels"]["release"] == "prometheus"
+    assert object_of("labels-in-two-places", "Service")["metadata"]["labels"]["team"] == "fraud"
+
+
+def test_the_migration_has_the_files_that_the_address_of_a_database_may_name() -> None:
+    pod = object_of("fleet-with-an-authority-in-a-mount", "Job")["spec"]["template"]["spec"]
+    paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert "/run/secrets/penstock/database" in paths
 
 
 def test_links_lead_where_the_values_say() -> None:

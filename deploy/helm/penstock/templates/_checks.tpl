@@ -25,6 +25,20 @@
 {{- if not (or (include "penstock.isShared" .) $isKept $folder) -}}
 {{- fail "the registry would end with the pod: set registry (PostgreSQL), persistence.enabled, workload: StatefulSet, or config.models" -}}
 {{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if hasPrefix "PENSTOCK_" .name -}}
+{{- fail (printf "extraEnv has %s: state settings in config, or by the values of the chart, which the ports, times and memory of the pod follow from" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (dig "auth" "keys" false $config) (not (or (include "penstock.isShared" .) $isKept)) -}}
+{{- fail "the keys of config.auth.keys are in the registry, which would end with the pod: set registry (PostgreSQL), persistence.enabled or workload: StatefulSet" -}}
+{{- end -}}
+{{- if and (ne .Values.autoscaling.type "none") (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and (eq .Values.workload "Deployment") (eq "00" (printf "%v%v" .Values.strategy.maxSurge .Values.strategy.maxUnavailable | replace "%" "")) -}}
+{{- fail "strategy.maxSurge and strategy.maxUnavailable are both 0: no pod could be replaced" -}}
+{{- end -}}
 {{- if and .Values.persistence.enabled (eq .Values.workload "Deployment") (gt (include "penstock.maxReplicas" . | int) 1) -}}
 {{- fail "persistence of several gateways needs workload: StatefulSet, which gives each a volume of its own" -}}
 {{- end -}}

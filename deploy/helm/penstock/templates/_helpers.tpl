@@ -28,6 +28,25 @@ app.kubernetes.io/part-of: penstock
 {{- end }}
 {{- end -}}
 
+{{/* Of pods: their own labels come before the common ones. */}}
+{{- define "penstock.podLabels" -}}
+app.kubernetes.io/part-of: penstock
+{{- with merge (dict) .Values.podLabels .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Of an object with labels of its own, as the second of a list after the context. */}}
+{{- define "penstock.labelsWith" -}}
+{{- $context := index . 0 -}}
+{{ include "penstock.selector" $context }}
+app.kubernetes.io/part-of: penstock
+{{ include "penstock.releaseLabels" $context }}
+{{- with merge (dict) (index . 1) $context.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* Of the release; not of pods, which would start again for a new chart with the same content. */}}
 {{- define "penstock.releaseLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -175,8 +194,29 @@ envFrom:
 {{- end }}
 {{- end -}}
 
+{{/* The address of a database (registry.urlSecret) may name a file in them, so the migration has them then, too. */}}
+{{- define "penstock.secretVolumes" -}}
+{{- range $name, $secret := .Values.secretMounts }}
+- name: secret-{{ $name }}
+  secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end -}}
+
+{{- define "penstock.secretMounts" -}}
+{{- range $name, $secret := .Values.secretMounts }}
+- {name: secret-{{ $name }}, mountPath: /run/secrets/penstock/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* Names of the pods of this release, and not of one whose name begins in the same way. Kubernetes cuts long names, so the
+     hash of a Deployment's pods may run into their last part. */}}
+{{- define "penstock.podPattern" -}}
+{{- $end := ternary "[a-z0-9]+(-[a-z0-9]{5})?" "[0-9]+" (eq .Values.workload "Deployment") -}}
+{{- printf "%s-%s" (include "penstock.fullname" .) $end -}}
+{{- end -}}
+
 {{/* Utilisation of the concurrency limit by the busiest model, over all pods of the release. */}}
 {{- define "penstock.utilizationQuery" -}}
-{{- $pods := printf "namespace=\"%s\",pod=~\"%s-.+\"" .Release.Namespace (include "penstock.fullname" .) -}}
+{{- $pods := printf "namespace=\"%s\",pod=~\"%s\"" .Release.Namespace (include "penstock.podPattern" .) -}}
 max(sum by (model) (penstock_inflight_requests{ {{- $pods -}} }) / sum by (model) (penstock_concurrency_limit{ {{- $pods -}} } > 0))
 {{- end -}}

@@ -3,10 +3,7 @@
 metadata:
   labels:
     {{- include "penstock.selector" . | nindent 4 }}
-    {{- include "penstock.commonLabels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "penstock.podLabels" . | nindent 4 }}
   annotations:
     checksum/config: {{ include "penstock.settings" . | sha256sum }}
     kubectl.kubernetes.io/default-container: penstock
@@ -119,9 +116,7 @@ spec:
         - {name: tls, mountPath: /etc/penstock/tls, readOnly: true}
         {{- end }}
         {{- include "penstock.databaseMount" . | nindent 8 }}
-        {{- range $name, $secret := .Values.secretMounts }}
-        - {name: secret-{{ $name }}, mountPath: /run/secrets/penstock/{{ $name }}, readOnly: true}
-        {{- end }}
+        {{- include "penstock.secretMounts" . | nindent 8 }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -149,10 +144,7 @@ spec:
       secret: {secretName: {{ . | quote }}, defaultMode: 0440}
     {{- end }}
     {{- include "penstock.databaseVolume" . | nindent 4 }}
-    {{- range $name, $secret := .Values.secretMounts }}
-    - name: secret-{{ $name }}
-      secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
-    {{- end }}
+    {{- include "penstock.secretVolumes" . | nindent 4 }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
