@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -72,6 +73,15 @@ def test_every_service_that_stays_is_checked_and_read_only() -> None:
         for other, condition in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in one_shot else "service_healthy"
             assert condition == {"condition": wanted}, name
+
+
+def test_no_service_can_take_the_fixed_address_of_another() -> None:
+    (pool,) = document()["networks"]["penstock"]["ipam"]["config"]
+    network, given = ip_network(pool["subnet"]), ip_network(pool["ip_range"])
+    networks = [service["networks"] for service in document()["services"].values()]
+    fixed = [ip_address(one["penstock"]["ipv4_address"]) for one in networks if isinstance(one, dict)]
+    assert len(set(fixed)) == 2 and all(address in network for address in fixed)
+    assert not [address for address in (*fixed, ip_address(pool["gateway"])) if address in given]
 
 
 def test_nothing_is_published_beyond_this_machine() -> None:

@@ -16,6 +16,7 @@ from penstock import __version__
 from penstock.app.exposure import exposure_of, trusted_hosts_of
 from penstock.config.settings import Settings, load_settings
 from penstock.control.plane.control_plane import STOP_MARGIN_S
+from penstock.core.access.origins import OriginPolicy
 from tests.docs.pages import File, steps_of
 from tests.integration.kubernetes import tools
 from tests.integration.kubernetes.manifests import faults_of, loose_ends, pods_of, read_manifests
@@ -198,15 +199,17 @@ def test_services_are_among_the_hosts_that_requests_may_name(tmp_path: Path, mon
     hosts = trusted_hosts_of(settings, exposure_of(settings))
     for service in ("penstock", "penstock-headless"):
         assert {service, f"{service}.models", f"{service}.models.svc.cluster.local"} <= set(hosts)
+    policy = OriginPolicy(hosts, any_address=True)
+    for pod in ("penstock-0", "10-1-2-3"):
+        assert policy.refusal(b"GET", f"{pod}.penstock-headless.models.svc:8000".encode(), {}) is None
     assert {"models.example", "*.internal.example"} <= set(hosts)
     assert settings_of("fleet", tmp_path, monkeypatch).trusted_hosts == ()
 
 
 def test_a_certificate_has_the_names_of_the_services() -> None:
     spec = object_of("cert-manager", "Certificate")["spec"]
-    assert {"penstock", "penstock.models.svc", "penstock-headless.models.svc", "models.example"} <= set(
-        spec["dnsNames"]
-    )
+    services = {"penstock", "penstock.models.svc", "penstock-headless.models.svc", "models.example"}
+    assert {*services, "*.penstock-headless.models.svc.cluster.local"} <= set(spec["dnsNames"])
     monitor = object_of("monitored", "ServiceMonitor")["spec"]["endpoints"][0]
     assert monitor["tlsConfig"]["serverName"] == "penstock-ops.models.svc"
     assert monitor["authorization"]["credentials"] == {"name": "scrape", "key": "token"}

@@ -93,11 +93,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* Names by which the services are reached inside the cluster, one on a line. */}}
+{{/* Names by which the services, and pods by the headless one, are reached inside the cluster, one on a line. */}}
 {{- define "penstock.serviceNames" -}}
 {{- $names := list (include "penstock.fullname" .) -}}
 {{- if or .Values.service.headless (eq .Values.workload "StatefulSet") -}}
-{{- $names = append $names (printf "%s-headless" (include "penstock.fullname" .)) -}}
+{{- $headless := printf "%s-headless" (include "penstock.fullname" .) -}}
+{{- $names = concat $names (list $headless (printf "*.%s" $headless)) -}}
 {{- end -}}
 {{- if .Values.ops.exposed -}}
 {{- $names = append $names (printf "%s-ops" (include "penstock.fullname" .)) -}}
