@@ -30,6 +30,14 @@
 {{- fail (printf "extraEnv has %s: state settings in config, or by the values of the chart, which the ports, times and memory of the pod follow from" .name) -}}
 {{- end -}}
 {{- end -}}
+{{- $shared := include "penstock.mebibytes" (include "penstock.sharedMemory" .) -}}
+{{- if and $shared (lt (float64 $shared) (include "penstock.neededSharedMemory" . | float64)) -}}
+{{- fail (printf "sharedMemory.sizeLimit is less than the %sMi that config.workers need" (include "penstock.neededSharedMemory" .)) -}}
+{{- end -}}
+{{- $limit := include "penstock.mebibytes" (dig "limits" "memory" "none" (default (dict) .Values.resources)) -}}
+{{- if and $shared $limit (ge (float64 $shared) (float64 $limit)) -}}
+{{- fail (printf "resources.limits.memory has no room beside the %s of /dev/shm, which count as memory of the container" (include "penstock.sharedMemory" .)) -}}
+{{- end -}}
 {{- if and (dig "auth" "keys" false $config) (not (or (include "penstock.isShared" .) $isKept)) -}}
 {{- fail "the keys of config.auth.keys are in the registry, which would end with the pod: set registry (PostgreSQL), persistence.enabled or workload: StatefulSet" -}}
 {{- end -}}

@@ -143,8 +143,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- add $drains $sleep .Values.terminationMarginSeconds -}}
 {{- end -}}
 
+{{/* Mebibytes of /dev/shm that the workers need. */}}
+{{- define "penstock.neededSharedMemory" -}}
+{{- add 64 (mul 9 (.Values.config.workers | int)) -}}
+{{- end -}}
+
 {{- define "penstock.sharedMemory" -}}
-{{- default (printf "%dMi" (add 64 (mul 9 (.Values.config.workers | int)))) .Values.sharedMemory.sizeLimit -}}
+{{- default (printf "%sMi" (include "penstock.neededSharedMemory" .)) .Values.sharedMemory.sizeLimit -}}
+{{- end -}}
+
+{{/* A quantity in mebibytes; nothing for a unit that nobody measures memory in. */}}
+{{- define "penstock.mebibytes" -}}
+{{- $units := dict "" 0.00000095367431640625 "k" 0.00095367431640625 "Ki" 0.0009765625 "M" 0.95367431640625 "Mi" 1.0 "G" 953.67431640625 "Gi" 1024.0 "T" 953674.31640625 "Ti" 1048576.0 -}}
+{{- $unit := regexFind "[A-Za-z]*$" (toString .) -}}
+{{- if hasKey $units $unit -}}
+{{- mulf (trimSuffix $unit (toString .) | float64) (get $units $unit) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The database, by reference to secrets. */}}
