@@ -180,7 +180,7 @@ def describe_capacity(search: Search) -> str:
     certainty = (
         f"With 95 % confidence at most {found.breach_share:.0%} of such windows breach at this rate."
         if found.confirmed
-        else "The time was over before this was confirmed; a longer --budget allows it."
+        else "The search was over before this was confirmed; a longer --budget allows it."
     )
     return (
         f"{found.rate:g}/s kept the objectives in {found.kept_windows} of {found.kept_windows} windows; {beyond}. "

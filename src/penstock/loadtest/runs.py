@@ -10,13 +10,16 @@ from penstock.loadtest.capacity import Capacity, CapacityTrial, Probe, conclude,
 from penstock.loadtest.comparison import RatioInterval, compare_pairs
 from penstock.loadtest.measurement import Measurement, combine
 from penstock.loadtest.objectives import RATIOS, LoadObjective, Verdict, judge, judge_ratio
-from penstock.loadtest.schedule import Ramp, steady
+from penstock.loadtest.schedule import MOST_REQUESTS, Ramp, steady
 
 PAIRS: Final = 10
 """Windows of each version in a comparison."""
 
 ENOUGH_ANSWERS: Final = 0.97
 """A rate is kept only if the answers of a window came in about its time: else requests pile up."""
+
+FEWEST_REQUESTS: Final = 5
+"""A further window of a search has at least so many requests, or it would say nothing."""
 
 Send = Callable[[Ramp, float, int], Measurement]
 """Sends a window of load (rate, seconds, seed) to a target, and returns what it showed."""
@@ -105,7 +108,8 @@ def find_capacity(
 ) -> Search:
     """Search the highest rate that keeps the objectives, by windows of the plan's length, within a time.
 
-    The search begins at the rate of the plan. It ends early where the next window would not fit into the time.
+    The search begins at the rate of the plan. It ends early where the next window would not fit into the time, and
+    where it would have too few requests, or more than a window may have.
     """
     trials: list[CapacityTrial] = []
     windows: list[Measurement] = []
@@ -114,6 +118,8 @@ def find_capacity(
     on_window("warm-up", plan.warmup_seconds)
     stopped = bool(plan.warmup_seconds) and send(plan.ramp, plan.warmup_seconds, plan.seed + 1).stopped
     while not stopped and (probe := next_probe(trials, start)) and clock() - began + plan.seconds <= budget_seconds:
+        if not FEWEST_REQUESTS <= probe.rate * plan.seconds <= MOST_REQUESTS and trials:
+            break
         on_window(f"{'confirm' if probe.confirming else 'try'} {probe.rate:g}/s", plan.seconds)
         window = send(steady(probe.rate), plan.seconds, plan.seed + 2 + len(trials))
         stopped = window.stopped

@@ -122,6 +122,7 @@ def test_a_search_finds_a_rate(penstock: Run, server: Server, tmp_path: Path) ->
         (["pair", "--arrivals", "bursts"], ExitCode.USAGE, "expected poisson or constant"),
         (["pair", "--rows", "/nowhere.csv"], ExitCode.USAGE, "cannot be read"),
         (["pair", "--shape", "y=1,2"], ExitCode.USAGE, "unknown input 'y'"),
+        (["pair", "--html", "/nowhere/page.html"], ExitCode.FAILURE, "/nowhere/page.html cannot be written"),
         (["pair", "--rate", "100000000"], ExitCode.USAGE, "at most 10,000,000 requests"),
     ],
 )
@@ -131,6 +132,21 @@ def test_a_mistake_ends_with_a_sentence(
     result = penstock("loadtest", *arguments, "--url", server.http)
     assert result.code == code, result
     assert text in result.err and "Traceback" not in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_reports_are_written_where_stdout_is_full(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(
+            [*COMMAND, "loadtest", "pair", "--url", server.http, *QUICK, "--json", str(file)],
+            stdout=full,
+            stderr=subprocess.DEVNULL,
+            env=environment(tmp_path),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert json.loads(file.read_text())["outcome"] == "pass"
 
 
 def test_no_gateway_is_unavailable(penstock: Run) -> None:

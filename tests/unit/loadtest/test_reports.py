@@ -153,7 +153,7 @@ def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> No
     ("trials", "sentence"),
     [
         ([CapacityTrial(100, False)], "No rate kept the objectives. The lowest rate that was tried is 100/s."),
-        ([CapacityTrial(100, True)], "no higher rate was tried. The time was over before this was confirmed"),
+        ([CapacityTrial(100, True)], "no higher rate was tried. The search was over before this was confirmed"),
         ([CapacityTrial(100, True), CapacityTrial(104, False), *[CapacityTrial(100, True, True)] * 3],
          "100/s kept the objectives in 4 of 4 windows; 104/s did not. With 95 % confidence at most 53% of such"),
         ([CapacityTrial(100, True), CapacityTrial(200, False, limited=True)],

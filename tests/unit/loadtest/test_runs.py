@@ -5,7 +5,7 @@ import pytest
 
 from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.objectives import parse_objective
-from penstock.loadtest.runs import PAIRS, Plan, Send, find_capacity, judge_all, run_once, run_pairs
+from penstock.loadtest.runs import FEWEST_REQUESTS, PAIRS, Plan, Send, find_capacity, judge_all, run_once, run_pairs
 from penstock.loadtest.samples import Samples
 from penstock.loadtest.schedule import Ramp, due_moments, steady
 
@@ -111,6 +111,19 @@ def test_a_generator_that_is_not_in_time_limits_a_search() -> None:
     target = Computed(lag=0.002)
     found = find_capacity(target.send, PLAN, [P99], 60.0, 1.0, quiet, target.clock)
     assert (found.capacity.rate, found.capacity.limit) == (None, "generator")
+
+
+def test_a_search_that_keeps_nothing_ends_before_windows_without_requests() -> None:
+    target = Computed(took=0.05)
+    found = find_capacity(target.send, PLAN, [P99], 1000, 1.0, quiet, target.clock)
+    assert (found.capacity.rate, found.capacity.limit) == (None, "objective")
+    assert found.measurement.requests >= FEWEST_REQUESTS
+
+
+def test_a_search_that_keeps_everything_ends_at_the_most_requests_of_a_window() -> None:
+    target = Computed()
+    found = find_capacity(target.send, Plan(steady(3e6), 2.0, 0.0, 7), [P99], 1000, 1.0, quiet, target.clock)
+    assert (found.capacity.rate, found.capacity.confirmed) == (3e6, False)
 
 
 def test_objectives_keep_their_order_and_ratios_need_a_comparison() -> None:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import penstock
-from penstock.cli.console import ExitCode
+from penstock.cli.console import ExitCode, fail
 from penstock.cli.loadtest.inputs import requests_of
 from penstock.cli.loadtest.options import Options, Wanted, read_options
-from penstock.cli.loadtest.output import Progress, print_results, write_files
+from penstock.cli.loadtest.output import Progress, find_unwritable, print_results, write_files
 from penstock.cli.loadtest.target import LiveTarget, other_place, place_of
 from penstock.loadtest.measurement import Measurement
 from penstock.loadtest.report import Outcome, Results, Setup, TargetResult
@@ -64,8 +64,11 @@ def run(options: Options) -> int:
     Raises:
         BadData: an option or the file of rows does not fit.
         CallFailed: the gateway cannot be reached, or refuses the first request.
+        typer.Exit: a report cannot be written.
     """
     wanted, stop, progress = read_options(options), StopSignal(), Progress()
+    if problem := find_unwritable(options.files):
+        fail(problem)
     with stop.watching(), ExitStack() as stack:
         started = datetime.now(UTC)
         targets, inputs = _connect(options, wanted, stop, progress, stack)
@@ -74,8 +77,10 @@ def run(options: Options) -> int:
         finally:
             progress.close()
         results = replace(results, interrupted=stop.is_set)
+    problem = write_files(results, options.files)  # first: stdout may be closed or full
     print_results(results)
-    write_files(results, options.files)
+    if problem:
+        fail(problem)
     return EXITS[results.outcome]
 
 

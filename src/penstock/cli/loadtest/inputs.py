@@ -18,6 +18,7 @@ MOST_REQUESTS = 1000
 """The most different requests of a file; a load test goes through them again and again."""
 
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
+_WITHOUT_JSON = ("FP16", "BF16")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -28,6 +29,8 @@ def requests_of(options: Options, inputs: Sequence[Document]) -> tuple[str, list
         BadData: the file or the shapes do not fit the model.
         CallFailed: the gateway with the reference does not answer.
     """
+    if not options.by_grpc and any(spec["datatype"] in _WITHOUT_JSON for spec in inputs):
+        raise BadData(f"JSON cannot hold values of {' and '.join(_WITHOUT_JSON)}; use --grpc ({describe(inputs)})")
     if options.rows is not None:
         return options.rows.name, _from_file(options.rows, inputs, options.rows_per_request)
     columns = _reference(options) if options.reference else None
@@ -54,7 +57,7 @@ def _reference(options: Options) -> Draw:
 
 def _from_file(file: Path, inputs: Sequence[Document], rows: int) -> list[Document]:
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
             found = (
                 _from_csv(csv.reader(opened), inputs, rows) if file.suffix == ".csv" else _from_lines(opened, inputs)
             )
@@ -84,7 +87,7 @@ def _from_csv(lines: Iterator[list[str]], inputs: Sequence[Document], rows: int)
     """Yield a request for every ``rows`` lines below the header."""
     header = next(lines, [])
     places = _places(header, inputs)
-    numbered = enumerate(lines, 2)
+    numbered = ((number, line) for number, line in enumerate(lines, 2) if line)
     while batch := list(islice(numbered, rows)):
         for number, line in batch:
             if len(line) != len(header):

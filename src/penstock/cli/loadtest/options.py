@@ -69,10 +69,16 @@ def read_options(options: Options) -> Wanted:
         raise BadData(str(fault)) from None
     _check(options, objectives)
     seconds = options.seconds or (WINDOW_SECONDS if options.find_capacity else max(DEFAULT_SECONDS, ramp.seconds))
-    if ramp.expected(seconds) > MOST_REQUESTS:
-        raise BadData(f"expected at most {MOST_REQUESTS:,} requests; lower --rate or --seconds")
+    if not _most_expected(ramp, seconds, options.warmup) <= MOST_REQUESTS:  # NaN too, of an infinite rate
+        raise BadData(f"expected at most {MOST_REQUESTS:,} requests; lower --rate, --seconds or --warmup")
     arrivals: Arrivals = "constant" if options.arrivals == "constant" else "poisson"
     return Wanted(Plan(ramp, seconds, options.warmup, options.seed), objectives, arrivals)
+
+
+def _most_expected(ramp: Ramp, seconds: float, warmup: float) -> float:
+    """Return the requests of the longest schedule; the warm-up has at least one request a second."""
+    warming = steady(max(ramp.start, 1.0)).expected(warmup)
+    return max(ramp.expected(seconds), warming)
 
 
 def _ramp(options: Options) -> Ramp:
@@ -94,6 +100,9 @@ def _check(options: Options, objectives: tuple[LoadObjective, ...]) -> None:
         and (options.ramp is not None or options.against is not None),
         "--against compares at one rate: give --rate instead of --ramp": options.ramp is not None
         and options.against is not None,
+        "--find-capacity chooses the rate itself: leave out objectives of the rate": options.find_capacity
+        and any(objective.metric == "rate" for objective in plain),
+        "--against: expected a version, or the address of a gateway": options.against == "",
         "a ratio compares two versions: give --against with it": options.against is None
         and len(plain) < len(objectives),
         f"--arrivals: expected poisson or constant (got '{options.arrivals}')": options.arrivals

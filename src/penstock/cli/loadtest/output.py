@@ -1,6 +1,7 @@
 """What `penstock loadtest` shows and writes: a line of progress, the results for people, and the reports."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import TextIO
 
 import typer
 
-from penstock.cli.console import ExitCode, data_console, fail, say
+from penstock.cli.console import data_console, say
 from penstock.cli.formatting import table_of
 from penstock.core.texts import legible
 from penstock.loadtest.junit import describe_figure, to_junit
@@ -101,19 +102,34 @@ def _cell(value: float | None) -> str:
     return "failed" if value is None else f"{value:.3f}"
 
 
-def write_files(results: Results, files: Mapping[str, Path | None]) -> None:
-    """Write the reports that are wanted.
+def find_unwritable(files: Mapping[str, Path | None]) -> str:
+    """Return what is wrong with the places of the reports, "" if nothing is: a load test is not to be run in vain."""
+    wanted = [file for file in files.values() if file is not None]
+    if len({file.absolute() for file in wanted}) < len(wanted):
+        return "expected a file of its own for each report"
+    problems = (f"{file} cannot be written: {reason}" for file in wanted if (reason := _why_unwritable(file)))
+    return next(problems, "")
 
-    Raises:
-        typer.Exit: a file cannot be written.
-    """
+
+def _why_unwritable(file: Path) -> str:
+    place = file if file.exists() else file.parent
+    if file.is_dir():
+        return "is a directory"
+    if not place.exists():
+        return "no such file or directory"
+    return "" if os.access(place, os.W_OK) else "permission denied"
+
+
+def write_files(results: Results, files: Mapping[str, Path | None]) -> str:
+    """Write the reports that are wanted; return why some could not be written, "" if all were."""
+    problems = []
     for form, file in files.items():
-        if file is None:
-            continue
         try:
-            file.write_text(_text(results, form), encoding="utf-8")
+            if file is not None:
+                file.write_text(_text(results, form), encoding="utf-8")
         except OSError as error:
-            fail(f"{file} cannot be written: {(error.strerror or 'error').lower()}", ExitCode.FAILURE)
+            problems.append(f"{file} cannot be written: {(error.strerror or 'error').lower()}")
+    return "; ".join(problems)
 
 
 def _text(results: Results, form: str) -> str:

@@ -11,6 +11,7 @@ from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import CallFailed, Client, Document, RestClient, model_path
 from penstock.cli.console import ExitCode
 from penstock.cli.credentials import authorization
+from penstock.cli.requests import BadData
 from penstock.cli.tls import HTTPS, TlsAddress, client_context, explain
 from penstock.loadtest.generator import Generator, NoConnection, OnProgress
 from penstock.loadtest.http1_wire import Http1Wire, http1_request
@@ -56,7 +57,8 @@ def place_of(url: str | None, by_grpc: bool, model: str, version: str) -> Place:
 
 
 def other_place(against: str, place: Place) -> Place:
-    """Return what --against names: another gateway if it is an address, else another version."""
+    """Return what --against names: another gateway if it is an address, else another version (V, or NAME:V)."""
+    against = against.removeprefix(f"{place.model}:")
     if _PORT.fullmatch(against):
         return place_of(against, place.by_grpc, place.model, place.version)
     return Place(place.address, place.by_grpc, place.model, against)
@@ -66,6 +68,7 @@ class LiveTarget:
     """Sends windows of load to a place, with requests that were encoded before. Not safe for threads.
 
     Raises:
+        BadData: by the constructor, if JSON cannot hold a request.
         CallFailed: by the constructor, if the gateway refuses the first request or cannot be reached.
     """
 
@@ -80,10 +83,10 @@ class LiveTarget:
         on_progress: OnProgress,
     ) -> None:
         self.place = place
+        bodies = [_encode(place, request) for request in requests]
         self._client = place.open_client()
         self._client.infer(place.model, place.version, requests[0])
         self._arrivals = arrivals
-        bodies = [_encode(place, request) for request in requests]
         self.request_bytes = sum(map(len, bodies)) // len(bodies)
         try:
             open_wire = _wires(place, _endpoint(place), bodies)
@@ -117,10 +120,17 @@ class LiveTarget:
 
 def _encode(place: Place, request: Document) -> bytes:
     if not place.by_grpc:
-        return json.dumps(request).encode()
+        return _to_json(request)
     from penstock.cli.grpc_client import to_message
 
     return grpc_body(to_message(place.model, place.version, request).SerializeToString())
+
+
+def _to_json(request: Document) -> bytes:
+    try:
+        return json.dumps(request, allow_nan=False).encode()
+    except ValueError:
+        raise BadData("JSON cannot hold NaN and infinity, which --rows has; use --grpc") from None
 
 
 def _endpoint(place: Place) -> Endpoint:
