@@ -123,7 +123,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
             parts = opening, location, repositories, sinks, ops, waiting, manager, certificates
             runner.run(GatewayProcess(settings, exposure, *parts).run())
     except Fault as fault:
-        raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
+        raise StartFailed(fault.full_text, _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
 
 def _served_text(settings: Settings, repositories: str) -> str:

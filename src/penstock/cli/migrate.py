@@ -33,7 +33,7 @@ def migrate(
         make_private(location.home)
         open_database(location.database, timeout_s=timeout).close()
     except Fault as fault:
-        fail(str(fault), EXIT_OF.get(fault.kind, ExitCode.FAILURE))
+        fail(fault.full_text, EXIT_OF.get(fault.kind, ExitCode.FAILURE))
     if as_json:
         print_json({"tables": REVISIONS[-1]})
     else:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from penstock.cli.console import ExitCode
 from penstock.registry.db.schema import REVISIONS
@@ -28,3 +29,15 @@ def test_a_database_that_is_away_is_to_be_tried_again(tmp_path: Path) -> None:
     url = f"postgresql://penstock@127.0.0.1:{free_port()}/none"
     ended = harness.run_command("migrate", "--registry", url, "--timeout", "1", folder=tmp_path)
     assert ended.returncode == ExitCode.UNAVAILABLE, ended.stderr
+    assert "refused" in ended.stderr and "serving goes on" not in ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["migrate", "serve"])
+def test_operators_learn_why_the_database_cannot_be_reached(verb: str, tmp_path: Path) -> None:
+    url = f"postgresql://penstock@127.0.0.1:{free_port()}/none?sslmode=verify-full&sslrootcert=/no/such/root.crt"
+    ended = harness.run_command(verb, "--registry", url, folder=tmp_path)
+    assert ended.returncode == ExitCode.UNAVAILABLE, ended.stderr
+    assert "cannot be reached" in ended.stderr
+    assert (
+        "/no/such/root.crt" in ended.stderr or "refused" in ended.stderr
+    )  # as libpq reads it before or after connecting

@@ -44,6 +44,7 @@ MIGRATION_LOCK = 0x70656E73
 """Key of the advisory lock that lets one gateway at a time migrate a PostgreSQL database."""
 
 AWAY = "the registry's database cannot be reached; serving goes on, try the change again later"
+UNREACHED = "the registry's database cannot be reached"
 DISK_FULL = "the registry's disk is full; free space and try again"
 READ_ONLY = "the registry can only be read; make its folder or database writable"
 BUSY = "the registry's database was busy for too long; try again"
@@ -95,7 +96,8 @@ _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
 
 
 def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
-    """Return the fault for an error of the database, None if it is a bug; the text has no path and no password."""
+    """Return the fault for an error of the database, None if it is a bug; the text has no path and no password. For
+    operators, it has what the driver says of a server that cannot be reached: its host, the user, a missing file."""
     if isinstance(error, exc.TimeoutError):  # no connection of the pool became free
         return NotReady(BUSY)
     original = error.orig if isinstance(error, exc.DBAPIError) else None
@@ -104,10 +106,14 @@ def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
     elif original is not None:
         fault = _POSTGRES_FAULTS.get(getattr(original, "sqlstate", None) or "")
         if fault is None and isinstance(error, exc.OperationalError | exc.InterfaceError):
-            fault = (NotReady, AWAY)
+            return NotReady(AWAY, f"{UNREACHED}: {_first_line(original)}")
     else:
         fault = None
     return None if fault is None else fault[0](fault[1])
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager

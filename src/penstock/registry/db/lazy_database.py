@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from penstock.core.errors import NotReady
+from penstock.core.errors import FaultReason, NotReady
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.signing.reader import SignatureReader
@@ -48,7 +48,7 @@ class LazyDatabase:
         self.signatures = SignatureReader()
         self._opened: OpenDatabase | None = None
         self._one_at_a_time = threading.Lock()
-        self._failed: tuple[float, str] | None = None
+        self._failed: tuple[float, FaultReason] | None = None
 
     def reading(self) -> AbstractContextManager[Any]:
         """Return a connection that sees one consistent state; raises ``NotReady`` while the database is away."""
@@ -76,11 +76,11 @@ class LazyDatabase:
 
     def _attempt(self) -> OpenDatabase:
         if self._failed is not None and self._clock() < self._failed[0]:
-            raise NotReady(self._failed[1])
+            raise NotReady(self._failed[1].text, self._failed[1].detail)
         try:
             opened = self._opening()
         except NotReady as fault:
-            self._failed = self._clock() + PAUSE_S, str(fault)
+            self._failed = self._clock() + PAUSE_S, fault.reason
             raise
         opened.clock, opened.lease = self.clock, self.lease  # users may hold these objects already
         opened.signatures = self.signatures
