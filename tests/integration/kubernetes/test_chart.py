@@ -212,6 +212,7 @@ def test_a_certificate_has_the_names_of_the_services() -> None:
     assert {*services, "*.penstock-headless.models.svc.cluster.local"} <= set(spec["dnsNames"])
     monitor = object_of("monitored", "ServiceMonitor")["spec"]["endpoints"][0]
     assert monitor["tlsConfig"]["serverName"] == "penstock-ops.models.svc"
+    assert "scrapeTimeout" not in monitor  # a longer one than the interval is refused
     assert monitor["authorization"]["credentials"] == {"name": "scrape", "key": "token"}
 
 
