@@ -78,7 +78,11 @@ class RestClient:
 
     def metadata(self, model: str, version: str) -> Document:
         """See ``Client``."""
-        return self._call("GET", model_path(model, version)).document
+        document = self._call("GET", model_path(model, version)).document
+        if not _describes_inputs(document):
+            where = describe(self._address)
+            raise CallFailed(f"{where} answered without the inputs of a model; is it a gateway?", ExitCode.FAILURE)
+        return document
 
     def infer(self, model: str, version: str, request: Document) -> InferReply:
         """See ``Client``."""
@@ -115,6 +119,14 @@ def model_path(model: str, version: str) -> str:
     """Return the REST path of a model, or of one version of it."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _describes_inputs(document: object) -> bool:
+    """Whether an answer is the metadata of a model; any server may be at an address."""
+    inputs = document.get("inputs") if isinstance(document, Mapping) else None
+    return isinstance(inputs, list) and all(
+        isinstance(spec, Mapping) and {"name", "datatype", "shape"} <= spec.keys() for spec in inputs
+    )
 
 
 def _error_text(document: object, status: int) -> str:

@@ -17,6 +17,9 @@ CONFIDENCE: Final = 0.95
 FEWEST_PAIRS: Final = 6
 """Fewer pairs have no interval with 95 % confidence."""
 
+_ALL: Final = 1e4
+"""The logarithm that stands for a ratio with requests that failed: beyond those of all durations."""
+
 
 @dataclass(frozen=True, slots=True)
 class RatioInterval:
@@ -39,17 +42,31 @@ class RatioInterval:
 def compare_pairs(own: Sequence[float], others: Sequence[float]) -> RatioInterval:
     """Return the ratio of paired figures, all greater than zero, with its interval.
 
-    A pair without two finite figures, because requests failed, is left out. With too few pairs the interval is
-    unbounded.
+    A figure is infinite where requests failed: the ratio is then beyond all others, so that failures are never a gain.
+    A pair is left out where both failed, and where one has no figure. With too few pairs the interval is unbounded.
     """
-    pairs = [(a, b) for a, b in zip(own, others, strict=True) if 0 < a < math.inf and 0 < b < math.inf]
-    logarithms = [math.log(a / b) for a, b in pairs]
+    logarithms = [
+        _log_ratio(a, b) for a, b in zip(own, others, strict=True) if a > 0 and b > 0 and min(a, b) < math.inf
+    ]
     if not logarithms:
         return RatioInterval(math.nan, 0.0, math.inf, 0.0, 0)
     means = sorted((first + second) / 2 for place, first in enumerate(logarithms) for second in logarithms[place:])
     rank, confidence = _rank(len(logarithms))
-    low, high = (math.exp(means[rank - 1]), math.exp(means[-rank])) if rank else (0.0, math.inf)
-    return RatioInterval(math.exp(_median(means)), low, high, confidence, len(logarithms))
+    low, high = (_exp(means[rank - 1]), _exp(means[-rank])) if rank else (0.0, math.inf)
+    return RatioInterval(_exp(_median(means)), low, high, confidence, len(logarithms))
+
+
+def _log_ratio(own: float, other: float) -> float:
+    if math.isinf(own):
+        return _ALL
+    return -_ALL if math.isinf(other) else math.log(own / other)
+
+
+def _exp(logarithm: float) -> float:
+    """Return the ratio of a logarithm; means with pairs of failures are infinite, or 0."""
+    if abs(logarithm) > _ALL / 8:
+        return math.inf if logarithm > 0 else 0.0
+    return math.exp(logarithm)
 
 
 def _median(ordered: Sequence[float]) -> float:

@@ -355,7 +355,7 @@ POLICY_CASES = (
         "PenstockPerformance",
         {ACCURACY: "0.8x60", JOINED: "0+50x60"},
         20,
-        {**OF_VERSION, "metric": "accuracy"},
+        {**OF_VERSION, "metric": "accuracy", "limit": "< 0.9"},
         {
             "few labels": ({ACCURACY: "0.8x60", JOINED: "0+5x60"}, 20),
             "below the threshold": ({ACCURACY: "0.95x60", JOINED: "0+50x60"}, 20),
@@ -368,7 +368,7 @@ POLICY_CASES = (
         "PenstockDataQualityLimit",
         {VIOLATIONS: "0+4x60", ROWS: "0+100x60"},
         25,
-        {**OF_VERSION, "feature": "f0", "kind": "missing"},
+        {**OF_VERSION, "feature": "f0", "kind": "missing", "limit": "> 0.02"},
         {
             "low traffic": ({VIOLATIONS: "0+2x60", ROWS: "0+5x60"}, 25),
             "below the threshold": ({VIOLATIONS: "0+1x60", ROWS: "0+100x60"}, 25),

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from penstock.cli.client import CallFailed, InferReply, RestClient
 from penstock.cli.loadtest.inputs import requests_of
 from penstock.cli.loadtest.options import Options, read_options
 from penstock.cli.loadtest.output import find_unwritable
@@ -39,6 +41,8 @@ def test_a_load_test_is_bounded(options: Options) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        (replace(PLAIN, name=""), "expected the name of a model"),
+        (replace(PLAIN, name=":1"), "expected the name of a model"),
         (replace(PLAIN, against=""), "--against: expected a version"),
         (replace(PLAIN, against="", slo=("p99_ratio<1.1",)), "--against: expected a version"),
         (replace(PLAIN, find_capacity=True, slo=("p99<1s", "rate>500")), "leave out objectives of the rate"),
@@ -83,3 +87,11 @@ def test_values_without_a_json_form_need_grpc(datatype: str) -> None:
 def test_a_version_is_named_alone_or_with_its_model(against: str) -> None:
     place = place_of("127.0.0.1:8000", False, "m", "1")
     assert other_place(against, place).label == "m:2"
+
+
+@pytest.mark.parametrize("document", [{}, [], None, {"inputs": None}, {"inputs": [{"name": "x"}]}, {"inputs": ["x"]}])
+def test_another_server_is_no_gateway(document: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = RestClient("127.0.0.1:1", 1.0)
+    monkeypatch.setattr(client, "_call", lambda *_: InferReply(cast(dict[str, Any], document), "", ""))
+    with pytest.raises(CallFailed, match="is it a gateway"):
+        client.metadata("m", "")

@@ -216,8 +216,21 @@ def test_too_few_pairs_decide_nothing(pairs: int) -> None:
 
 
 def test_pairs_without_two_figures_are_left_out() -> None:
-    found = compare_pairs([1.0, math.inf, math.nan, 2.0], [1.0, 1.0, 1.0, 0.0])
+    found = compare_pairs([1.0, math.inf, math.nan, 2.0], [1.0, math.inf, 1.0, 0.0])
     assert (found.pairs, found.estimate) == (1, 1.0)
+
+
+@pytest.mark.parametrize(("failed", "outcome"), [(10, "breach"), (9, "breach"), (5, "undecided"), (0, "pass")])
+def test_a_version_that_fails_is_not_faster(failed: int, outcome: str) -> None:
+    found = compare_pairs([math.inf] * failed + [0.5] * (10 - failed), [1.0] * 10)
+    verdict = judge_ratio(parse_objective("p99_ratio<1.1"), found.estimate, found.low, found.high)
+    assert verdict.outcome == outcome
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.5, 1.0, math.inf])] * 2), max_size=12))
+def test_failures_keep_the_order_of_an_interval(pairs: list[tuple[float, float]]) -> None:
+    found = compare_pairs([own for own, _ in pairs], [other for _, other in pairs])
+    assert math.isnan(found.estimate) or found.low <= found.estimate <= found.high
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=FEWEST_PAIRS, max_size=12))

@@ -207,5 +207,16 @@ def test_rules_of_a_policy_have_alerts_where_one_condition_is_enough() -> None:
     assert "> 0.02" in quality.expression and 'kind="missing"' in quality.expression
 
 
+def test_no_two_rules_of_policies_have_the_same_name_and_labels() -> None:
+    """Prometheus' own check demands it, and Alertmanager takes alerts with the same labels for one."""
+    limits = [{"performance": {"metric": "rmse", word: 2.0 + word.count("e")}} for word in ("above", "below")]
+    limits += [{"quality": {"missing_ratio_above": share}} for share in (0.02, 0.05)]
+    policy = {**POLICY, "triggers": [{"name": str(limit), "when": limit} for limit in limits]}
+    found = rules_document(model_groups(dict.fromkeys(("a.b", "a_b", "a-b"), policy)), Links())
+    rules = [rule for group in found["groups"] for rule in group["rules"]]
+    keys = [(rule.get("alert", rule.get("record")), *sorted(rule["labels"].items())) for rule in rules]
+    assert len(set(keys)) == len(keys) > 3 * len(limits)
+
+
 def test_ratios_are_those_of_the_monitor() -> None:
     assert performance.RATIOS == RATIOS

@@ -95,6 +95,7 @@ def _check(options: Options, objectives: tuple[LoadObjective, ...]) -> None:
     faults = {
         "--rate and --ramp exclude each other; give one": options.rate is not None and options.ramp is not None,
         "--rows and --reference exclude each other; give one": options.rows is not None and bool(options.reference),
+        "expected the name of a model, alone or with a version: NAME[:V]": not options.model_and_version[0],
         "--find-capacity needs an objective: give --slo, such as --slo 'p99<20ms'": options.find_capacity and not plain,
         "--find-capacity tries rates of one version: leave out --ramp and --against": options.find_capacity
         and (options.ramp is not None or options.against is not None),

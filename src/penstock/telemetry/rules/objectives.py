@@ -16,7 +16,7 @@ from penstock.core.triggers.burn_rate import budgets
 from penstock.telemetry import metrics
 from penstock.telemetry.promql import equals, increase_by, max_by, rate_by, select, select_name
 from penstock.telemetry.rules.counted import COUNTED, GUARD, counted_requests, failures
-from penstock.telemetry.rules.rule import Alert, Group, Recording, Severity
+from penstock.telemetry.rules.rule import Alert, Group, Recording, Severity, labels_of
 
 PERIOD = "30d"
 TOLERANCE = 0.001
@@ -188,6 +188,7 @@ def _alerts(model: str, objective: Objective) -> Iterator[Alert]:
             objective.summary,
             f"{objective.meaning} At this rate, it uses up {shares} of what 30 days allow.",
             "models/{{ $labels.model | urlquery }}",
+            labels=labels_of(model),
         )
 
 

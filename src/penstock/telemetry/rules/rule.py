@@ -62,6 +62,14 @@ class Alert:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+def labels_of(model: str, **further: str) -> dict[str, str]:
+    """Return the labels that set the alerts of a policy apart from those of other policies.
+
+    Labels are templates, too. No model has a name that begins one; it would stay without a label.
+    """
+    return {**({} if "{{" in model else {"model": model}), **further}
+
+
 Rule = Recording | Alert
 
 

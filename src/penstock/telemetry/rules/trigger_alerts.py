@@ -11,7 +11,7 @@ from penstock.telemetry import metrics
 from penstock.telemetry.metric import Metric
 from penstock.telemetry.promql import equals, increase_by, rate_by, select, sum_by
 from penstock.telemetry.rules.counted import GUARD
-from penstock.telemetry.rules.rule import Alert, Severity
+from penstock.telemetry.rules.rule import Alert, Severity, labels_of
 
 BY_VERSION = "job, model, version"
 MONITOR_PAGE = "models/{{ $labels.model | urlquery }}/monitor"
@@ -67,6 +67,7 @@ def _performance_alert(model: str, metric: Metric, name: str, limit: str, least:
         f"A rule of its policy fires at {limit}. The mean over gateways of the last 1000 labelled answers counts.",
         MONITOR_PAGE,
         "5m",
+        labels_of(model, limit=limit),
     )
 
 
@@ -91,4 +92,5 @@ def _quality_alert(model: str, kind: str, limit: float, least: int) -> Alert:
         f"A rule of its policy fires above {limit * 100:.4g} %.",
         MONITOR_PAGE,
         "5m",
+        labels_of(model, limit=f"> {limit!r}"),
     )
