@@ -21,9 +21,26 @@ HEAD = """\
 CONSOLE = "http://127.0.0.1:8002"
 RUNBOOKS = "https://penstock.example/runbooks/alerts.html"
 
-ConsoleUrl = Annotated[str, typer.Option("--console", metavar="URL", help="Where people reach the console.")]
+
+def _check_address(text: str) -> str:
+    """Return an address that pages may link to; an address of another scheme could run a script there."""
+    if not text.lower().startswith(("http://", "https://")):
+        raise typer.BadParameter("expected an address that begins with http:// or https://")
+    return text
+
+
+ConsoleUrl = Annotated[
+    str,
+    typer.Option("--console", metavar="URL", help="Where people reach the console.", callback=_check_address),
+]
 RunbooksUrl = Annotated[
-    str, typer.Option("--runbooks", metavar="URL", help="Where you publish the page docs/runbooks/alerts.md.")
+    str,
+    typer.Option(
+        "--runbooks",
+        metavar="URL",
+        help="Where you publish the page docs/runbooks/alerts.md.",
+        callback=_check_address,
+    ),
 ]
 
 

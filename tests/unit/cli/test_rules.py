@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.unit.cli.conftest import Result
@@ -26,6 +27,13 @@ def test_rules_that_need_no_policy_need_no_gateway(penstock: Penstock, tmp_path:
 
 def test_a_model_and_all_models_exclude_each_other(penstock: Penstock) -> None:
     assert penstock("rules", "iris", "--all").code == 2
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "//c.example", "c.example", ""])
+def test_links_go_to_web_pages_alone(penstock: Penstock, tmp_path: Path, address: str) -> None:
+    assert penstock("rules", "--runbooks", address).code == 2
+    assert penstock("dashboards", "-o", str(tmp_path / "d"), "--console", address).code == 2
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_file_that_cannot_be_written_is_reported(penstock: Penstock, tmp_path: Path) -> None:
