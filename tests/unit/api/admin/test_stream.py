@@ -480,6 +480,44 @@ def test_a_stream_beside_another_does_not_begin_with_what_is_over() -> None:
     assert second.received()[0] == ("route:m", {"revision": 2})
 
 
+def test_a_stream_begins_at_once_whatever_its_topics_and_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((messages, "COALESCE_S"), (messages, "CHECK_S"), (hub_module, "STEP_S")):
+        monkeypatch.setattr(module, name, 3600.0)
+    world = World()
+    world.documents = {ROUTE: {"revision": 1}, MODELS: {"models": []}}
+    first = Page(world, "route:m,models")
+    second = Page(world, "route:m,models")
+    second.stream = MessageStream(first.hub, Position.parse((ROUTE, MODELS), ""), EVERY_MODEL, lambda: True)
+
+    async def open_another() -> None:
+        await reached(lambda: len(first.received()) == 2)
+        await second.run(lambda: len(second.received()) == 2)
+
+    asyncio.run(first.run(lambda: len(second.received()) == 2, open_another))
+    assert len(world.loads) == 4
+
+
+def test_who_joins_during_a_load_waits_for_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "STEP_S", 3600.0)
+    world, loading, over = World(), asyncio.Event(), asyncio.Event()
+
+    async def load(topic: Topic) -> Any:
+        loading.set()
+        await over.wait()
+        return await world.load(topic)
+
+    async def join_meanwhile() -> None:
+        hub = StreamHub(load, EventLog(), lambda: world.mark, lambda model: 0)
+        with hub.watch([ROUTE]):
+            await loading.wait()
+            joined = hub.feed(ROUTE).join()
+            over.set()
+            await reached(lambda: hub.feed(ROUTE).rendered(EVERY_MODEL, joined) is not None)
+
+    asyncio.run(join_meanwhile())
+    assert len(world.loads) == 2
+
+
 def test_a_problem_is_a_message_until_it_is_over() -> None:
     world = World()
     world.fault = NotReady("the database is away")

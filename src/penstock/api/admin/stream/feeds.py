@@ -79,8 +79,8 @@ def _encode(document: Document) -> str:
 class Feed:
     """The newest document of one topic; ``load`` makes it, ``mark`` returns an object that is equal as long as models
     and routes are the same. ``watchers`` are set when there is something new. ``problem`` says why the document could
-    not be made, "" if it could. Loads are numbered from 1: a stream that joins gets no
-    document whose load began before.
+    not be made, "" if it could. Loads are numbered from 1: a stream that joins gets no document
+    whose load began before.
 
     ``feeds`` returns how many feeds there are; ``clock`` is monotonic; ``processor_time`` is that of this process,
     whose other threads read the database.
@@ -117,13 +117,19 @@ class Feed:
         self._needed = 0
 
     def join(self) -> int:
-        """Return the number of the load that a stream needs which begins now; it comes within about two steps.
+        """Return the number of the load that a stream needs which begins now. That load is due at once: it costs what a
+        call for the document costs, and is one for all streams that join before it begins.
 
         A page would rest on a document from before its first request otherwise, and the change that it sends would be
         refused.
         """
         self._needed = self._begun + 1
         return self._needed
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a stream waits for a load that has not begun."""
+        return self._needed > self._begun
 
     def is_due(self, now: float, mark: object) -> bool:
         """Whether ``step`` would make the document at a time; ``mark`` is the present one."""
@@ -147,9 +153,11 @@ class Feed:
             self._due = now + self._pause_s(self._processor_time() - began)
 
     def _is_due(self, now: float, made: float, mark: object) -> bool:
-        """Whether to make the document again: soon after a change that the mark shows and for a stream that has joined,
+        """Whether to make the document again: for a stream that has joined, soon after a change that the mark shows,
         else as often as it may cost."""
-        if mark != self._of_mark or self._needed > self._begun:
+        if self.is_awaited:
+            return True
+        if mark != self._of_mark:
             return now >= made + STEP_S / 2
         if now < self._due:
             return False

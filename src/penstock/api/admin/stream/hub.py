@@ -128,6 +128,9 @@ class StreamHub:
     def _forget_making(self, topic: Topic, ended: "asyncio.Task[None]") -> None:
         if self._making.get(topic) is ended:
             del self._making[topic]
+        feed = self._feeds.get(topic)
+        if isinstance(feed, Feed) and feed.is_awaited:
+            self.wake()
 
     def _remove_watcher(self, topic: Topic, changed: asyncio.Event) -> None:
         feed = self._feeds[topic]

@@ -86,6 +86,7 @@ class MessageStream:
         """Yield the messages as text until the credential ends; raises ``Overloaded``."""
         with self._hub.watch(self._position.topics, self._caller) as changed:
             self._loads = {topic: self._hub.feed(topic).join() for topic in self._position.topics if topic != EVENTS}
+            self._hub.wake()
             yield RETRY
             sent_at = self._clock()
             while self._may_go_on():
@@ -96,9 +97,14 @@ class MessageStream:
                 if text:
                     yield text
                     sent_at = self._clock()
-                await asyncio.sleep(COALESCE_S)
+                if self._has_begun():
+                    await asyncio.sleep(COALESCE_S)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), CHECK_S - COALESCE_S)
+
+    def _has_begun(self) -> bool:
+        """Whether the client has a document, or a problem, of each topic: until then each is sent as it comes."""
+        return all(topic in self._position.digests or topic in self._problems for topic in self._loads)
 
     def _may_go_on(self) -> bool:
         """Whether the credential is valid, as of the last check."""
