@@ -150,6 +150,8 @@ class Generator:
         self._release(wire)
         self._window.note_answer(wire.request, wire.freed, wire.outcome)
         wire.request = -1
+        if wire.has_ended:
+            raise BrokenWire("the gateway closed a connection")
 
     def _release(self, wire: Wire) -> None:
         wire.freed = self._now()

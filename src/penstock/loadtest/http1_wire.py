@@ -8,7 +8,9 @@ from penstock.loadtest.wire import BrokenWire, Endpoint, Wire
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_FIRST_FINAL: Final = 200
 _LONGEST_HEAD: Final = 1 << 16
 
 
@@ -30,6 +32,13 @@ class Http1Wire(Wire):
     def receive(self) -> bool:
         """See ``Wire``."""
         self._read()
+        while self._take():
+            if self.outcome >= _FIRST_FINAL:
+                return True
+        return False
+
+    def _take(self) -> bool:
+        """Take the next answer, if it is whole; interim ones (RFC 9110, section 15.2) come before it."""
         if not self._need:
             self._need = self._size()
         if not self._need or len(self._in) < self._need:
@@ -48,6 +57,7 @@ class Http1Wire(Wire):
             return 0
         if _STATUS.match(self._in) is None:
             raise BrokenWire("the answer is not HTTP/1.1")
+        self.has_ended = self.has_ended or _CLOSE.search(self._in, 0, end) is not None
         length = _LENGTH.search(self._in, 0, end)
         if length is not None:
             return end + 4 + int(length[1])

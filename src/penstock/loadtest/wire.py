@@ -41,8 +41,8 @@ def resolve(host_and_port: str, tls: ssl.SSLContext | None = None) -> Endpoint:
 
 
 class Wire(ABC):
-    """One connection. ``is_open`` is whether it is ready for requests, ``outcome`` what the last answer was,
-    ``wants_output`` whether it waits until the socket takes more.
+    """One connection. ``is_open`` is whether it is ready for requests, ``has_ended`` whether it takes no
+    further ones, ``outcome`` what the last answer was, ``wants_output`` whether it waits until the socket takes more.
 
     ``freed`` (the moment since which it could carry a request), ``request`` (the number of the present one, -1 without)
     and ``watched`` belong to the caller. Every method raises ``BrokenWire`` where the connection ends.
@@ -57,6 +57,7 @@ class Wire(ABC):
         self._in = bytearray()
         self._connected = False
         self.is_open = False
+        self.has_ended = False
         self.wants_output = True
         self.outcome = LOST
         self.freed = 0.0
@@ -142,16 +143,28 @@ class Wire(ABC):
             raise BrokenWire(str(error)) from error
 
     def _read(self) -> None:
-        """Read what is there: with TLS until nothing is left, for what is decrypted wakes nobody."""
-        while True:
-            try:
-                data = self._socket.recv(READ)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            except OSError as error:
-                raise BrokenWire(str(error)) from error
-            if not data:
-                raise BrokenWire("the gateway closed a connection")
-            self._in += data
-            if self._endpoint.tls is None:
-                return
+        """Read what is there: with TLS until nothing is left, for what is decrypted wakes nobody.
+
+        Where the connection ends after an answer, the answer counts.
+        """
+        before = len(self._in)
+        try:
+            while self._read_part() and self._endpoint.tls is not None:
+                pass
+        except BrokenWire:
+            if len(self._in) == before:
+                raise
+            self.has_ended = True
+
+    def _read_part(self) -> bool:
+        """Read once; whether something came."""
+        try:
+            data = self._socket.recv(READ)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise BrokenWire(str(error)) from error
+        if not data:
+            raise BrokenWire("the gateway closed a connection")
+        self._in += data
+        return True

@@ -1,11 +1,13 @@
 """The generator of load against servers that stall, close, refuse and answer in other forms than expected."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from penstock.loadtest.generator import Generator, NoConnection
 from penstock.loadtest.http1_wire import Http1Wire, http1_request
 from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.wire import resolve
+from tests.certificates import make_certificate
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 Answer = Callable[[int, socket.socket], bool]
@@ -89,6 +92,7 @@ def test_a_stall_is_charged_to_everybody_who_came_meanwhile() -> None:
     [
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\ncontent-length:2\r\n\r\n{}",
+        b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + GOOD,
         b"HTTP/1.1 200 OK\r\nX: y\r\nCONTENT-LENGTH:   0\r\n\r\n",
     ],
 )
@@ -101,6 +105,44 @@ def test_answers_in_any_form_and_in_pieces(text: bytes) -> None:
         return True
 
     assert load(in_pieces, 60).good == 60
+
+
+def test_no_request_follows_an_answer_that_closes_its_connection() -> None:
+    def close_later(_: int, wire: socket.socket) -> bool:
+        wire.sendall(GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        time.sleep(0.05)
+        return False
+
+    assert load(close_later, 20, connections=1).good == 20
+
+
+def test_an_answer_counts_though_the_connection_with_tls_ends_after_it(tmp_path: Path) -> None:
+    pair = make_certificate(tmp_path)
+    context = pair.client()
+    serving_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving_context.load_cert_chain(pair.certificate, pair.key)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                accepted = listener.accept()[0]
+                with suppress(OSError), accepted, serving_context.wrap_socket(accepted, server_side=True) as wire:
+                    wire.recv(1 << 16)
+                    wire.sendall(GOOD)
+                    wire.unwrap()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        endpoint = resolve(f"127.0.0.1:{listener.getsockname()[1]}", context)
+        generator = Generator(partial(Http1Wire, endpoint, [http1_request(endpoint, "/", {}, b"BODY")]), 1, 1, 60.0)
+        try:
+            found = measure(generator.run(np.arange(10) / 100), 0.1, transport_is_grpc=False)
+        finally:
+            generator.close()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert found.good == 10
 
 
 def test_a_closed_connection_is_replaced() -> None:
