@@ -24,7 +24,7 @@ from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import InsecurityWarning, checked_exposure, ops_policy
 from penstock.app.gateway_record import GatewayRecord
 from penstock.app.hardening import tighten_contents, tighten_home
-from penstock.app.logs import set_up
+from penstock.app.logs import log_warnings, set_up
 from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
 from penstock.app.predictions import open_predictions
@@ -34,7 +34,7 @@ from penstock.app.sink_configuration import SinkConfiguration, checked_sink_conf
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.telemetry import TelemetryServices
 from penstock.app.traffic_services import TrafficServices
-from penstock.config.settings import Settings, address_credentials
+from penstock.config.settings import Settings, address_credentials, find_ignored_variables
 from penstock.control.access.fleet_quotas import Shares
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
@@ -89,6 +89,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     exposure = checked_exposure(settings)
     _check_ready_file(settings.ready_file)
     set_up(settings.log_level, "control", address_credentials(settings), settings.log_format)
+    log_warnings(find_ignored_variables(os.environ))
     load_plugins()
     try:
         repositories = repositories_of(settings)

@@ -1,6 +1,7 @@
 """`penstock config`: check the settings, show the effective ones, print their schema."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from penstock.cli.console import ExitCode, print_json, say
 from penstock.config.documents import ConfigFault
-from penstock.config.settings import Settings, load_settings, settings_document, settings_schema
+from penstock.config.settings import Settings, find_ignored_variables, load_settings, settings_document, settings_schema
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A configuration file (YAML).", envvar="PENSTOCK_CONFIG")
@@ -31,6 +32,8 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
         faults = _sink_faults(load_settings(file))
     except ConfigFault as fault:
         faults = fault.faults
+    for sentence in find_ignored_variables(os.environ):
+        say(sentence)
     _report(faults, as_json)
     if faults:
         raise typer.Exit(ExitCode.USAGE)

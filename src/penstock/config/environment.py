@@ -1,9 +1,11 @@
 """Reads settings from environment variables: ``PENSTOCK_HTTP_PORT``, and ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``.
 
-Sections, lists and mappings may be stated whole, as JSON.
+Sections, lists and mappings may be stated whole, as JSON. Variables that Kubernetes makes for a service are no
+settings.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -14,6 +16,10 @@ from penstock.config.reading import SettingFault
 PREFIX: Final = "penstock_"
 BETWEEN: Final = "__"
 
+_SERVICE: Final = "_PORT"
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://[0-9a-fA-F.:\[\]]+:[0-9]{1,5}")
+"""The value of ``NAME_PORT``, which Kubernetes sets for a service ``name``, beside ``NAME_SERVICE_HOST``."""
+
 
 def read_environment(
     section: type[Section], environment: Mapping[str, str], faults: list[SettingFault]
@@ -21,14 +27,34 @@ def read_environment(
     """Return the values that variables state for settings, as a document; others are not looked at."""
     document: dict[str, Any] = {}
     for variable in sorted(environment, key=len):  # a whole section before what is in it
-        name = variable.lower()
-        path = name.removeprefix(PREFIX).split(BETWEEN)
-        if name.startswith(PREFIX) and path[0] in section.kinds:
+        path = _path_of(variable)
+        if path[0] in section.kinds and not _is_service_link(variable, environment):
             stated = _decode(_kind_at(section, path), environment[variable], tuple(path), faults)
             for part in reversed(path):
                 stated = {part: stated}
             document = merge(stated, document)
     return document
+
+
+def find_service_links(section: type[Section], environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that have the name of a setting but are of a Kubernetes service, such as
+    ``PENSTOCK_HTTP_PORT=tcp://10.0.0.1:8000`` of ``penstock-http``."""
+    candidates = (variable for variable in sorted(environment) if _path_of(variable)[0] in section.kinds)
+    return [variable for variable in candidates if _is_service_link(variable, environment)]
+
+
+def _path_of(variable: str) -> list[str]:
+    """Return the path of the setting that a variable would state; ``[""]`` for a variable of another program."""
+    name = variable.lower()
+    return name.removeprefix(PREFIX).split(BETWEEN) if name.startswith(PREFIX) else [""]
+
+
+def _is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    return (
+        variable.endswith(_SERVICE)
+        and f"{variable.removesuffix(_SERVICE)}_SERVICE_HOST" in environment
+        and _SERVICE_LINK.fullmatch(environment[variable]) is not None
+    )
 
 
 def merge(stated: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
-from penstock.config.environment import merge, read_environment
+from penstock.config.environment import find_service_links, merge, read_environment
 from penstock.config.fields import Expected, Field, Prepare, Section, plain_value
 from penstock.config.observability import MetricsPush, Ratio, TracingSettings
 from penstock.config.reading import SettingFault, read_section
@@ -188,6 +188,15 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     return settings
 
 
+def find_ignored_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that has the name of a setting and does not state it."""
+    return [
+        f"{variable} is ignored: Kubernetes made it for a service; give the service another name, or set "
+        "enableServiceLinks: false in the pod"
+        for variable in find_service_links(Settings, environment)
+    ]
+
+
 def settings_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration file."""
     from penstock.config.schema import schema_of  # noqa: PLC0415 - no start needs it
@@ -203,7 +212,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
 
 
 def address_credentials(settings: Settings) -> frozenset[str]:
-    """Return the users, passwords and queries in addresses of the settings, so that logs can leave them out."""
+    """Return the passwords and queries in addresses of the settings, so that logs can leave them out."""
     return frozenset().union(*map(credentials_in, _texts_in(plain_value(settings))))
 
 

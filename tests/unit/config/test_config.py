@@ -1,6 +1,7 @@
 """Where settings come from, which of them wins, and how errors are reported."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from penstock.config.documents import ConfigFault
 from penstock.config.sections import LimitSettings
-from penstock.config.settings import load_settings, settings_document, settings_schema
+from penstock.config.settings import find_ignored_variables, load_settings, settings_document, settings_schema
 from penstock.control.instance.options import WorkerOptions
 from penstock.core.limits import RequestLimits
 
@@ -97,6 +98,26 @@ def test_a_missing_file_is_a_fault_beside_the_others(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_fine(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, "")) == load_settings()
+
+
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1:8000", "udp://[fd00::1]:8000"])
+def test_variables_of_a_kubernetes_service_are_no_settings(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_HTTP_PORT", value)
+    monkeypatch.setenv("PENSTOCK_HTTP_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("PENSTOCK_GRPC_PORT", "9001")
+    monkeypatch.setenv("PENSTOCK_PORT", value)
+    assert (load_settings().http_port, load_settings().grpc_port) == (8000, 9001)
+    (sentence,) = find_ignored_variables(os.environ)
+    assert "PENSTOCK_HTTP_PORT" in sentence and "enableServiceLinks: false" in sentence
+
+
+@pytest.mark.parametrize(("value", "variable"), [("tcp://10.0.0.1:8000", "PENSTOCK_OTHER"), ("x", "PENSTOCK_HTTP")])
+def test_what_only_looks_like_a_service_is_refused(value: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_HTTP_PORT", value)
+    monkeypatch.setenv(f"{variable}_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(ConfigFault, match="http_port: expected"):
+        load_settings()
+    assert find_ignored_variables(os.environ) == []
 
 
 def test_a_broken_section_in_the_environment_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
