@@ -17,6 +17,7 @@ LEAST_FOUND: Final = 6
 TOKEN: Final = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9_=-]{16,}")
 """Parts of a path that look like a token."""
 
+_DATABASES: Final = ("postgres", "sqlite")
 _NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _METADATA: Final = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
@@ -115,16 +116,33 @@ def hide_credentials(text: str) -> str:
 
 
 def credentials_in(text: str) -> frozenset[str]:
-    """Return the parts of an address that ``hide_credentials`` leaves out, as they are and decoded; only those that are
-    long enough to be found in other texts without a mistake."""
-    _, separator, rest = text.partition("://")
+    """Return the secrets in an address, as they are and decoded: the password and the values of the query; only those
+    that are long enough to be found in other texts without a mistake.
+
+    The user of a database is a name. On the web, a token often stands in its place: alone, or beside a password.
+    """
+    scheme, separator, rest = text.partition("://")
     if not separator:
         return frozenset()
     place, _, query = _split_once(rest, "?#")
-    user = rest.rpartition("@")[0] if "@" in query else place.rpartition("@")[0]
-    values = [part.partition("=")[2] or part for part in re.split("[&#]", query)]
-    parts = [part for part in (*re.split("[:/@?#&]", user), *values) if len(part) >= LEAST_FOUND]
+    user = (rest if "@" in query else place).rpartition("@")[0]
+    is_database = scheme.startswith(_DATABASES)
+    found = (*_secrets_of_user(user, is_database), *_secrets_of_query(query, is_database))
+    parts = [part for part in found if len(part) >= LEAST_FOUND]
     return frozenset(parts) | frozenset(map(unquote, parts))
+
+
+def _secrets_of_user(user: str, is_database: bool) -> list[str]:
+    """Return the secrets in the part before "@", in the pieces that a library could make of it."""
+    name, _, password = user.partition(":")
+    is_name = is_database or (password and not TOKEN.fullmatch(name))
+    return re.split("[:/@?#&]", password if is_name else user)
+
+
+def _secrets_of_query(query: str, is_database: bool) -> list[str]:
+    """Return the values in a query; of a database's, most are options such as ``sslmode``."""
+    pairs = [part.partition("=") for part in re.split("[&#]", query)]
+    return [value or name for name, _, value in pairs if not is_database or "password" in name or "secret" in name]
 
 
 def hide_tokens(path: str) -> str:

@@ -113,14 +113,31 @@ def test_no_part_of_a_secret_is_shown_whatever_is_in_it(one: str, other: str, fo
 
 def test_credentials_are_found_whole_and_in_parts() -> None:
     assert credentials_in("http://someone:p@ss/long%2Fword@h:1/?token=PLANTED&plain") == {
-        "someone",
         "long%2Fword",
         "long/word",
         "PLANTED",
     }
-    assert {"user01", "planted"} <= credentials_in("postgresql://user01:?planted@h/db")
+    assert credentials_in("postgresql://user01:?planted@h/db") == {"planted"}
     assert credentials_in("/data/models") == frozenset()
     assert credentials_in("s3://bucket/prefix") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("postgresql://penstock@h/penstock", set()),
+        ("postgresql+psycopg://penstock:@h/penstock", set()),
+        ("postgresql://penstock:short@h/penstock", set()),
+        ("postgresql://penstock:planted@h/penstock?sslmode=require&sslpassword=PLANTED", {"planted", "PLANTED"}),
+        ("postgresql:///penstock?user=penstock&password=planted", {"planted"}),
+        ("https://penstock:planted@h/", {"planted"}),
+        ("https://planted@h/", {"planted"}),
+        ("https://planted:@h/", {"planted"}),
+        ("https://planted0123456789:x@h/", {"planted0123456789"}),
+    ],
+)
+def test_names_of_users_and_options_of_databases_are_no_secrets(text: str, secrets: set[str]) -> None:
+    assert credentials_in(text) == secrets
 
 
 def test_tokens_in_paths_are_hidden() -> None:
