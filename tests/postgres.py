@@ -27,9 +27,10 @@ class Postgres:
         """The address of one of its databases, as people write it."""
         return f"postgresql://penstock@127.0.0.1:{self.port}/{database}"
 
-    def create(self, database: str) -> str:
+    def create(self, database: str, *options: str) -> str:
         """Make a database; its address."""
-        command = [program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock", database]
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "penstock"]
+        command = [program("createdb"), *place, *options, database]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
         return self.url(database)
 

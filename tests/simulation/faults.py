@@ -71,6 +71,10 @@ class FaultyDatabase:
         """Whether this gateway decides for all."""
         return self.lease.acquire_leadership(self)
 
+    def close(self) -> None:
+        """Release the lease, and close the connections."""
+        self._database.close()
+
 
 class Bucket:
     """Contents in memory, for all gateways; ``full`` takes nothing more, ``forgetful`` does what it is asked, and

@@ -238,6 +238,7 @@ class GatewayProcess:
             await self._models.close()
             if self._access is not None:
                 self._access.close()
+            await self._models.close_database()
 
     async def _run(self, signals: StopSignals) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from penstock.control.audit.admin import AuditAdmin
 from penstock.control.audit.checkpoints import CheckpointSigner
 from penstock.control.audit.recorder import AuditRecorder
 from penstock.control.audit.stream import AuditStream
-from penstock.control.calls.blocking import BlockingPool, pool_readings
+from penstock.control.calls.blocking import READ_S, BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.plane.model_view import ServingState
@@ -33,7 +34,7 @@ from penstock.control.sources.folder import FolderContents
 from penstock.control.sources.mlflow import MlflowSync
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState, SourceRepository, readings
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.scratch import delete_failures
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.auditing import RegistryAudit
@@ -288,3 +289,12 @@ class Models:
             await self._source.close()
         for pool in self._pools:
             pool.close()
+
+    async def close_database(self) -> None:
+        """Close the registry's database, if it answers; call last. An SQLite registry is then one file."""
+        if self._parts is None:
+            return
+        closing = BlockingPool("closing", 1)
+        with suppress(Fault):
+            await closing.call(self._parts.store.connections.close, deadline_s=READ_S)
+        closing.close()

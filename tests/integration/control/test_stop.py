@@ -48,10 +48,11 @@ def test_readiness_goes_off_while_requests_are_still_taken_and_a_second_signal_e
     assert not any(map(is_alive, pids))
 
 
-def test_a_stop_ends_every_worker(server: Server) -> None:
+def test_a_stop_ends_every_worker_and_leaves_the_registry_in_one_file(server: Server) -> None:
     pids = server.worker_pids()
     assert server.stop() == 0
     assert not any(map(is_alive, pids))
+    assert [*server.home.glob("*.db")] and not [*server.home.glob("*.db-wal")]
 
 
 def begun(server: Server, model: str) -> float:

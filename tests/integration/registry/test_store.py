@@ -1,8 +1,10 @@
 """The registry's records, one list of behaviour over SQLite and PostgreSQL."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -359,6 +361,35 @@ def test_a_database_that_is_away_says_so(tmp_path: Path) -> None:
 def test_a_database_that_is_missing_says_so(server: Postgres) -> None:
     with pytest.raises(NotReady, match=r"does not exist|cannot be reached"):
         open_database(f"postgresql+psycopg://penstock@127.0.0.1:{server.port}/nothing", 5.0)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_says_how_to_make_another(server: Postgres, encoding: str) -> None:
+    url = server.create(f"test{next(NUMBERS)}", "-E", encoding, "-T", "template0", "--locale", "C")
+    with pytest.raises(InvalidInput, match=f"{encoding}.*CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"):
+        open_database(url.replace("postgresql://", "postgresql+psycopg://"), 5.0)
+
+
+def test_a_closed_sqlite_database_is_one_file(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    VersionStore(database).configure("m", ModelSettings(), BY)
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as other:  # another process would keep the log
+        tables = other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        database.close()
+        shutil.copy(tmp_path / "registry.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM sqlite_master").fetchone() == tables
+        assert copy.execute("SELECT revision FROM registry").fetchone() == (1,)
+
+
+def test_a_reader_of_an_sqlite_database_does_not_keep_it_from_closing(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT revision FROM registry").fetchone()
+        VersionStore(database).configure("m", ModelSettings(), BY)
+        database.close()
+        assert reader.execute("SELECT revision FROM registry").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(("code", "kind"), [*databases._SQLITE_FAULTS.items()])

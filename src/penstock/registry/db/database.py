@@ -51,6 +51,10 @@ BUSY = "the registry's database was busy for too long; try again"
 UNREADABLE = "the registry's files cannot be read or written"
 BROKEN = "the registry's database is damaged; restore it from a backup"
 MIXED = "the registry's database does not have the tables of its version; restore it from a backup"
+ENCODING = (
+    "the registry's database has the encoding {}, which cannot hold every text; make another one as "
+    "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+)
 NEWER = "a newer Penstock made the registry's database; use that release"
 
 _BOUNDS = (
@@ -62,6 +66,9 @@ process from holding a lock for ever."""
 
 MIGRATION_S = 600.0
 """Time limit of a PostgreSQL migration, and of the wait for that of another gateway."""
+
+CHECKPOINT_S = 0.5
+"""Longest wait for others that use an SQLite file while it is closed."""
 
 _AGAIN_S = 0.01
 _PRIMARY = 0xFF  # of an extended result code
@@ -176,9 +183,11 @@ class Database:
         return self.lease.acquire_leadership(self)
 
     def close(self) -> None:
-        """Release the lease, and close the connections."""
+        """Release the lease, move what is in SQLite's log into the one file, and close the connections."""
         with suppress(Fault):  # the lease expires anyway
             self.lease.release(self)
+        if self._engine.dialect.name == "sqlite":
+            _checkpoint(self._engine)
         self._engine.dispose()
 
 
@@ -188,7 +197,7 @@ def open_database(url: str, timeout_s: float) -> Database:
     Raises:
         NotReady: it cannot be reached, read or written now.
         Damaged: it is no database, or does not have the tables of its version.
-        InvalidInput: it is newer than this program, or its driver is not installed.
+        InvalidInput: it is newer than this program, its encoding is not UTF-8, or its driver is not installed.
     """
     engine = _sqlite(url, timeout_s) if url.startswith(SQLITE) else _postgres(url, timeout_s)
     try:
@@ -244,6 +253,19 @@ def _enable_wal(connection: sqlite3.Connection, until: float) -> None:
             return
 
 
+def _checkpoint(engine: sa.Engine) -> None:
+    """Copy the write-ahead log into the database and empty it, if no other process reads or writes for long; what
+    stays in the log is as durable, and the next process copies it."""
+    with suppress(exc.SQLAlchemyError, sqlite3.Error):
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_S * 1000)}")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        finally:
+            connection.close()
+
+
 def _document(text: str) -> Any:
     """Return the JSON value of a column, or the text itself if it is not JSON, so that only readers of this row
     fail."""
@@ -272,12 +294,24 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
     except exc.ArgumentError:
         raise InvalidInput("--registry: the PostgreSQL URL cannot be read") from None
 
+    @sa.event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy's own, which fails with other encodings
+    def check(connection: Any, _record: Any) -> None:
+        _check_encoding(connection)
+
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         bound_s = connection.get_execution_options().get("bound_s", timeout_s)
         connection.exec_driver_sql(_BOUNDS, (str(int(bound_s * 1000)),) * 3)
 
     return engine
+
+
+def _check_encoding(connection: Any) -> None:
+    """Check the encoding of a PostgreSQL database, as the server reports it; raises ``InvalidInput``."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # a pooler may not report it
+        connection.close()
+        raise InvalidInput(ENCODING.format(encoding))
 
 
 def _migrate_if_old(engine: sa.Engine) -> None:

@@ -34,6 +34,9 @@ class OpenDatabase(Protocol):
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
 
+    def close(self) -> None:
+        """Release the lease, and close the connections."""
+
 
 class LazyDatabase:
     """Opens a database on first use and forwards to it; any thread may use it. The parameter ``clock`` is monotonic, in
@@ -66,6 +69,11 @@ class LazyDatabase:
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; raises ``NotReady`` while the database is away."""
         return self._database().acquire_leadership()
+
+    def close(self) -> None:
+        """Release the lease, and close the connections, if the database was opened."""
+        if self._opened is not None:
+            self._opened.close()
 
     def _database(self) -> OpenDatabase:
         if self._opened is None:

@@ -158,6 +158,9 @@ class Leadable(Connected, Protocol):
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
 
+    def close(self) -> None:
+        """Release the lease, and close the connections."""
+
 
 class LeaderConnections:
     """Connections for changes that only a leader may make: every change checks the term within its transaction."""
@@ -189,3 +192,7 @@ class LeaderConnections:
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
         return self._database.acquire_leadership()
+
+    def close(self) -> None:
+        """Release the lease, and close the connections."""
+        self._database.close()

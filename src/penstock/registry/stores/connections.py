@@ -28,3 +28,6 @@ class Connections(Protocol):
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; acquire or renew the lease if that is due."""
+
+    def close(self) -> None:
+        """Release the lease, and close the connections."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from penstock.registry.db.database import open_database
 from penstock.registry.db.lazy_database import LazyDatabase
 from penstock.registry.db.shared_clock import SharedClock
@@ -52,4 +54,9 @@ def test_a_lazy_database_gives_its_time_to_existing_users(tmp_path: Path) -> Non
         pass
     assert lazy.clock is database.clock
     assert store.connections.clock is database.clock
-    database.close()
+    lazy.close()
+    assert not (tmp_path / "registry.db-wal").exists()
+
+
+def test_a_lazy_database_that_was_never_opened_has_nothing_to_close() -> None:
+    LazyDatabase(lambda: pytest.fail("it was opened")).close()
