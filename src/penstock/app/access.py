@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from penstock.control.access.refusals import RefusalCounts
 from penstock.control.access.worker_counts import WorkerCounts
 from penstock.control.calls.blocking import pool_readings
 from penstock.control.periodic import PeriodicTask
+from penstock.core.access.refusals import RefusalReason
 from penstock.core.access.table import UNLIMITED, AccessTable, Binding, Issuer, Quota
 from penstock.core.errors import InvalidInput
 from penstock.monitor.counters.slot import Slot
@@ -84,13 +86,17 @@ def open_access(
 
     accepts_keys = settings is not None and settings.keys
     key_sets = KeySets([_source(item) for item in settings.oidc] if settings else [])
+    refusals = RefusalCounts()
+    refusals.add_source(counts.refusals)
     sources = AccessSources(
-        _table(settings, addresses), store if accepts_keys else None, key_sets, location.access_file
+        _table(settings, addresses),
+        store if accepts_keys else None,
+        key_sets,
+        location.access_file,
+        partial(refusals.total, RefusalReason.UNKNOWN_SIGNING_KEY),
     )
     tables = AccessTables(sources, authenticator, publish)
     keys = KeyAdmin(store, tables.refresh, accepts_keys, connections.clock.now)
-    refusals = RefusalCounts()
-    refusals.add_source(counts.refusals)
     return AccessServices(authenticator, tables, refusals, keys, counts, FleetQuotas(counts, share))
 
 

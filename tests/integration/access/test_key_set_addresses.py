@@ -23,7 +23,7 @@ from tests.certificates import Pair, make_certificate
 from tests.harness import PATIENCE_S, wait_until
 
 ISSUER = "https://login.example"
-FIRST, SECOND = (ECKey.generate_key("P-256", {"kid": kid}) for kid in ("first", "second"))
+FIRST, SECOND, THIRD = (ECKey.generate_key("P-256", {"kid": kid}) for kid in ("first", "second", "third"))
 
 
 def key_set(*keys: ECKey) -> bytes:
@@ -223,8 +223,13 @@ def test_a_gateway_fetches_them_and_keeps_them_over_a_restart(tmp_path: Path) ->
 
     with issuer.running(pair), harness.running(None, tmp_path, "--workers", "1", env=env) as server:
         wait_until(lambda: statuses(server, FIRST) == {200}, PATIENCE_S, "the keys on both ports")
+        issuer.serve(key_set(FIRST, SECOND))
+        fetched = len(issuer.asked)
         assert statuses(server, SECOND) == {401}
-    with harness.running(None, tmp_path, "--workers", "1", env=env) as server:  # and the issuer is away
+        wait_until(lambda: len(issuer.asked) > fetched, PATIENCE_S, "a fetch")
+        wait_until(lambda: statuses(server, SECOND) == {200}, PATIENCE_S, "the next key")
         assert statuses(server, FIRST) == {200}
-        assert statuses(server, SECOND) == {401}
+    with harness.running(None, tmp_path, "--workers", "1", env=env) as server:  # and the issuer is away
+        assert statuses(server, SECOND) == {200}
+        assert statuses(server, THIRD) == {401}
         wait_until(lambda: "stay as they are" in server.log_text(), PATIENCE_S, "the warning")

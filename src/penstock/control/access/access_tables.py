@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from penstock.control.access.authenticator import Authenticator
-from penstock.control.access.key_sets import KeySets
+from penstock.control.access.key_sets import EarlyFetches, KeySets
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.documents import table_in, table_out
@@ -47,18 +47,21 @@ class KeyReader(Protocol):
 @dataclass(frozen=True, slots=True)
 class AccessSources:
     """Where the table comes from: ``settings`` has what they say of it, ``keys`` is None where API keys are off, and
-    ``file`` keeps the table for the next process."""
+    ``file`` keeps the table for the next process. ``unknown_keys`` counts the tokens that stated a key which
+    their issuer did not have."""
 
     settings: AccessTable
     keys: KeyReader | None
     key_sets: KeySets
     file: Path
+    unknown_keys: Callable[[], int] = int
 
 
 class AccessTables:
     """Brings every change to the authenticator of this process and to ``publish``, which sends it to the workers.
 
-    ``start``, then run ``tasks``. Belongs to the event loop. ``now`` gives seconds since the epoch.
+    ``start``, then run ``tasks``. Belongs to the event loop. ``now`` gives seconds since the epoch, and
+    ``clock`` is monotonic.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class AccessTables:
         authenticator: Authenticator,
         publish: Callable[[AccessTable], None],
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._authenticator = authenticator
         self._publish = publish
         self._now = now
+        self._clock = clock
+        self._early_fetches = EarlyFetches()
         self._revision: int | None = None
         self._keys: tuple[KeyRecord, ...] = ()
         self._table: AccessTable | None = None
@@ -108,6 +114,8 @@ class AccessTables:
 
     async def refresh(self) -> None:
         """Publish what has changed; raises ``NotReady`` while the database is away."""
+        if self._early_fetches.is_due(self._sources.unknown_keys(), self._clock()):
+            self._fetching.wake()
         async with self._one_at_a_time:
             await self._reads.call(self._sources.key_sets.read_files)
             try:
@@ -134,6 +142,7 @@ class AccessTables:
             self._revision = revision
 
     async def _fetch(self) -> None:
+        self._early_fetches.begin(self._sources.unknown_keys(), self._clock())
         await self._fetches.call(self._sources.key_sets.fetch)
         async with self._one_at_a_time:
             await self._apply()

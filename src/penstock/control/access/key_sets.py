@@ -12,6 +12,9 @@ from penstock.control.periodic import ProblemLog
 from penstock.core.access.table import Issuer
 
 WAIT_S: Final = 5.0
+EARLY_S: Final = 5.0
+"""Least time between two fetches of which the second is an early one."""
+
 MOST_BYTES: Final = 1 << 20
 
 SourceKey = tuple[str, str]
@@ -33,6 +36,23 @@ class IssuerSource:
     def key(self) -> SourceKey:
         """Its name among the sources."""
         return self.issuer.issuer, self.issuer.audience
+
+
+class EarlyFetches:
+    """Decides when keys are fetched before their time: a token stated an unknown key, so an issuer may have a new one.
+    Whoever sends such tokens causes one fetch in ``EARLY_S``, however many they are. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._last = float("-inf")
+
+    def is_due(self, refused: int, now: float) -> bool:
+        """Whether to fetch now; ``refused`` counts the tokens that stated an unknown key, and only grows."""
+        return refused > self._known and now - self._last >= EARLY_S
+
+    def begin(self, refused: int, now: float) -> None:
+        """Record that a fetch begins, early or not."""
+        self._known, self._last = refused, now
 
 
 class KeySets:

@@ -51,6 +51,11 @@ class RefusalCounts:
             totals.update(source())
         return totals
 
+    def total(self, reason: RefusalReason) -> int:
+        """Return the refusals of one reason, with those that were only counted."""
+        totals = self.totals()
+        return totals.get((reason, False), 0) + totals.get((reason, True), 0)
+
     def readings(self) -> Iterator[Reading]:
         """Return both metrics, each with every reason."""
         totals = self.totals()

@@ -47,12 +47,14 @@ class JwtVerifier:
     def verify(self, token: str, now: float) -> VerifiedToken:
         """Return what a token proves; raises ``Unauthenticated``."""
         header, claims = _read_part(token, 0), _read_part(token, 1)
-        kid = key_id_in(header)
+        kid, reason = key_id_in(header), RefusalReason.INVALID_TOKEN
         for issuer, keys in self._issuers:
-            if kid in keys and is_meant_for(issuer, claims):
-                _check_signature(token, keys[kid])
-                return check_claims(issuer, claims, now)
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+            if is_meant_for(issuer, claims):
+                if kid in keys:
+                    _check_signature(token, keys[kid])
+                    return check_claims(issuer, claims, now)
+                reason = RefusalReason.UNKNOWN_SIGNING_KEY
+        raise unauthenticated(reason)
 
 
 def read_key_set(text: str) -> dict[str, VerifyingKey]:

@@ -42,6 +42,9 @@ class RefusalReason(StrEnum):
     FOREIGN_ORIGIN = "foreign_origin"
     """A browser sends the request for a page of another origin."""
 
+    UNKNOWN_SIGNING_KEY = "unknown_signing_key"
+    """A token for this gateway that states a key which its issuer did not have when the keys were last read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -8,9 +8,10 @@ import pytest
 
 from penstock.control.access.access_tables import AccessSources, AccessTables
 from penstock.control.access.authenticator import Authenticator
-from penstock.control.access.key_sets import KeySets
-from penstock.core.access.table import AccessTable, Binding, KeyRecord
+from penstock.control.access.key_sets import EARLY_S, IssuerSource, KeySets
+from penstock.core.access.table import AccessTable, Binding, Issuer, KeyRecord
 from penstock.core.errors import NotReady
+from tests.harness import reached
 
 KEY = KeyRecord("a", "bot", "digest", ("caller",))
 ENABLED = AccessTable(enabled=True, bindings=(Binding("viewer", group="ops"),))
@@ -54,6 +55,39 @@ class Gateway:
 
     async def __aexit__(self, *_: Any) -> None:
         self.tables.close()
+
+
+class CountedFetches(KeySets):
+    """A key set at an address, which counts how often it is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__([IssuerSource(Issuer("https://issuer", "penstock", ""), None, "https://issuer/keys")])
+        self.fetched = 0
+
+    def fetch(self) -> None:
+        self.fetched += 1
+
+
+def test_an_unknown_key_wakes_the_fetch_once_in_some_seconds(tmp_path: Path) -> None:
+    async def run() -> None:
+        seconds, unknown, key_sets = [0.0], [0], CountedFetches()
+        sources = AccessSources(ENABLED, None, key_sets, tmp_path / "access.json", lambda: unknown[0])
+        authenticator = Authenticator(lambda: 0.0)
+        tables = AccessTables(sources, authenticator, lambda _: None, clock=lambda: seconds[0])
+        await tables.start()
+        fetching = asyncio.create_task(tables.tasks[1].run())
+        await reached(lambda: key_sets.fetched == 1)
+        for seconds[0], unknown[0] in ((1.0, 1), (EARLY_S - 0.1, 100), (EARLY_S, 100)):
+            await tables.refresh()
+        await reached(lambda: key_sets.fetched == 2)
+        for seconds[0] in (EARLY_S, 2 * EARLY_S):  # no token since
+            await tables.refresh()
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+        tables.close()
+        assert key_sets.fetched == 2
+
+    asyncio.run(run())
 
 
 def test_a_change_is_published_once(tmp_path: Path) -> None:

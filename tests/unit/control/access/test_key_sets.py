@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import ECKey
 
-from penstock.control.access.key_sets import IssuerSource, KeySets
+from penstock.control.access.key_sets import EARLY_S, EarlyFetches, IssuerSource, KeySets
 from penstock.core.access.table import Issuer
 
 
@@ -20,6 +20,25 @@ def source(file: Path | None = None, url: str = "") -> IssuerSource:
 
 def kids(sets: KeySets) -> list[str]:
     return [key["kid"] for key in json.loads(sets.issuers()[0].jwks)["keys"]]
+
+
+def test_unknown_keys_cause_one_fetch_in_some_seconds_however_many_they_are() -> None:
+    fetches, begun = EarlyFetches(), []
+    for step in range(1000):  # ten seconds with a hundred tokens each
+        now = step / 100
+        if fetches.is_due(refused=step // 10 * 100, now=now):
+            fetches.begin(step // 10 * 100, now)
+            begun.append(now)
+    assert begun == [0.1, 0.1 + EARLY_S]
+
+
+def test_a_usual_fetch_counts_and_unknown_keys_of_before_it_cause_none() -> None:
+    fetches = EarlyFetches()
+    assert not fetches.is_due(0, 0.0)
+    fetches.begin(3, 10.0)
+    assert not fetches.is_due(3, 100.0)
+    assert not fetches.is_due(4, 10.0 + EARLY_S / 2)
+    assert fetches.is_due(4, 10.0 + EARLY_S)
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
