@@ -1,7 +1,8 @@
 """Formats log records: plain text, JSON, and JSON in the Elastic Common Schema (ECS).
 
 A record may carry ``fields``, a mapping of ECS field names to values (``extra={"fields": {...}}``); every format has
-them. Libraries log addresses as they got them, so secrets are left out of every text.
+them. Libraries log addresses as they got them, so secrets are left out of every text. Texts of callers, such as request
+ids, cannot begin a line or a field of their own.
 """
 
 import json
@@ -43,8 +44,20 @@ def formatter_of(log_format: str, process: str, secrets: Collection[str] = ()) -
     return TextFormatter(process, hide)
 
 
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that move to another line or command a terminal: C0, C1 and the separators of Unicode."""
+
+_ENDS_FIELD: Final = re.compile(r'[\s"]')
+
+
+def escape_controls(text: str) -> str:
+    """Return a text in one line, its control characters as escapes of Python."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 class TextFormatter(logging.Formatter):
-    """Formats time, level, process, logger, message and fields; a traceback follows only for a defect."""
+    """Formats time, level, process, logger, message and fields in one line; a traceback follows only for a defect, and
+    its lines are indented."""
 
     def __init__(self, process: str, hide: Hide = str) -> None:
         super().__init__(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s")
@@ -56,12 +69,22 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is that of the library
         """Return the first line of a record."""
-        pairs = [f" {name}={value}" for name, value in _fields(record).items()]
-        return super().formatMessage(record) + "".join(pairs)
+        pairs = [f" {name}={_field_text(self._hide(str(value)))}" for name, value in _fields(record).items()]
+        return escape_controls(self._hide(super().formatMessage(record)) + "".join(pairs))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is that of the library
+        """Return a traceback whose lines cannot be taken for records."""
+        lines = self._hide(super().formatException(ei)).split("\n")
+        return "\n".join([f"  {escape_controls(line)}" for line in lines])
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines, of a record."""
         return self._hide(super().format(record))
+
+
+def _field_text(text: str) -> str:
+    """Return the value of a field, quoted if it could be taken for several fields."""
+    return json.dumps(text, ensure_ascii=False) if _ENDS_FIELD.search(text) else text
 
 
 Values = Callable[[logging.LogRecord, str], dict[str, Any]]

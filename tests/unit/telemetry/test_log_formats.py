@@ -80,5 +80,36 @@ def test_hostile_texts_stay_one_line_of_valid_json(log_format: str) -> None:
     assert "\n" not in line
 
 
+FORGED = "2026-11-30T00:00:00.000Z ERROR control x: forged"
+BREAKS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+@pytest.mark.parametrize("character", [*BREAKS, "\x00", "\x1b", "\x7f", "\x9b"])
+def test_no_text_begins_a_line_or_commands_a_terminal(log_format: str, character: str) -> None:
+    hostile = f"ok{character}{FORGED}"
+    record = record_of("%s", hostile, fields={"http.request.id": hostile, "event.reason": hostile})
+    line = formatter_of(log_format, "control").format(record)
+    assert len(line.splitlines()) == 1 and character not in line
+
+
+@pytest.mark.parametrize("character", BREAKS)
+def test_no_line_of_a_traceback_passes_for_a_record(character: str) -> None:
+    record = record_of()
+    try:
+        raise ValueError(f"ok{character}{FORGED}")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    first, *rest = formatter_of("text", "control").format(record).splitlines()
+    assert first.startswith("2023-") and rest[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_a_field_in_text_stays_one_field() -> None:
+    fields = {"http.request.id": 'a trace.id="b', "event.duration": 5, "event.type": ["access", "error"]}
+    line = formatter_of("text", "control").format(record_of(fields=fields))
+    assert line.endswith("""http.request.id="a trace.id=\\"b" event.duration=5 event.type="['access', 'error']\"""")
+
+
 def test_times_are_rounded_down_to_milliseconds() -> None:
     assert timestamp(0.9996) == "1970-01-01T00:00:00.999Z"
