@@ -111,7 +111,7 @@ class Tracer:
         """Return the trace of a request whose caller has one: the caller decides, within the limit."""
         if sampled and self._may_be_forced():
             parent = _parent_in(fields)
-            return self._begin_own() if parent is None else _child_of(parent, SPANS | self._logged())
+            return None if parent is None else _child_of(parent, SPANS | self._logged())
         trace = CallTrace(self._logged(), NO_TRACE, NO_ID)
         trace.unread = fields
         return trace

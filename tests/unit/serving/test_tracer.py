@@ -117,14 +117,18 @@ def test_a_malformed_parent_counts_as_none() -> None:
     assert trace is not None and trace.parent_id == NO_ID
 
 
-@pytest.mark.parametrize("digit", "02468ace13579bdf")
-def test_a_caller_without_a_valid_trace_is_sampled_by_the_ratio(digit: str) -> None:
-    bench = Bench(ratio=1.0, forced=5.0)
-    trace = bench.answer({b"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-0{digit}".encode()})
-    is_asked = digit in "13579bdf"  # else the ids are not read
-    assert trace is not None and bool(trace.flags & SPANS) is is_asked
-    bench.answer({b"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-00".encode()}, DeadlineExceeded("late"))
-    assert all(any(record.trace_id) and record.parent_id == NO_ID for record in bench.taken()[0])
+@pytest.mark.parametrize("flags", ["00", "01"])
+@pytest.mark.parametrize(
+    "head", [f"00-{'0' * 32}-b7ad6b7169203331", f"00-{TRACE}-{'0' * 16}", f"ff-{TRACE}-b7ad6b7169203331"]
+)
+def test_a_caller_without_a_valid_trace_is_sampled_by_the_ratio_and_forces_nothing(head: str, flags: str) -> None:
+    bench = Bench(ratio=1.0, forced=1.0)
+    invalid = {b"traceparent": f"{head}-{flags}".encode()}
+    traces = [bench.answer(invalid) for _ in range(3)]
+    assert all(trace is not None and trace.flags & SPANS for trace in traces)
+    records, dropped = bench.taken()
+    assert dropped == {}
+    assert all(any(record.trace_id) and record.parent_id == NO_ID for record in records)
 
 
 def test_the_access_log_has_a_ratio_of_its_own() -> None:

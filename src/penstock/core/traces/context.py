@@ -23,7 +23,11 @@ MOST_READ: Final = 4096
 
 MOST_MEMBERS: Final = 32
 
-_TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.DOTALL
+)
+"""Not version ff, no more fields in version 00, and no ids of zeros; later versions may have more fields."""
+
 _ODD: Final = b"13579bdf"
 _KEY: Final = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
 _VALUE: Final = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -45,19 +49,19 @@ def parse_parent(traceparent: bytes, tracestate: bytes = b"") -> ParentContext |
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None:
         return None
-    version, trace, span, flags, rest = match.groups()
-    if version == b"ff" or (version == b"00" and rest is not None):
-        return None
-    trace_id, span_id = bytes.fromhex(trace.decode()), bytes.fromhex(span.decode())
-    if not any(trace_id) or not any(span_id):
-        return None
-    return ParentContext(trace_id, span_id, bool(int(flags, 16) & SAMPLED), parse_state(tracestate))
+    trace_id, span_id, flags = match.groups()
+    is_sampled = bool(int(flags, 16) & SAMPLED)
+    return ParentContext(_bytes_of(trace_id), _bytes_of(span_id), is_sampled, parse_state(tracestate))
+
+
+def _bytes_of(digits: bytes) -> bytes:
+    return bytes.fromhex(digits.decode())
 
 
 def read_sampled(traceparent: bytes) -> bool | None:
     """Return whether the caller's span is sampled, without reading more than that; None if it is malformed."""
     match = _TRACEPARENT.fullmatch(traceparent)
-    return None if match is None else match[4][1] in _ODD
+    return None if match is None else match[3][1] in _ODD
 
 
 def parse_state(tracestate: bytes) -> str:

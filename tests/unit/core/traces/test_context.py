@@ -47,10 +47,13 @@ def test_contexts_of_this_and_later_versions_are_read(text: bytes, sampled: bool
         f"00-{'0' * 32}-{SPAN}-01".encode(),
         f"00-{TRACE}-{'0' * 16}-01".encode(),
         GOOD + b"," + GOOD,  # two fields that were joined
+        GOOD + b"\n",
+        b"00" + b"-" + GOOD[2:],
     ],
 )
 def test_what_is_no_context_is_ignored(text: bytes) -> None:
     assert parse_parent(text) is None
+    assert read_sampled(text) is None
 
 
 @pytest.mark.parametrize(
