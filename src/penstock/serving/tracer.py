@@ -84,6 +84,7 @@ class Tracer:
         self._forced = TokenBucket(limits.forced_per_second)
         self._kept = TokenBucket(limits.forced_per_second)
         self._lock = Lock()  # a shadow's thread records too
+        self._shadows = Lock()  # several shadows of one call disagree on threads of their own
         self._buffer = RecordBuffer(MOST_RECORDS)
         self._refused = {"forced": 0, "kept": 0}
         self._until_trace = draw_distance(limits.ratio, chance())
@@ -194,13 +195,22 @@ class Tracer:
 
     def record_shadow(self, call: InferCall, shadow: VersionIdentity, began_ns: int, disagrees: bool) -> None:
         """Record that a shadow has answered a call: if the call is traced, or if the answers disagree."""
-        trace = call.trace
-        if disagrees and (trace is None or not trace.flags & SPANS):
-            trace = self._keep(trace)
-            if trace is not None:
-                self._add(_record_of(call, trace, "ok", call.ran_ns))
+        trace = self._with_disagreement(call) if disagrees else call.trace
         if trace is not None and trace.flags & SPANS:
             self._add(_shadow_record(call, trace, shadow, (began_ns, self._clock()), disagrees))
+
+    def _with_disagreement(self, call: InferCall) -> CallTrace | None:
+        """Return the trace of a call with which a shadow disagrees; one that is not traced is kept, once for all of its
+        shadows, within the limit. What the access log has of it was recorded with its answer."""
+        with self._shadows:
+            if call.trace is not None and call.trace.flags & SPANS:
+                return call.trace
+            kept = self._keep(call.trace)
+            if kept is not None:
+                kept.flags &= ~ACCESS
+                self._add(_record_of(call, kept, "ok", call.ran_ns))
+                call.trace = kept
+            return kept
 
     def _add(self, record: TraceRecord) -> None:
         with self._lock:

@@ -199,6 +199,18 @@ def test_a_disagreement_is_kept_with_its_request() -> None:
     assert dropped == {"kept": 1}
 
 
+def test_a_request_with_which_several_shadows_disagree_is_kept_once() -> None:
+    bench = Bench(forced=5.0, access=1.0)
+    call = cast(InferCall, Answered(bench.tracer.begin(DECLINED)))
+    bench.tracer.record_call(call, 50)
+    for _ in range(3):
+        bench.tracer.record_shadow(call, TWO, 60, True)
+    (answered, request, *shadows), dropped = bench.taken()
+    assert answered.flags == ACCESS and not request.flags & ACCESS  # one line
+    assert {(shadow.linked_trace, shadow.linked_span) for shadow in shadows} == {(request.trace_id, request.span_id)}
+    assert (len(shadows), request.trace_id.hex(), dropped) == (3, TRACE, {})
+
+
 def test_what_waits_is_bounded() -> None:
     bench = Bench(ratio=1.0)
     for _ in range(MOST_RECORDS + 3):
