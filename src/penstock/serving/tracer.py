@@ -11,6 +11,7 @@ from threading import Lock
 from time import monotonic_ns
 from typing import Final
 
+from penstock.core.errors import Unauthenticated
 from penstock.core.labels import HTTP_STATUS, OUTCOME_INDEX, OUTCOMES
 from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent, read_sampled
 from penstock.core.traces.records import (
@@ -37,6 +38,7 @@ from penstock.serving.version_info import VersionIdentity
 MOST_RECORDS: Final = 2048
 """Records that wait to be sent, about half a megabyte."""
 
+_NO_FIELDS: Final[Fields] = {}
 FIRST_FAILURE: Final = 500
 KEPT_OUTCOMES: Final = frozenset(name for name in OUTCOMES if HTTP_STATUS[name] >= FIRST_FAILURE)
 """Ways to end that are kept whatever the ratio says: those that are not the caller's."""
@@ -150,8 +152,10 @@ class Tracer:
     def record_rejected(
         self, identity: VersionIdentity | None, series: int, outcome: str, began_ns: int, now_ns: int, fields: Fields
     ) -> None:
-        """Record a request that was refused before it became a call, if its caller asks for it or it has failed."""
-        trace = self._with_failure(self.begin(fields), outcome)
+        """Record a request that was refused before it became a call, if its caller asks for it or it has failed. Who is
+        not authenticated decides nothing: it would take from the limit of those who are."""
+        decisive = _NO_FIELDS if outcome == Unauthenticated.kind else fields
+        trace = self._with_failure(self.begin(decisive), outcome)
         if trace is None or not trace.flags & (SPANS | ACCESS):
             return
         model, version = ("", "") if identity is None else (identity.model, identity.version)

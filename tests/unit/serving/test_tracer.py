@@ -177,6 +177,15 @@ def test_refused_requests_are_recorded_as_their_callers_ask(identity: VersionIde
     assert records[0].times == (10, 0, 0, 0, 20)
 
 
+def test_who_is_not_authenticated_forces_no_trace() -> None:
+    bench = Bench(forced=1.0)
+    for _ in range(3):
+        bench.tracer.record_rejected(None, 0, "unauthenticated", 10, 20, SAMPLED)
+    assert bench.taken() == ([], {})
+    bench.answer(SAMPLED)
+    assert len(bench.taken()[0]) == 1
+
+
 def test_a_shadow_is_recorded_with_its_request_and_links_it() -> None:
     bench = Bench(forced=5.0)
     trace = bench.answer(SAMPLED)

@@ -49,7 +49,7 @@ class PredictionCalls:
             raise InvalidInput(f"'version' may have at most {LONGEST_VERSION} characters")
         fields = check_forwarded(read_header_object(request, "penstock-forward"))
         body = b"".join([chunk async for chunk in read_chunks(request, MOST_BYTES)])
-        traced = {name: value for name in TRACE_FIELDS if (value := request.headers.get(name)) is not None}
+        traced = {name: ", ".join(stated) for name in TRACE_FIELDS if (stated := request.headers.getlist(name))}
         asked = PredictionRequest(request.path_params["model"], version, body, {**fields, **traced})
         answer = await self._predictions.predict(asked, caller_of(request))
         return Response(answer.body, answer.status, answer.fields)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.traces.access_fields import access_line
-from penstock.core.traces.records import ACCESS, REQUEST, SPANS, TraceRecord, read_records
+from penstock.core.traces.records import ACCESS, KEPT, REQUEST, SPANS, TraceRecord, read_records
 from penstock.core.traces.spans import STAGES, protocol_of, route_of, spans_of
 from penstock.telemetry import metrics as table
 from penstock.telemetry import otlp_metrics as metrics
@@ -24,7 +24,7 @@ access_log = logging.getLogger("penstock.access")
 
 STEP_S: Final = 0.25
 MOST_BYTES: Final = 4 << 20
-"""Bytes of records that wait; further ones are counted and dropped."""
+"""Size of records and their texts that wait; further ones are counted and dropped."""
 
 REASONS: Final = ("forced", "kept", "full", "queue")
 """Why requests that would have been traced were not: the limits, a full buffer of a worker, a full queue here."""
@@ -45,8 +45,9 @@ class RecordIntake:
         self._export = export
         self._exemplars = exemplars
         self._is_split = is_split
-        self._waiting: deque[tuple[bytes, list[str]]] = deque()
-        self._waiting_bytes = 0
+        self._waiting: deque[tuple[int, bytes, list[str]]] = deque()
+        self._taken_bytes = 0  # the event loop's
+        self._processed_bytes = 0  # the thread's
         self._dropped: Counter[str] = Counter()
         self._pool = BlockingPool("trace_records", 1, "the log")
         self.pools = (self._pool,)
@@ -56,11 +57,13 @@ class RecordIntake:
         """Take a message of a worker."""
         self._dropped.update({str(reason): int(count) for reason, count in message["dropped"].items()})
         records = b64decode(message["records"])
-        if self._waiting_bytes + len(records) > MOST_BYTES:
+        texts = [str(text) for text in message["texts"]]
+        size = len(records) + sum(map(len, texts))
+        if self._taken_bytes - self._processed_bytes + size > MOST_BYTES:
             self._dropped["queue"] += int(message["count"])
         elif records:
-            self._waiting.append((records, list(message["texts"])))
-            self._waiting_bytes += len(records)
+            self._waiting.append((size, records, texts))
+            self._taken_bytes += size
 
     async def step(self) -> None:
         """Process what waits."""
@@ -71,8 +74,8 @@ class RecordIntake:
         """Process what waits. Blocks; of one thread at a time."""
         offset_ns = time.time_ns() - time.monotonic_ns()
         while self._waiting:
-            records, texts = self._waiting.popleft()
-            self._waiting_bytes -= len(records)
+            size, records, texts = self._waiting.popleft()
+            self._processed_bytes += size
             for record in read_records(records, texts):
                 self._process(record, offset_ns)
 
@@ -87,8 +90,9 @@ class RecordIntake:
             access_log.info(message, extra={"fields": fields})
 
     def _keep_exemplars(self, record: TraceRecord, offset_ns: int) -> None:
-        """Let the latency histograms refer to the trace of an answered request."""
-        if record.kind != REQUEST or not record.version or record.outcome:
+        """Let the latency histograms refer to the trace of an answered request, whose times are those they counted: of
+        one that is kept for a shadow, the end is that of its run."""
+        if record.kind != REQUEST or not record.version or record.outcome or record.flags & KEPT:
             return
         exemplar = Exemplar(record.trace_id.hex(), record.span_id.hex(), 0.0, (record.times[4] + offset_ns) / 1e9)
         labels = (record.model, record.version)

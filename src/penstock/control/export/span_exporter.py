@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from threading import Lock
 from typing import Final
 
 from penstock.control.calls.blocking import BlockingPool
@@ -29,6 +30,9 @@ STEP_S: Final = 60.0
 
 FLUSH_S: Final = 2.0
 STEP_BATCHES: Final = 16
+SENDING_S: Final = 20.0
+"""Time in a step after which no other batch begins, so that a slow receiver does not make it late."""
+
 SIGNAL: Final = "traces"
 
 Send = Callable[[str, bytes], ExportAnswer]
@@ -56,6 +60,7 @@ class SpanExporter:
         self._batch: list[bytes] = []
         self._attempts = 0
         self._due = 0.0
+        self._lock = Lock()  # of those who add
         self._outcomes: Counter[str] = Counter()
         self._problem_log = ProblemLog()
         self._pool = BlockingPool("otlp_traces", 1, "the OTLP receiver", STEP_S)
@@ -64,11 +69,12 @@ class SpanExporter:
 
     def add(self, spans: Iterable[bytes]) -> None:
         """Queue encoded spans; without space they are dropped and counted."""
-        for span in spans:
-            if len(self._waiting) < MOST_WAITING:
-                self._waiting.append(span)
-            else:
-                self._outcomes[metrics.DROPPED] += 1
+        with self._lock:
+            for span in spans:
+                if len(self._waiting) < MOST_WAITING:
+                    self._waiting.append(span)
+                else:
+                    self._outcomes[metrics.DROPPED] += 1
 
     async def step(self) -> None:
         """Send what waits."""
@@ -83,8 +89,9 @@ class SpanExporter:
 
     def send_waiting(self) -> None:
         """Send batches until nothing waits, or one has to be sent again later. Blocks; of one thread at a time."""
+        until = self._clock() + SENDING_S
         for _ in range(STEP_BATCHES):
-            if self._clock() < self._due or not self._take_batch():
+            if not self._due <= self._clock() <= until or not self._take_batch():
                 return
             self._attempts += 1
             self._conclude(self._send(self._url, enclose(self._resource, self._version, b"".join(self._batch))))
@@ -98,8 +105,7 @@ class SpanExporter:
         if answer.is_success:
             self._outcomes[metrics.SENT] += len(self._batch) - min(answer.rejected, len(self._batch))
             self._outcomes[metrics.REJECTED] += min(answer.rejected, len(self._batch))
-            if self._problem_log.clear(SIGNAL):
-                log.info("the OTLP receiver takes spans again")
+            self._log_taken(answer)
             self._end_batch()
             return
         self._problem_log.report(SIGNAL, f"the OTLP receiver does not take spans: {answer.reason}")
@@ -109,6 +115,13 @@ class SpanExporter:
             self._end_batch()
         else:
             self._due = self._clock() + pause_s
+
+    def _log_taken(self, answer: ExportAnswer) -> None:
+        """Log what a receiver says of a batch that it has taken, and that it takes spans again."""
+        if answer.rejected or answer.reason:
+            self._problem_log.report(SIGNAL, f"the OTLP receiver does not take every span: {answer.reason or '-'}")
+        elif self._problem_log.clear(SIGNAL):
+            log.info("the OTLP receiver takes spans again")
 
     def _end_batch(self) -> None:
         self._batch, self._attempts, self._due = [], 0, 0.0

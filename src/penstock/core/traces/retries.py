@@ -7,6 +7,9 @@ RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """The only statuses that a retry may follow; without an answer a retry is allowed too."""
 
 FIRST_S, LONGEST_S = 1.0, 30.0
+LONGEST_STATED_S: Final = 300.0
+"""The longest pause that a receiver can ask for."""
+
 MOST_ATTEMPTS: Final = 8
 """Attempts for one batch, about two minutes; meanwhile the others wait in a bounded queue."""
 
@@ -39,4 +42,4 @@ def retry_after(answer: ExportAnswer, attempts: int, chance: float) -> float | N
     if attempts >= MOST_ATTEMPTS:
         return None
     pause_s = min(LONGEST_S, FIRST_S * 2.0 ** (attempts - 1)) * (1 - chance / 2)
-    return max(pause_s, min(answer.retry_after_s, LONGEST_S))
+    return max(pause_s, min(answer.retry_after_s, LONGEST_STATED_S))

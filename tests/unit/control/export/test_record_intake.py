@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from penstock.control.export import record_intake
 from penstock.control.export.record_intake import RecordIntake
-from penstock.core.traces.records import ACCESS, RECORD_BYTES, SHADOW, SPANS, RecordBuffer, TraceRecord
+from penstock.core.traces.records import ACCESS, KEPT, RECORD_BYTES, SHADOW, SPANS, RecordBuffer, TraceRecord
 from penstock.telemetry.exemplars import ExemplarStore
 from penstock.telemetry.metrics import REQUEST_DURATION
 from penstock.telemetry.otlp.common import enclose
@@ -81,6 +81,26 @@ def test_answered_requests_are_exemplars() -> None:
     found = [item.exemplars for item in attached if isinstance(item, Distribution)]
     assert [len(item) for item in found] == [1, 0, 0]
     assert found[0][0][1].value == 0.005 and found[0][0][1].trace_id == RECORD.trace_id.hex()
+
+
+def test_a_request_that_is_kept_for_a_shadow_is_no_exemplar() -> None:
+    bench = Bench()
+    bench.take(record(flags=SPANS | KEPT))
+    reading = Distribution(
+        REQUEST_DURATION, ("m", "1", "stable", "rest"), (0,) * (len(REQUEST_DURATION.edges) + 1), 0.0
+    )
+    assert list(bench.exemplars.attach([reading])) == [reading]
+
+
+def test_texts_count_in_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_intake, "MOST_BYTES", RECORD_BYTES + 200)
+    bench = Bench()
+    for size in (300, 100):
+        bench.intake.take(message_of(record(request_id="x" * size)))
+    assert bench.dropped() == {"queue": 1}
+    bench.intake.process()
+    bench.intake.take(message_of(record(request_id="x" * 100)))
+    assert bench.dropped() == {"queue": 1}
 
 
 def test_what_was_dropped_is_counted_and_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from penstock.control.export.span_exporter import BATCH, MOST_WAITING, STEP_BATCHES, SpanExporter
+from penstock.control.export.span_exporter import BATCH, MOST_WAITING, SENDING_S, STEP_BATCHES, SpanExporter
 from penstock.core.traces.retries import MOST_ATTEMPTS, ExportAnswer
 from penstock.telemetry.otlp_metrics import OTLP_ITEMS
 from penstock.telemetry.readings import Point
@@ -103,6 +103,30 @@ def test_what_a_receiver_rejects_by_itself_is_counted() -> None:
     bench.add(1)
     bench.exporter.send_waiting()
     assert bench.outcomes() == {"sent": 3, "rejected": 3}
+
+
+def test_what_a_receiver_says_of_what_it_takes_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    spoken = ExportAnswer(200, reason="attributes are too long")
+    bench = Bench(spoken, spoken, ExportAnswer(200, rejected=1), TAKEN)
+    for _ in range(4):
+        bench.add(1)
+        bench.exporter.send_waiting()
+    texts = [item.message.rpartition(": ")[2] for item in caplog.records]
+    assert texts == ["attributes are too long", "-", "the OTLP receiver takes spans again"]
+
+
+def test_a_slow_receiver_does_not_make_a_step_late() -> None:
+    bench = Bench()
+
+    def send(url: str, body: bytes) -> ExportAnswer:
+        bench.now += SENDING_S / 1.5
+        return bench.send(url, body)
+
+    slow = SpanExporter("http://127.0.0.1:4318", {}, "1", send, clock=lambda: bench.now)
+    slow.add([b"\x12\x01x"] * MOST_WAITING)
+    slow.send_waiting()
+    assert len(bench.sent) == 2
 
 
 def test_what_waits_is_sent_before_the_end() -> None:

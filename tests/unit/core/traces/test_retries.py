@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.core.traces.retries import LONGEST_S, MOST_ATTEMPTS, ExportAnswer, retry_after
+from penstock.core.traces.retries import LONGEST_S, LONGEST_STATED_S, MOST_ATTEMPTS, ExportAnswer, retry_after
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 413, 500, 501, 301])
@@ -21,7 +21,8 @@ def test_pauses_double_up_to_a_limit(status: int) -> None:
 
 def test_the_receiver_may_ask_for_a_longer_pause() -> None:
     assert retry_after(ExportAnswer(503, retry_after_s=10.0), 1, 0.0) == 10.0
-    assert retry_after(ExportAnswer(429, retry_after_s=1e9), 1, 0.0) == LONGEST_S
+    assert retry_after(ExportAnswer(429, retry_after_s=120.0), 1, 0.0) == 120.0
+    assert retry_after(ExportAnswer(429, retry_after_s=1e9), 1, 0.0) == LONGEST_STATED_S
     assert retry_after(ExportAnswer(429, retry_after_s=0.1), 3, 0.0) == 4.0
 
 
