@@ -1,8 +1,10 @@
 """What leaves the control process about requests, as the settings say: spans and metrics by OTLP, the access log."""
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock import __version__
@@ -11,6 +13,7 @@ from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.sinks.delivery_traces import DeliveryTraces
 from penstock.core.desired import Desired
+from penstock.core.errors import Fault
 from penstock.telemetry.log_formats import SERVICE
 from penstock.telemetry.readings import Reading
 
@@ -37,6 +40,7 @@ class TelemetryServices:
         }
         self.tasks: list[PeriodicTask] = []
         self._readings: list[Callable[[], Iterator[Reading]]] = []
+        self._flushing: list[Callable[[], Awaitable[None]]] = []
         self._closing: list[Callable[[], None]] = []
         self._exporter = self._open_exporter(settings)
         self._intake = self._open_intake(settings)
@@ -52,6 +56,7 @@ class TelemetryServices:
         exporter = SpanExporter(settings.tracing.otlp_endpoint, self._resource, __version__)
         self._deliveries.export = lambda span: exporter.add([encode_span(span)])
         self._add(exporter.task, exporter.readings, exporter.close)
+        self._flushing.append(exporter.flush)
         return exporter
 
     def _open_intake(self, settings: Settings) -> "RecordIntake | None":
@@ -75,6 +80,7 @@ class TelemetryServices:
         read = self._plane.readings
         push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read)
         self._add(push.task, push.readings, push.close)
+        self._flushing.append(push.flush)
 
     def _add(self, task: PeriodicTask, readings: Callable[[], Iterator[Reading]], close: Callable[[], None]) -> None:
         self.tasks.append(task)
@@ -89,9 +95,9 @@ class TelemetryServices:
     async def close(self) -> None:
         """Process and send what the workers recorded last, as far as the receiver takes it at once, and end."""
         if self._intake is not None:
-            await self._intake.step()
-        if self._exporter is not None:
-            await self._exporter.flush()
+            with suppress(Fault, ValueError):  # the log is stuck, or a worker sent nonsense: the end must not fail
+                await self._intake.step()
+        await asyncio.gather(*[flush() for flush in self._flushing])
         for close in self._closing:
             close()
 

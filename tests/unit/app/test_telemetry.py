@@ -53,6 +53,14 @@ def test_the_settings_say_what_runs(values: dict[str, Any], tasks: list[str]) ->
     asyncio.run(telemetry.close())
 
 
+def test_the_end_does_not_fail_for_what_cannot_be_read_or_sent() -> None:
+    plane: Any = Plane()
+    settings = load_settings(flags={"tracing.otlp_endpoint": RECEIVER, "metrics_otlp": RECEIVER})
+    telemetry = TelemetryServices(settings, plane, "127.0.0.1:8002", DeliveryTraces())
+    plane.channel.on_traces({"records": "AAAA", "texts": [], "dropped": {}, "count": 1})
+    asyncio.run(telemetry.close())
+
+
 def test_only_routes_with_several_weights_split_traffic() -> None:
     states = [
         Desired(1, (_model("a", {"1": 9000, "2": 1000}), _model("b", {"1": 10_000, "2": 0}), ModelSpec("c", (), {}))),

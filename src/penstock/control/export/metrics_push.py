@@ -4,21 +4,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.export.otlp_http import send_otlp
 from penstock.control.periodic import PeriodicTask, ProblemLog
-from penstock.core.traces.retries import ExportAnswer
+from penstock.core.errors import Fault
+from penstock.core.traces.retries import LONGEST_STATED_S, UNSTATED, ExportAnswer
 from penstock.telemetry import otlp_metrics as metrics
 from penstock.telemetry.otlp.common import METRICS_PATH, Value, signal_url
 from penstock.telemetry.otlp.metrics_request import count_points, metrics_request
+from penstock.telemetry.otlp.start_times import StartTimes
 from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.telemetry")
 
 SIGNAL: Final = "metrics"
 STEP_S: Final = 60.0
+FLUSH_S: Final = 2.0
 
 
 class MetricsPush:
@@ -35,13 +39,16 @@ class MetricsPush:
         version: str,
         read: Callable[[], Iterable[Reading]],
         send: Callable[[str, bytes], ExportAnswer] = send_otlp,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = signal_url(endpoint, METRICS_PATH)
         self._resource = resource
         self._version = version
         self._read = read
         self._send = send
-        self._began_ns = time.time_ns()
+        self._starts = StartTimes(time.time_ns())
+        self._clock = clock
+        self._due = 0.0
         self._outcomes: Counter[str] = Counter()
         self._problem_log = ProblemLog()
         self._pool = BlockingPool("otlp_metrics", 1, "the OTLP receiver", STEP_S)
@@ -51,20 +58,31 @@ class MetricsPush:
         )
 
     async def step(self) -> None:
-        """Push all metrics once."""
-        await self._pool.call(self._push, list(self._read()), time.time_ns())
+        """Push all metrics once, unless the receiver has asked for a pause."""
+        if self._clock() >= self._due:
+            await self._pool.call(self._push, list(self._read()), time.time_ns())
+
+    async def flush(self) -> None:
+        """Push what was counted last, before the end, for ``FLUSH_S`` at most."""
+        with suppress(Fault):
+            await self._pool.call(self._push, list(self._read()), time.time_ns(), deadline_s=FLUSH_S)
 
     def _push(self, readings: list[Reading], now_ns: int) -> None:
         points = count_points(readings)
-        body = metrics_request(readings, self._resource, self._version, self._began_ns, now_ns)
+        body = metrics_request(readings, self._resource, self._version, self._starts, now_ns)
         answer = self._send(self._url, body)
         if not answer.is_success:
             self._outcomes[metrics.FAILED] += points
+            self._due = self._clock() + min(answer.retry_after_s, LONGEST_STATED_S)
             self._problem_log.report(SIGNAL, f"the OTLP receiver does not take metrics: {answer.reason}")
             return
         self._outcomes[metrics.REJECTED] += min(answer.rejected, points)
         self._outcomes[metrics.SENT] += points - min(answer.rejected, points)
-        if self._problem_log.clear(SIGNAL):
+        if answer.rejected or answer.reason:
+            self._problem_log.report(
+                SIGNAL, f"the OTLP receiver does not take every metric: {answer.reason or UNSTATED}"
+            )
+        elif self._problem_log.clear(SIGNAL):
             log.info("the OTLP receiver takes metrics again")
 
     def readings(self) -> Iterator[Reading]:

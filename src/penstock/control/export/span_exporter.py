@@ -13,7 +13,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.export.otlp_http import send_otlp
 from penstock.control.periodic import PeriodicTask, ProblemLog
 from penstock.core.errors import Fault
-from penstock.core.traces.retries import ExportAnswer, retry_after
+from penstock.core.traces.retries import UNSTATED, ExportAnswer, retry_after
 from penstock.telemetry import otlp_metrics as metrics
 from penstock.telemetry.otlp.common import TRACES_PATH, Value, enclose, signal_url
 from penstock.telemetry.readings import Point, Reading
@@ -119,7 +119,7 @@ class SpanExporter:
     def _log_taken(self, answer: ExportAnswer) -> None:
         """Log what a receiver says of a batch that it has taken, and that it takes spans again."""
         if answer.rejected or answer.reason:
-            self._problem_log.report(SIGNAL, f"the OTLP receiver does not take every span: {answer.reason or '-'}")
+            self._problem_log.report(SIGNAL, f"the OTLP receiver does not take every span: {answer.reason or UNSTATED}")
         elif self._problem_log.clear(SIGNAL):
             log.info("the OTLP receiver takes spans again")
 

@@ -13,6 +13,7 @@ LONGEST_STATED_S: Final = 300.0
 MOST_ATTEMPTS: Final = 8
 """Attempts for one batch, about two minutes; meanwhile the others wait in a bounded queue."""
 
+UNSTATED: Final = "it does not say why"
 SUCCESS: Final = range(200, 300)
 
 

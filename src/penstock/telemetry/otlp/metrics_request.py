@@ -6,23 +6,25 @@ from typing import Final
 from penstock.telemetry.metric import PREFIX, Metric, MetricType
 from penstock.telemetry.otlp.common import Value, attributes, enclose
 from penstock.telemetry.otlp.protobuf import double, fixed64, integer, message, packed_double, packed_fixed64, text
+from penstock.telemetry.otlp.start_times import StartTimes
 from penstock.telemetry.readings import Distribution, Exemplar, Point, PointBatch, Reading
 
 CUMULATIVE: Final = 2
 _GAUGE, _SUM, _HISTOGRAM = 5, 7, 9
 _UNITS: Final = {"_seconds": "s", "_bytes": "By", "_ratio": "1"}
 
-Times = tuple[int, int]
+Times = tuple[StartTimes, int]
 """When counting began, and the time of the readings, in nanoseconds since the epoch."""
 
 
 def metrics_request(
-    readings: Iterable[Reading], resource: Mapping[str, Value], version: str, began_ns: int, now_ns: int
+    readings: Iterable[Reading], resource: Mapping[str, Value], version: str, starts: StartTimes, now_ns: int
 ) -> bytes:
-    """Return the message with these readings; counters and histograms have counted since ``began_ns``."""
+    """Return the message with these readings; ``starts`` knows since when counters and histograms have counted."""
     points: dict[str, tuple[Metric, list[bytes]]] = {}
     for reading in readings:
-        points.setdefault(reading.metric.name, (reading.metric, []))[1].extend(_points(reading, (began_ns, now_ns)))
+        points.setdefault(reading.metric.name, (reading.metric, []))[1].extend(_points(reading, (starts, now_ns)))
+    starts.end_push(now_ns)
     items = b"".join([message(2, _metric(metric, encoded)) for metric, encoded in points.values()])
     return enclose(resource, version, items)
 
@@ -64,16 +66,17 @@ def _labels(metric: Metric, labels: Sequence[str]) -> dict[str, Value]:
     return dict(zip(metric.labels, labels, strict=True))
 
 
-def _number(metric: Metric, labels: Sequence[str], value: float, times: Times) -> bytes:
-    began = fixed64(2, times[0]) if metric.kind is MetricType.COUNTER else b""
+def _number(metric: Metric, labels: tuple[str, ...], value: float, times: Times) -> bytes:
+    began = fixed64(2, times[0].find(metric, labels, value)) if metric.kind is MetricType.COUNTER else b""
     return attributes(7, _labels(metric, labels)) + began + fixed64(3, times[1]) + double(4, value)
 
 
 def _histogram(reading: Distribution, times: Times) -> bytes:
+    count = sum(reading.buckets)
     parts = [
-        fixed64(2, times[0]),
+        fixed64(2, times[0].find(reading.metric, reading.labels, count)),
         fixed64(3, times[1]),
-        fixed64(4, sum(reading.buckets)),
+        fixed64(4, count),
         double(5, reading.total),
         packed_fixed64(6, reading.buckets),
         packed_double(7, reading.metric.edges),

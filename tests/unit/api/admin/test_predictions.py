@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from penstock.control.plane.predictions import MOST_BYTES
@@ -21,6 +22,13 @@ def test_a_request_and_its_answer_are_passed_on(client: Client) -> None:
     assert (request.model, request.version, request.fields) == ("digits", "champion", {"x-user-id": "7"})
     assert caller.name == "anonymous"
     assert client.admin("POST", "/models/digits/predict", b"").status_code == 400
+
+
+def test_the_trace_of_the_caller_goes_on_with_all_its_fields(client: Client) -> None:
+    headers = httpx.Headers([("traceparent", "00-1"), ("tracestate", "a=1"), ("tracestate", "b=2")])
+    assert client.admin("POST", "/models/digits/predict", BODY, headers).status_code == 200
+    request, _ = client.predictions.asked[0]
+    assert request.fields == {"traceparent": "00-1", "tracestate": "a=1, b=2"}
 
 
 @pytest.mark.parametrize("forwarded", ["[]", "no JSON", '{"authorization": "Bearer x"}', '{"x": 7}'])

@@ -27,7 +27,26 @@ def test_points_are_counted_by_what_became_of_them(caplog: pytest.LogCaptureFixt
     push.close()
     counts = {item.labels[1]: item.value for item in push.readings() if isinstance(item, Point)}
     assert counts == {"sent": 3, "rejected": 1, "failed": 2, "dropped": 0}
-    assert [item.levelname for item in caplog.records] == ["WARNING", "INFO"]
+    assert [item.levelname for item in caplog.records] == ["WARNING", "WARNING", "INFO"]
+
+
+def test_the_last_counts_are_pushed_before_the_end_and_pauses_are_kept() -> None:
+    now, sent = 100.0, 0
+
+    def send(url: str, body: bytes) -> ExportAnswer:
+        nonlocal sent
+        sent += 1
+        return ExportAnswer(429, 7.0, reason="it answered 429")
+
+    push = MetricsPush("http://h:1", 1.0, {}, "1", lambda: READINGS, send, lambda: now)
+    for seconds, count in ((0.0, 1), (6.9, 1), (0.2, 2)):
+        now += seconds
+        asyncio.run(push.step())
+        assert sent == count
+    asyncio.run(push.flush())
+    push.close()
+    asyncio.run(push.flush())
+    assert sent == 3
 
 
 def test_a_receiver_gets_metrics_and_spans() -> None:

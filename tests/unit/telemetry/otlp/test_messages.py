@@ -17,6 +17,7 @@ from penstock.telemetry.metrics import BATCH_ROWS, INFLIGHT, MEMORY_USED, MODEL_
 from penstock.telemetry.otlp.common import SCHEMA, enclose, read_rejected, signal_url
 from penstock.telemetry.otlp.metrics_request import count_points, metrics_request, unit_of
 from penstock.telemetry.otlp.protobuf import read_fields, varint
+from penstock.telemetry.otlp.start_times import StartTimes
 from penstock.telemetry.otlp.trace_request import encode_span
 from penstock.telemetry.readings import Distribution, Exemplar, Point, PointBatch, Reading
 from tests.otlp import values_of
@@ -76,7 +77,7 @@ READINGS: list[Reading] = [
 
 
 def test_readings_are_read_back_under_the_names_of_the_exposition() -> None:
-    request = ExportMetricsServiceRequest.FromString(metrics_request(READINGS, {"a": "b"}, "1", 5, 9))
+    request = ExportMetricsServiceRequest.FromString(metrics_request(READINGS, {"a": "b"}, "1", StartTimes(5), 9))
     metrics = {item.name: item for item in request.resource_metrics[0].scope_metrics[0].metrics}
     assert count_points(READINGS) == 8
     requests = metrics["penstock_requests_total"]
@@ -96,6 +97,29 @@ def test_readings_are_read_back_under_the_names_of_the_exposition() -> None:
     [exemplar] = histogram.exemplars
     assert (exemplar.trace_id.hex(), exemplar.span_id.hex()) == ("0a" * 16, "0b" * 8)
     assert (exemplar.as_double, exemplar.time_unix_nano) == (3e-5, 9_500_000_000)
+
+
+def test_a_series_that_begins_anew_has_a_later_start() -> None:
+    starts = StartTimes(5)
+    labels = ("m", "1", "stable", "rest", "200"), ("m", "2", "stable", "rest", "200")
+    pushes = [{0: 3}, {0: 4, 1: 1}, {0: 2, 1: 1}, {0: 2}, {0: 2, 1: 1}]
+    found = []
+    for at, push in enumerate(pushes, 1):
+        readings = [Point(REQUESTS, labels[index], value) for index, value in push.items()]
+        message = ExportMetricsServiceRequest.FromString(metrics_request(readings, {}, "1", starts, 10 * at))
+        points = message.resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points
+        found.append([point.start_time_unix_nano for point in points])
+    assert found == [[5], [5, 10], [20, 10], [20], [20, 40]]
+
+
+def test_a_histogram_that_begins_anew_has_a_later_start() -> None:
+    starts, found = StartTimes(5), []
+    for at, count in enumerate((5, 6, 0, 1), 1):
+        reading = Distribution(BATCH_ROWS, ("m", "1"), (count, *(0,) * 13), count)
+        message = ExportMetricsServiceRequest.FromString(metrics_request([reading], {}, "1", starts, 10 * at))
+        [point] = message.resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points
+        found.append(point.start_time_unix_nano)
+    assert found == [5, 5, 20, 20]
 
 
 @pytest.mark.parametrize(
