@@ -258,10 +258,18 @@ def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> 
         trace.parent_id,
         (call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns, now_ns),
         call.rows,
-        0 if call.run_rows == NOT_COUNTED else call.run_rows,
+        _rows_of_run(call),
         call.input_bytes,
         call.output_bytes,
     )
+
+
+def _rows_of_run(call: InferCall) -> int:
+    """Return the rows of the run of a call; 0 if it has had none, or shared one with calls of several rows or other
+    outputs, of which only the first knows."""
+    if call.run_rows != NOT_COUNTED:
+        return call.run_rows
+    return 0 if call.batch_result is None else len(call.batch_result.arrays[0])
 
 
 def _shadow_record(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput
@@ -20,7 +21,7 @@ from penstock.core.traces.records import (
     read_records,
 )
 from penstock.serving.call_trace import CallTrace
-from penstock.serving.infer_call import InferCall
+from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.tracer import MOST_RECORDS, TraceLimits, Tracer
 from penstock.serving.version_info import VersionIdentity
 
@@ -35,6 +36,7 @@ class Answered:
 
     loaded = type("Loaded", (), {"identity": ONE})
     series, id, rows, run_rows, input_bytes, output_bytes = 3, "r", 2, -1, 8, 16
+    batch_result: BatchResult | None = None
     began_ns, decoded_ns, started_ns, ran_ns = 10, 20, 30, 40
 
     def __init__(self, trace: CallTrace | None, fault: Fault | None = None) -> None:
@@ -218,6 +220,16 @@ def test_a_request_with_which_several_shadows_disagree_is_kept_once() -> None:
     assert answered.flags == ACCESS and not request.flags & ACCESS  # one line
     assert {(shadow.linked_trace, shadow.linked_span) for shadow in shadows} == {(request.trace_id, request.span_id)}
     assert (len(shadows), request.trace_id.hex(), dropped) == (3, TRACE, {})
+
+
+def test_every_call_of_a_joint_run_has_its_rows() -> None:
+    bench = Bench(forced=5.0)
+    call = Answered(bench.tracer.begin(SAMPLED))
+    call.batch_result = BatchResult([np.zeros((7, 3))])
+    bench.tracer.record_call(cast(InferCall, call), 50)
+    call.run_rows = 9
+    bench.tracer.record_call(cast(InferCall, call), 50)
+    assert [record.run_rows for record in bench.taken()[0]] == [7, 9]
 
 
 def test_what_waits_is_bounded() -> None:

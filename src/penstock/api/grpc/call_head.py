@@ -7,6 +7,7 @@ from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream import StreamIo
 from penstock.core.access.origins import OriginPolicy, OriginRefusal
 from penstock.core.errors import Fault, Internal, TooLarge, Unauthorised, UnsupportedEncoding
+from penstock.core.traces.context import TRACEPARENT, TRACESTATE
 from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.access.caller_resolver import CallerResolver, authorization_in
 
@@ -29,6 +30,8 @@ class CallHead(Http2RequestHead):
 
     def __init__(self, head: Http2RequestHead) -> None:
         super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large, head.authority)
+        if len(self.fields) < len(self.field_list):
+            _join_trace_fields(self)
         self.timeout_ns: int | None = None
         self.encoding = "identity"
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
@@ -49,6 +52,15 @@ class CallHead(Http2RequestHead):
             access = callers.find(authorization_in(self.field_list), io.certificate_names, io.info, resume)
             self.access = access
         return access
+
+
+def _join_trace_fields(head: Http2RequestHead) -> None:
+    """Join the fields of a trace that a call states several times, as W3C Trace Context reads them: the members of each
+    ``tracestate`` count, and several ``traceparent`` are none."""
+    for name in (TRACEPARENT, TRACESTATE):
+        values = [value for stated, value in head.field_list if stated == name]
+        if len(values) > 1:
+            head.fields[name] = b", ".join(values)
 
 
 def read_call_head(head: Http2RequestHead, policy: OriginPolicy | None = None) -> CallHead:

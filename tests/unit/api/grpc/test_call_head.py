@@ -84,3 +84,10 @@ def test_foreign_hosts_and_origins_are_refused(
     assert (call.http_status, isinstance(call.fault, Unauthorised)) == (0, not is_taken)
     other = read_call_head(Http2RequestHead(b"POST", "/", fields, authority=authority), policy)
     assert other.http_status == (415 if is_taken else 421 if b"evil" in authority else 403)
+
+
+def test_fields_of_a_trace_that_come_several_times_are_joined() -> None:
+    made = head((b"tracestate", b"a=1"), (b"x", b"1"), (b"tracestate", b"b=2"), (b"x", b"2"), (b"traceparent", b"p"))
+    assert (made.fields[b"tracestate"], made.fields[b"traceparent"]) == (b"a=1, b=2", b"p")
+    assert made.fields[b"x"] == b"2"
+    assert head((b"traceparent", b"p"), (b"traceparent", b"q")).fields[b"traceparent"] == b"p, q"
