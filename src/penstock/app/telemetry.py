@@ -66,7 +66,8 @@ class TelemetryServices:
 
         export = None if self._exporter is None else self._exporter.add
         is_split = SplitModels(lambda: self._plane.desired)
-        intake = RecordIntake(export, self._plane.counters.exemplars, is_split)
+        scheme = "http" if settings.tls is None else "https"
+        intake = RecordIntake(export, self._plane.counters.exemplars, is_split, scheme)
         self._plane.channel.on_traces = intake.take
         self._add(intake.task, intake.readings, intake.close)
         return intake

@@ -33,7 +33,8 @@ REASONS: Final = ("forced", "kept", "full", "queue")
 class RecordIntake:
     """The records of one gateway's workers. ``take`` belongs to the event loop.
 
-    ``export`` gets encoded spans (None: none are exported). ``is_split`` says whether a model's route splits traffic.
+    ``export`` gets encoded spans (None: none are exported). ``is_split`` says whether a model's route splits traffic,
+    and ``scheme`` is that of the REST port.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class RecordIntake:
         export: Callable[[list[bytes]], None] | None,
         exemplars: ExemplarStore,
         is_split: Callable[[str], bool],
+        scheme: str = "http",
     ) -> None:
         self._export = export
         self._exemplars = exemplars
         self._is_split = is_split
+        self._scheme = scheme
         self._waiting: deque[tuple[int, bytes, list[str]]] = deque()
         self._taken_bytes = 0  # the event loop's
         self._processed_bytes = 0  # the thread's
@@ -83,7 +86,7 @@ class RecordIntake:
         if record.flags & SPANS:
             self._keep_exemplars(record, offset_ns)
             if self._export is not None:
-                spans = spans_of(record, self._is_split(record.model), offset_ns, new_id)
+                spans = spans_of(record, self._is_split(record.model), offset_ns, new_id, self._scheme)
                 self._export([encode_span(span) for span in spans])
         if record.flags & ACCESS and record.kind == REQUEST:
             message, fields = access_line(record, offset_ns)

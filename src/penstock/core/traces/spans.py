@@ -78,20 +78,20 @@ class Span:
     state: str = ""
 
 
-def spans_of(record: TraceRecord, is_split: bool, offset_ns: int, new_id: NewId) -> list[Span]:
+def spans_of(record: TraceRecord, is_split: bool, offset_ns: int, new_id: NewId, scheme: str = "http") -> list[Span]:
     """Return the spans of a record, parents first.
 
     ``is_split``: the model's route splits its traffic. ``offset_ns`` turns the record's times into those since the
-    epoch.
+    epoch. ``scheme`` is that of the REST port, http or https.
     """
     if record.kind == SHADOW:
         return [_shadow_span(record, offset_ns)]
-    return [_request_span(record, is_split, offset_ns), *_stage_spans(record, offset_ns, new_id)]
+    return [_request_span(record, is_split, offset_ns, scheme), *_stage_spans(record, offset_ns, new_id)]
 
 
-def _request_span(record: TraceRecord, is_split: bool, offset_ns: int) -> Span:
+def _request_span(record: TraceRecord, is_split: bool, offset_ns: int, scheme: str) -> Span:
     protocol = protocol_of(record)
-    described = _grpc_span(record) if protocol == "grpc" else _http_span(record)
+    described = _grpc_span(record) if protocol == "grpc" else _http_span(record, scheme)
     name, attributes, is_error = described
     outcome = OUTCOMES[record.outcome]
     failed: dict[str, Value] = {} if outcome == "ok" else {"error.type": outcome}
@@ -111,7 +111,7 @@ def _request_span(record: TraceRecord, is_split: bool, offset_ns: int) -> Span:
     )
 
 
-def _http_span(record: TraceRecord) -> tuple[str, dict[str, Value], bool]:
+def _http_span(record: TraceRecord, scheme: str) -> tuple[str, dict[str, Value], bool]:
     status = HTTP_STATUS[OUTCOMES[record.outcome]]
     template = VERSION_PATH if route_of(record) == ROUTE_NAMES[Route.PINNED] else INFER_PATH
     path = request_path(record)
@@ -119,7 +119,7 @@ def _http_span(record: TraceRecord) -> tuple[str, dict[str, Value], bool]:
         "http.request.method": "POST",
         "http.route": template,
         "http.response.status_code": status,
-        "url.scheme": "http",
+        "url.scheme": scheme,
         **({"url.path": path} if path else {}),
     }
     return f"POST {template}", attributes, status >= FIRST_SERVER_ERROR

@@ -62,6 +62,11 @@ def test_the_decision_of_the_route_is_an_evaluated_flag(series: int, is_split: b
     }
 
 
+def test_a_port_with_tls_has_its_scheme() -> None:
+    request = spans_of(RECORD, False, OFFSET, lambda: bytes(8), "https")[0]
+    assert request.attributes["url.scheme"] == "https"
+
+
 def test_a_pinned_request_has_the_version_in_its_path() -> None:
     attributes = made_of(record(series=4))[0].attributes
     assert attributes["url.path"] == "/v2/models/m/versions/1/infer"
