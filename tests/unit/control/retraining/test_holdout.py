@@ -16,6 +16,8 @@ from penstock.monitor.captured_rows import LabelledRows, RowSelection
 from tests import zoo
 from tests.integration.traffic.drive import FEATURES, scorer
 
+pytestmark = pytest.mark.processes
+
 CLASSES = np.asarray(zoo.weights(FEATURES, 3, scale=2.0))
 
 
