@@ -46,7 +46,9 @@ class EventStream:
                     fields[name] = value
                     continue
                 if "data" in fields:
-                    self.messages.append(StreamMessage(fields["id"], fields["event"], json.loads(fields["data"])))
+                    self.messages.append(
+                        StreamMessage(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+                    )
                 self.comments += "" in fields
                 fields = {}
         except (OSError, ValueError, AttributeError):
@@ -63,8 +65,8 @@ class EventStream:
 
     @property
     def last_id(self) -> str:
-        """The id of the last message."""
-        return self.messages[-1].id
+        """The id of the last message that has one: a heartbeat has none."""
+        return next(message.id for message in reversed(self.messages) if message.id)
 
     @property
     def is_open(self) -> bool:

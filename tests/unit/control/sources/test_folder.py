@@ -10,6 +10,7 @@ import pytest
 
 from penstock.control.reconcile.planner import SourceModel
 from penstock.control.reconcile.reconciler import NoModelsYet
+from penstock.control.sources import folder
 from penstock.control.sources.folder import ARRIVING, BEING_EXAMINED, RETRY_S, FolderContents
 from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
@@ -19,6 +20,12 @@ from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.verdicts import VerdictCache
 
 SETTLE_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def wait_for_examinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each look wait until what it has begun is over, however slow the machine is."""
+    monkeypatch.setattr(folder, "MOMENT_S", 60.0)
 
 
 class Admission:
