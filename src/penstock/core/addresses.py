@@ -116,10 +116,10 @@ def hide_credentials(text: str) -> str:
 
 
 def credentials_in(text: str) -> frozenset[str]:
-    """Return the secrets in an address, as they are and decoded: the password and the values of the query; only those
-    that are long enough to be found in other texts without a mistake.
+    """Return the secrets in an address, as they are and decoded: the user, the password and the values of the query;
+    only those that are long enough to be found in other texts without a mistake.
 
-    The user of a database is a name. On the web, a token often stands in its place: alone, or beside a password.
+    The user of a database is a name, and no secret. On the web, a token often stands in its place.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -134,9 +134,7 @@ def credentials_in(text: str) -> frozenset[str]:
 
 def _secrets_of_user(user: str, is_database: bool) -> list[str]:
     """Return the secrets in the part before "@", in the pieces that a library could make of it."""
-    name, _, password = user.partition(":")
-    is_name = is_database or (password and not TOKEN.fullmatch(name))
-    return re.split("[:/@?#&]", password if is_name else user)
+    return re.split("[:/@?#&]", user.partition(":")[2] if is_database else user)
 
 
 def _secrets_of_query(query: str, is_database: bool) -> list[str]:

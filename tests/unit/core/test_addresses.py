@@ -113,6 +113,7 @@ def test_no_part_of_a_secret_is_shown_whatever_is_in_it(one: str, other: str, fo
 
 def test_credentials_are_found_whole_and_in_parts() -> None:
     assert credentials_in("http://someone:p@ss/long%2Fword@h:1/?token=PLANTED&plain") == {
+        "someone",
         "long%2Fword",
         "long/word",
         "PLANTED",
@@ -130,7 +131,7 @@ def test_credentials_are_found_whole_and_in_parts() -> None:
         ("postgresql://penstock:short@h/penstock", set()),
         ("postgresql://penstock:planted@h/penstock?sslmode=require&sslpassword=PLANTED", {"planted", "PLANTED"}),
         ("postgresql:///penstock?user=penstock&password=planted", {"planted"}),
-        ("https://penstock:planted@h/", {"planted"}),
+        ("https://penstock:planted@h/", {"penstock", "planted"}),
         ("https://planted@h/", {"planted"}),
         ("https://planted:@h/", {"planted"}),
         ("https://planted0123456789:x@h/", {"planted0123456789"}),
