@@ -41,9 +41,14 @@ export function get(path) {
  * @param {SendOptions} [options]
  * @returns {Promise<any>}
  */
-export function send(method, path, body, options = {}) {
-  return call(method, path, body, options);
+export async function send(method, path, body, options = {}) {
+  const result = await call(method, path, body, options);
+  if (!path.endsWith("/preview")) await afterChange.run();
+  return result;
 }
+
+/** What the page does before a change counts as made: it fetches what it shows, so that the next change rests on it. */
+export const afterChange = { run: async () => {} };
 
 /**
  * @param {string} method

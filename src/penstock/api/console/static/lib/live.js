@@ -2,7 +2,7 @@
 // is hidden. Where a stream cannot be had, the documents are fetched every few seconds.
 
 import { Signal, useEffect, useSignal } from "./html.js";
-import { get } from "./api.js";
+import { afterChange, get } from "./api.js";
 import { address } from "./page.js";
 
 /** @typedef {{state: "idle" | "live" | "stale" | "paused", since: number}} LiveState "idle": nothing on the page is live;
@@ -110,7 +110,8 @@ function receive(name, event) {
  */
 function putDocument(name, value) {
   const topic = topics.get(name);
-  if (topic) topic.document.value = name === "events" ? withEvents(topic.document.value, value) : value;
+  if (!topic || value.revision < topic.document.value?.revision) return; // it was made before the one that is shown
+  topic.document.value = name === "events" ? withEvents(topic.document.value, value) : value;
 }
 
 /**
@@ -207,8 +208,14 @@ function watchSilence() {
   }
 }
 
+/** Topics whose documents have the revision that a change rests on. */
+const REVISED = /^(model|route|rollouts|experiments|retraining):/;
+
 /** Begins to watch whether the tab is visible and whether the stream is silent. */
 export function startLive() {
+  afterChange.run = async () => {
+    await Promise.allSettled([...topics.keys()].filter((name) => REVISED.test(name)).map(fetchTopic));
+  };
   document.addEventListener("visibilitychange", watchVisibility);
   setInterval(watchSilence, 5000);
 }
