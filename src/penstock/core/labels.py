@@ -1,6 +1,7 @@
 """The small closed sets that every request is counted by: routes, protocols and outcomes."""
 
 from enum import IntEnum
+from typing import Final
 
 from penstock.core.errors import KINDS
 
@@ -80,6 +81,27 @@ HTTP_STATUS: dict[str, int] = {
     "unauthorised": 403,
 }
 """The status REST answers each outcome with, and the ``code`` REST requests are counted under."""
+
+GRPC_STATUSES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""The statuses by their numbers, as gRPC defines them; not read from grpcio, which no worker loads for this alone."""
 
 GRPC_STATUS: dict[str, str] = {
     "ok": "OK",

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.labels import GRPC_STATUSES
 from penstock.loadtest.histogram import HdrHistogram, join
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.samples import INTERRUPTED, Samples
@@ -22,25 +23,6 @@ LAG_SHARE: Final = 0.1
 
 CONNECTION_S: Final = 0.001
 _OWN: Final = {LOST: "connection lost", TIMED_OUT: "timed out", UNSENT: "no connection was free"}
-_GRPC: Final = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +151,7 @@ def name_outcome(outcome: int, transport_is_grpc: bool) -> str:
     if outcome < 0:
         return _OWN.get(outcome, "interrupted")
     if transport_is_grpc:
-        return _GRPC[outcome] if outcome < len(_GRPC) else f"gRPC status {outcome}"
+        return GRPC_STATUSES[outcome] if outcome < len(GRPC_STATUSES) else f"gRPC status {outcome}"
     return f"HTTP {outcome}"
 
 

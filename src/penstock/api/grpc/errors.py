@@ -4,32 +4,11 @@ from math import ceil
 from typing import Final
 
 from penstock.core.errors import Fault, Overloaded
-from penstock.core.labels import GRPC_STATUS
+from penstock.core.labels import GRPC_STATUS, GRPC_STATUSES
 
 Metadata = tuple[tuple[str, str], ...]
 
-_STATUSES: Final = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""The statuses by their numbers, as gRPC defines them; not read from grpcio, which no worker loads for this alone."""
-
-GRPC_CODES: Final[dict[str, int]] = {kind: _STATUSES.index(name) for kind, name in GRPC_STATUS.items()}
+GRPC_CODES: Final[dict[str, int]] = {kind: GRPC_STATUSES.index(name) for kind, name in GRPC_STATUS.items()}
 """The statuses' numbers on the wire."""
 
 RETRYABLE: Final = frozenset({"overloaded", "over_budget", "not_ready"})
