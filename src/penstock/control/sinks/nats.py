@@ -27,6 +27,10 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
     token, (url, options) = bearer_token(values, context), _server(values["url"], context)
 
     async def publish() -> None:
+        async with asyncio.timeout(WHOLE_S):
+            await connect_and_publish()
+
+    async def connect_and_publish() -> None:
         client = await nats.connect(url, token=token, connect_timeout=WAIT_S, allow_reconnect=False, **options)
         try:
             headers = {"Nats-Msg-Id": str(event["id"]), "content-type": STRUCTURED}
@@ -36,7 +40,7 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
             await client.close()
 
     try:
-        asyncio.run(asyncio.wait_for(publish(), WHOLE_S))
+        asyncio.run(publish())
     except (nats.errors.Error, OSError, TimeoutError) as error:
         reason = f"it does not take the event: {type(error).__name__}"
         raise SinkFault(reason if context.trusted else UNREACHABLE) from None

@@ -18,7 +18,7 @@ from penstock.api.admin.stream.messages import MessageStream, Position
 from penstock.api.admin.stream.topics import MOST_TOPICS, Topic, lasting_part, parse_topics, visible_part
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import InvalidInput, NotReady, Overloaded
-from tests.harness import reached
+from tests.harness import PATIENCE_S, reached
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.test_permissions import Guarded, bearer
 
@@ -478,6 +478,26 @@ def test_a_stream_beside_another_does_not_begin_with_what_is_over() -> None:
 
     asyncio.run(first.run(lambda: bool(second.received()), open_another))
     assert second.received()[0] == ("route:m", {"revision": 2})
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_stream_ends_that_is_cancelled_while_something_changes(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "CHECK_S", 3600.0)
+    page = Page(World(), "route:m")
+
+    async def cancel_during_a_change() -> None:
+        reading = asyncio.create_task(page.read())
+        await reached(lambda: bool(page.received()))
+        await asyncio.sleep(10 * messages.COALESCE_S)  # it waits for a change now
+        for changed in page.hub._feeds[ROUTE].watchers:
+            changed.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=PATIENCE_S)
+        assert reading.cancelled()
+
+    asyncio.run(cancel_during_a_change())
 
 
 def test_a_stream_begins_at_once_whatever_its_topics_and_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,8 @@ class MessageStream:
                 if self._has_begun():
                     await asyncio.sleep(COALESCE_S)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), CHECK_S - COALESCE_S)
+                    async with asyncio.timeout(CHECK_S - COALESCE_S):
+                        await changed.wait()
 
     def _has_begun(self) -> bool:
         """Whether the client has a document, or a problem, of each topic: until then each is sent as it comes."""
