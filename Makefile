@@ -23,7 +23,7 @@ RUNTIME := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo screenshots test test-unit test-slow coverage mutation audit check docs format bench proto lock clean
+.PHONY: help install demo screenshots test test-again test-unit test-slow coverage mutation audit check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
 
 test: $(DEV) ## the whole fast test suite
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(BY_FILE))
+
+test-again: $(DEV) ## the few tests that failed in a whole run, alone
+	$(BIN)/python -m tests.again
 
 test-unit: $(DEV) ## the unit tests alone, without simulations and without those that start costly processes
 	$(BIN)/python -m pytest $(BY_TEST) -m "not slow and not simulation and not processes" tests/unit $(ARGS)

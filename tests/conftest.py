@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import harness, scheduling, zoo
+from tests import again, harness, scheduling, zoo
 from tests.budgets import examples
 from tests.harness import Server
 
@@ -59,6 +59,11 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later garbage collection, which it makes slow."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note how the run ended, for `make test-again`."""
+    again.note_status(session.config, exitstatus)
 
 
 @pytest.hookimpl(optionalhook=True)
