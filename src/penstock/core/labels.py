@@ -1,5 +1,6 @@
 """The small closed sets that every request is counted by: routes, protocols and outcomes."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -7,12 +8,23 @@ from penstock.core.errors import KINDS
 
 
 class Route(IntEnum):
-    """Why this version answered; the text form is the ``penstock-route`` header."""
+    """Why this version answered; the text form is the ``penstock-route`` header.
+
+    The last ones are of marked requests, whatever their reason: they are counted apart from live traffic.
+    """
 
     STABLE = 0
     CANARY = 1
     PINNED = 2
     RULE = 3
+    BATCH = 4
+    REPLAY = 5
+
+
+MARKED: Final[Mapping[bytes, Route]] = {b"batch": Route.BATCH, b"replay": Route.REPLAY}
+"""The marks of requests that are not live traffic (``penstock-source``), and the routes they are counted by."""
+
+MARKED_ROUTES: Final = tuple(route.name.lower() for route in MARKED.values())
 
 
 class Priority(IntEnum):

@@ -10,6 +10,7 @@ from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_attrib
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.monitor.counters.block_writer import NOT_COUNTED
+from penstock.monitor.counters.layout import LIVE_SERIES
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import ReadTotals
 from penstock.serving.access.caller_quota import CallerQuotas
@@ -22,7 +23,7 @@ from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.unit_vote import UnitVote
 from penstock.serving.offload import OffloadPool
-from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
+from penstock.serving.routing_table import SOURCE, Fields, RouteDecision, RoutingTable, Target, mark_decision
 from penstock.serving.server_queries import ModelRepository, ServerQueries
 from penstock.serving.shared_memory import SharedRegions
 from penstock.serving.tracer import Tracer
@@ -94,9 +95,11 @@ class DataPlane:
         Raises:
             NotFound: no such model or version.
             NotReady: known, but not able to answer.
+            InvalidInput: the request has an unknown mark.
         """
         router = self.routing_table.routers.get(target)
-        return self.routing_table.find(target) if router is None else router.pick(fields)
+        decision = self.routing_table.find(target) if router is None else router.pick(fields)
+        return mark_decision(decision, fields[SOURCE]) if SOURCE in fields else decision
 
     # Counting.
 
@@ -119,7 +122,9 @@ class DataPlane:
                 _record_alone(call, now)
             else:
                 runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
-            if call.loaded.sampler is not None:
+            if call.series >= LIVE_SERIES:
+                call.loaded.block.count_marked(call.series, call.rows)
+            elif call.loaded.sampler is not None:
                 call.loaded.sampler.offer(call)
         for together in runs.values():
             _record_run(together, now)

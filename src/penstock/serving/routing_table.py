@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import Final
 
 from penstock.core.desired import ModelSpec, ReadyState, VersionStatus
-from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
-from penstock.core.labels import Route
+from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady, unknown_model
+from penstock.core.labels import MARKED, Route
 from penstock.core.routing import RouteSpec, SplitTable, default_version, stand_in
 from penstock.core.texts import shorten
 from penstock.core.versions import CHAMPION, sort_key
@@ -26,6 +27,9 @@ Target = tuple[str, str]
 
 Fields = Mapping[bytes, bytes]
 """Headers or metadata by lower-case name."""
+
+SOURCE: Final = b"penstock-source"
+"""The header and metadata key by which a request says that it is no live traffic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,19 @@ class ModelEntry:
             return NotReady(f"model '{self.name}' is not ready: no version has passed its gates")
         reasons = sorted({status.reason or status.state.lower() for status in self.statuses.values()})
         return NotReady(f"model '{self.name}' is not ready: {'; '.join(reasons) or 'no version is served'}")
+
+
+def mark_decision(decision: RouteDecision, source: bytes) -> RouteDecision:
+    """Return the decision for a request that says it is no live traffic (see ``MARKED``): the same version, without
+    observers.
+
+    Raises:
+        InvalidInput: the mark is unknown.
+    """
+    route = MARKED.get(source)
+    if route is None:
+        raise InvalidInput(f"{SOURCE.decode()} must be batch or replay; leave it out for live traffic")
+    return decision[0], route, ()
 
 
 class RoutingTable:

@@ -1,6 +1,7 @@
 """The table of metrics: the name, type, labels and help text of every metric that Penstock exposes."""
 
 from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
+from penstock.telemetry.capture_metrics import CAPTURE_DROPPED, CAPTURED, CAPTURED_BYTES, MARKED_ROWS
 from penstock.telemetry.delivery_metrics import DELIVERIES, OUTBOX_AGE, OUTBOX_PENDING, RETRAINING_REQUESTS
 from penstock.telemetry.metric import Metric, MetricType
 from penstock.telemetry.otlp_metrics import OTLP_ITEMS, OTLP_WAITING, TRACES_DROPPED
@@ -234,14 +235,6 @@ EVENTS_DROPPED = Metric(
     (),
     "Events of the monitor that were dropped: too many waited for the database, or it refused one.",
 )
-CAPTURED = Metric("captured_requests_total", MetricType.COUNTER, ("model", "version"), "Requests captured.")
-CAPTURED_BYTES = Metric("captured_bytes_total", MetricType.COUNTER, ("model", "version"), "Bytes of captured requests.")
-CAPTURE_DROPPED = Metric(
-    "capture_dropped_total",
-    MetricType.COUNTER,
-    ("model", "version"),
-    "Requests not captured because they were too many or too large, or could not be written.",
-)
 LEADER = Metric("leader", MetricType.GAUGE, (), "1 while this gateway is the leader of its fleet, else 0.")
 LEASE_TERM = Metric(
     "lease_term", MetricType.GAUGE, (), "The term of this gateway's leadership, 0 if it is not the leader."
@@ -368,6 +361,7 @@ METRICS: tuple[Metric, ...] = (
     LABELS,
     ANSWERS_DROPPED,
     EVENTS_DROPPED,
+    MARKED_ROWS,
     CAPTURED,
     CAPTURED_BYTES,
     CAPTURE_DROPPED,

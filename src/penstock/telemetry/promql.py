@@ -32,6 +32,11 @@ def one_of(label: str, values: Iterable[str]) -> str:
     return f"{label}=~{quote('|'.join(sorted(values)))}"
 
 
+def none_of(label: str, values: Iterable[str]) -> str:
+    """Return the matcher of all values of a label but some, which have no characters of regular expressions."""
+    return f"{label}!~{quote('|'.join(sorted(values)))}"
+
+
 def sum_by(labels: str, expression: str) -> str:
     """Return the sum of series over all labels but these, which are separated by commas."""
     return f"sum by ({labels}) ({expression})"

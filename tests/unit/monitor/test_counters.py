@@ -126,6 +126,25 @@ def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split(
     assert FINE_EDGES_NS[runs.index(1) - 1] < 5_000_000 + RUN_BASE_NS <= FINE_EDGES_NS[runs.index(1)]
 
 
+def test_marked_requests_are_apart_from_live_traffic() -> None:
+    slot = Slot.in_process()
+    block, replay = slot.block(1), Route.REPLAY * len(PROTOCOL_NAMES) + 1
+    count_success(block, 0, 1, 1_000_000, 1000, 0, 5_000, 1000)
+    count_success(block, replay, 7, 9_000_000_000, 1000, 0, 5_000, 1000)
+    block.count_marked(replay, 7)
+    block.count_failure(replay, OUTCOME_INDEX["overloaded"], 9_000_000_000, attributed=True)
+    totals = Totals.of([slot], 1)
+    assert sorted(totals.requests()) == [
+        ("replay", "grpc", "ok", 1),
+        ("replay", "grpc", "overloaded", 1),
+        ("stable", "rest", "ok", 1),
+    ]
+    assert totals.live_outcomes() == {"ok": 1}
+    assert totals.marked_rows() == {"batch": 0, "replay": 7}
+    assert (totals.slower_than(100.0), totals.quantiles_ms()["count"]) == (0, 1)
+    assert totals.split_outcomes() == (0, 1)
+
+
 def test_runs_of_microseconds_are_all_alike() -> None:
     slot = Slot.in_process()
     for run in (2_000, 5_000, 9_000):

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
-from penstock.core.errors import NotFound, NotReady
+from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, effective, route_in
 from penstock.core.tensors import Tensor
@@ -112,6 +112,53 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
         assert await world.many(5) == {("3", "stable"): 5}
 
     in_traffic(story)
+
+
+def test_marked_requests_are_answered_as_always_and_only_their_rows_are_counted(tmp_path: Path) -> None:
+    """A replay or a batch is no evidence, and is not mirrored, captured or counted as rows of live traffic."""
+    split = replace(route(split={"1": 5000, "2": 5000}, shadow=[{"version": "3"}]), watched=True)
+
+    async def story(world: Traffic) -> None:
+        await world.serve(tmp_path, split)
+        offered = [Offered() for _ in range(3)]
+        for sampler, name in zip(offered, ("1", "2", "3"), strict=True):
+            world.plane.route(("m", name), {})[0].sampler = sampler
+        assert set(await world.many(60, {b"penstock-source": b"replay"})) == {("1", "replay"), ("2", "replay")}
+        loaded, why, observers = world.plane.route(("m", "3"), {b"penstock-source": b"batch"})
+        assert (loaded.identity.version, ROUTE_NAMES[why], observers) == ("3", "batch", ())
+        totals = [Totals.of([world.slot], block) for block in (1, 2)]
+        assert sum(item.marked_rows()["replay"] for item in totals) == 60
+        assert sum(item.outcome_count(succeeded=True) for item in totals) == 60
+        assert [item.split_requests() + item.live_outcomes().total() + sum(item.output_bins(0)) for item in totals] == [
+            0,
+            0,
+        ]
+        assert world.shadow("3")["mirrored"] == 0
+        assert [sampler.calls for sampler in offered] == [0, 0, 0]
+        await world.many(4)
+        assert sum(sampler.calls for sampler in offered) == 4
+        with pytest.raises(InvalidInput, match="batch or replay"):
+            world.plane.route(("m", ""), {b"penstock-source": b"live"})
+
+    in_traffic(story)
+
+
+class Offered:
+    """A sampler that counts the calls it is offered."""
+
+    calls = 0
+
+    def offer(self, call: InferCall) -> None:
+        self.calls += 1
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def publish_baseline(self) -> None:
+        """Nothing is collected."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @pytest.mark.parametrize("ready", ["1", "2", "3", "12", "13", "23", "123"])

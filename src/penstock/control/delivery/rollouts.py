@@ -1,7 +1,6 @@
 """Runs rollouts: sums the counts of the gateways, calls the pure decision, and performs its action."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -211,13 +210,11 @@ class Rollouts(TrialController):
     def _control_counts(self, model: str, spec: RolloutSpec, rate: float) -> ControlCounts:
         """Return what the control did at this gateway so far, on whatever way requests came to it."""
         totals = self.fleet.totals(model, spec.control)
-        outcomes: Counter[str] = Counter()
-        for _, _, outcome, count in totals.requests():
-            outcomes[outcome] += count
-        answered, failed = count_answered(outcomes)
-        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in totals.durations()), strict=True)]
+        answered, failed = count_answered(totals.live_outcomes())
         outputs = totals.output_bins(0) if self.fleet.outputs(model, spec.control) else ()
-        return ControlCounts((failed, answered - failed), fine_buckets(buckets), totals.split_runs(), outputs, rate)
+        return ControlCounts(
+            (failed, answered - failed), fine_buckets(totals.live_buckets()), totals.split_runs(), outputs, rate
+        )
 
     def evidence_history(self, trial: Trial) -> Document:
         """See ``TrialController``: the evidence of each guard."""

@@ -45,7 +45,7 @@ from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.telemetry import metrics
+from penstock.telemetry import capture_metrics, metrics
 from penstock.telemetry.readings import Point, Reading
 
 LOOK_S = 1.0
@@ -346,6 +346,6 @@ class Monitoring:
 def captured_readings(key: VersionKey, counts: Mapping[str, int]) -> Iterator[Reading]:
     """Yield the capture metrics of a version, if it captured anything."""
     if any(counts.values()):
-        yield Point(metrics.CAPTURED, key, counts["captured"])
-        yield Point(metrics.CAPTURED_BYTES, key, counts["bytes"])
-        yield Point(metrics.CAPTURE_DROPPED, key, counts["dropped"])
+        yield Point(capture_metrics.CAPTURED, key, counts["captured"])
+        yield Point(capture_metrics.CAPTURED_BYTES, key, counts["bytes"])
+        yield Point(capture_metrics.CAPTURE_DROPPED, key, counts["dropped"])

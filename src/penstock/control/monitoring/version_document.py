@@ -1,6 +1,5 @@
 """Builds the monitor document of a version from its monitor, its requests and its labels; a pure function."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 from penstock.core.objectives import count_answered, objectives_document
@@ -36,15 +35,14 @@ def version_document(
 
 
 def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
-    outcomes: Counter[str] = Counter()
-    for _, _, outcome, count in totals.requests():
-        outcomes[outcome] += count
+    outcomes = totals.live_outcomes()
     latency, (number, failed) = totals.quantiles_ms(), count_answered(outcomes)
     slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
     return {
         "latency": {**latency, "stages": totals.stage_quantiles_ms()},
         "slo": objectives_document(objectives, latency["p99"], outcomes),
         "requests": {"answered": number, "failed": failed, "slow": slow},
+        "marked_rows": totals.marked_rows(),
     }
 
 

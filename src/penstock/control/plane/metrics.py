@@ -14,7 +14,7 @@ from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, count_load, count_refused
-from penstock.telemetry import metrics
+from penstock.telemetry import capture_metrics, metrics
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 UNKNOWN = ("_unknown", "")
@@ -184,6 +184,9 @@ def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
         histogram = totals.stage(name)
         if histogram.count:
             yield Distribution(metrics.STAGE_DURATION, (*key, name), histogram.buckets, histogram.total / 1e9)
+    for source, number in totals.marked_rows().items():
+        if number:
+            yield Point(capture_metrics.MARKED_ROWS, (*key, source), number)
     rows = totals.batch_rows()
     if rows.count:
         yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)

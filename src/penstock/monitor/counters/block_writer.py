@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.bucket_finder import BucketFinder
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, RUN_BASE_NS
+from penstock.core.labels import PROTOCOL_NAMES
 from penstock.monitor.counters.layout import (
     ATTRIBUTED_AT,
     BATCH_AT,
@@ -26,6 +27,7 @@ from penstock.monitor.counters.layout import (
     LAST_MS_AT,
     LATENCY_CELLS,
     LIMIT_AT,
+    LIVE_SERIES,
     LONE_AT,
     LONE_CODEC_AT,
     LONE_FINES,
@@ -33,6 +35,7 @@ from penstock.monitor.counters.layout import (
     LONE_RUN_EDGES_NS,
     LONE_RUNS,
     LONE_STAGES,
+    MARKED_AT,
     MISMATCHES_AT,
     OUTCOME_COUNT,
     OUTPUTS_AT,
@@ -55,6 +58,7 @@ from penstock.monitor.outputs import OUTPUT_BINS
 NOT_COUNTED: Final = -1
 """The rows of a run that another request has counted."""
 
+_PROTOCOLS: Final = len(PROTOCOL_NAMES)
 _NO_WAIT_NS: Final = LATENCY_EDGES_NS[0]
 
 
@@ -257,6 +261,10 @@ class BlockWriter:
     def count_capture_dropped(self) -> None:
         """Count one request that was chosen for capture and could not be written."""
         self._cells[CAPTURE_AT + 2] += 1
+
+    def count_marked(self, series: int, rows: int) -> None:
+        """Count the rows of an answered request of a series that is not live (see ``LIVE_SERIES``)."""
+        self._cells[MARKED_AT + (series - LIVE_SERIES) // _PROTOCOLS] += rows
 
     def count_joint_run_mismatch(self) -> None:
         """Count a run of several requests whose answers differ from those of the requests alone."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, RUN_BASE_NS
-from penstock.core.labels import OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
+from penstock.core.labels import MARKED, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 from penstock.monitor.unit_votes import PLACES
 
@@ -34,6 +34,9 @@ BATCH_SIZES: Final = 128  # batch sizes with counters of their own, for the prot
 
 SPLIT_SERIES: Final = (Route.CANARY + 1) * len(PROTOCOL_NAMES)
 """Series below this belong to requests that the split assigned at random: only these may be compared in a rollout."""
+
+LIVE_SERIES: Final = Route.BATCH * len(PROTOCOL_NAMES)
+"""Series below this belong to live traffic, the others to requests that are marked as batch or replay."""
 
 FINE_CELLS: Final = len(FINE_EDGES_NS) + 1
 OUTPUTS: Final = 2
@@ -81,7 +84,8 @@ ATTRIBUTED_AT: Final = CAPTURE_AT + len(CAPTURE_COUNTERS)
 MISMATCHES_AT: Final = ATTRIBUTED_AT + 1
 FINE_RUN_AT: Final = MISMATCHES_AT + 1
 COUNTED_AT: Final = FINE_RUN_AT + FINE_CELLS
-BLOCK_CELLS: Final = COUNTED_AT + 1
+MARKED_AT: Final = COUNTED_AT + 1
+BLOCK_CELLS: Final = MARKED_AT + len(MARKED)
 
 _MEANING: Final = (
     (ROUTE_NAMES, PROTOCOL_NAMES, OUTCOMES, SHED_REASONS),

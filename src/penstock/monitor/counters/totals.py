@@ -2,13 +2,14 @@
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
 from penstock.core.buckets import LATENCY_EDGES_NS
-from penstock.core.labels import OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS
+from penstock.core.labels import MARKED_ROUTES, OK, OUTCOME_INDEX, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS
 from penstock.monitor.counters.histogram import Histogram, quantile_ns
 from penstock.monitor.counters.layout import (
     ATTRIBUTED_AT,
@@ -27,6 +28,7 @@ from penstock.monitor.counters.layout import (
     LAST_MS_AT,
     LATENCY_CELLS,
     LIMIT_AT,
+    MARKED_AT,
     MAX_ABS_DIFF_AT,
     MISMATCHES_AT,
     OUTCOME_COUNT,
@@ -75,6 +77,19 @@ class Totals:
                 if count:
                     yield route, protocol, outcome, count
 
+    def live_outcomes(self) -> Counter[str]:
+        """Return how many requests of live traffic ended in which way; those marked as batch or replay are left out."""
+        outcomes: Counter[str] = Counter()
+        for route, _, outcome, count in self.requests():
+            if route not in MARKED_ROUTES:
+                outcomes[outcome] += count
+        return outcomes
+
+    def live_buckets(self) -> list[int]:
+        """Return the counts of durations by latency bucket of live traffic; empty without any."""
+        live = [item.buckets for route, _, item in self.durations() if route not in MARKED_ROUTES]
+        return [sum(column) for column in zip(*live, strict=True)]
+
     def durations(self) -> Iterator[tuple[str, str, Histogram]]:
         """Yield non-empty histograms of request durations as (route, protocol, histogram in nanoseconds)."""
         for series, (route, protocol) in enumerate(_series()):
@@ -83,9 +98,9 @@ class Totals:
                 yield route, protocol, histogram
 
     def quantiles_ms(self) -> dict[str, float | int]:
-        """Return the number of requests and quantiles of their durations in milliseconds (see ``quantile_ns``)."""
-        histograms = [item.buckets for _, _, item in self.durations()]
-        return _quantiles_ms([sum(column) for column in zip(*histograms, strict=True)])
+        """Return the number of requests of live traffic and quantiles of their durations in milliseconds (see
+        ``quantile_ns``)."""
+        return _quantiles_ms(self.live_buckets())
 
     def stage_quantiles_ms(self) -> dict[str, dict[str, float | int]]:
         """Return for each of ``STAGES`` the number of successful requests and quantiles of its durations in
@@ -93,8 +108,9 @@ class Totals:
         return {name: _quantiles_ms(list(self.stage(name).buckets)) for name in STAGES}
 
     def slower_than(self, limit_ms: float) -> int:
-        """Return the number of requests that took longer; the bucket of the limit is interpolated as a quantile is."""
-        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in self.durations()), strict=True)]
+        """Return the number of requests of live traffic that took longer; the bucket of the limit is interpolated as a
+        quantile is."""
+        buckets = self.live_buckets()
         index = bisect_left(LATENCY_EDGES_NS, limit_ms * 1e6)
         if not buckets or index >= len(LATENCY_EDGES_NS):
             return 0
@@ -145,6 +161,10 @@ class Totals:
     def capture(self) -> dict[str, int]:
         """Return the counters of captured requests, by ``CAPTURE_COUNTERS``."""
         return dict(zip(CAPTURE_COUNTERS, self._cells[CAPTURE_AT:ATTRIBUTED_AT], strict=True))
+
+    def marked_rows(self) -> dict[str, int]:
+        """Return the rows of requests that are not live traffic, by ``MARKED_ROUTES``; no monitor counts them."""
+        return dict(zip(MARKED_ROUTES, self._cells[MARKED_AT:BLOCK_CELLS], strict=True))
 
     @property
     def joint_run_mismatches(self) -> int:

@@ -86,7 +86,7 @@ MODEL_DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Requests by route",
-                    "Why this version answered: stable, canary, pinned or rule.",
+                    "Why this version answered: stable, canary, pinned or rule; batch and replay are no live traffic.",
                     "reqps",
                     (Query(rate("version, route", metrics.REQUESTS, *_CHOSEN), "{{version}} {{route}}"),),
                 ),

@@ -15,7 +15,7 @@ from penstock.core.errors import Refused
 from penstock.core.triggers.burn_rate import budgets
 from penstock.telemetry import metrics
 from penstock.telemetry.promql import equals, increase_by, max_by, rate_by, select, select_name
-from penstock.telemetry.rules.counted import COUNTED, GUARD, counted_requests, failures
+from penstock.telemetry.rules.counted import COUNTED, GUARD, LIVE, counted_requests, failures
 from penstock.telemetry.rules.rule import Alert, Group, Recording, Severity, labels_of
 
 PERIOD = "30d"
@@ -138,8 +138,8 @@ def _error_share(model: str, window: str) -> str:
 def _slow_share(model: str, edge_ns: int, window: str) -> str:
     chosen = equals("model", model)
     le = equals("le", repr(edge_ns / 1e9))
-    quick = select(metrics.REQUEST_DURATION, chosen, le, suffix="_bucket", window=window)
-    total = select(metrics.REQUEST_DURATION, chosen, suffix="_count", window=window)
+    quick = select(metrics.REQUEST_DURATION, chosen, LIVE, le, suffix="_bucket", window=window)
+    total = select(metrics.REQUEST_DURATION, chosen, LIVE, suffix="_count", window=window)
     return f"1 - {rate_by('job, model', quick)}\n/ ({rate_by('job, model', total)} > 0)\n"
 
 

@@ -6,7 +6,7 @@ from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, V
 from penstock.core.routing import route_in
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.telemetry import metrics
+from penstock.telemetry import capture_metrics, metrics
 from tests.unit.control.plane.test_metrics import points
 
 ROUTE = route_in({"split": {"1": 7500, "2": 2500}})
@@ -49,6 +49,6 @@ def test_only_versions_that_captured_something_have_series_of_it() -> None:
     nothing = {"captured": 0, "bytes": 0, "dropped": 0}
     assert list(captured_readings(("m", "1"), nothing)) == []
     found = list(captured_readings(("m", "1"), {**nothing, "captured": 2, "bytes": 70}))
-    assert points(found, metrics.CAPTURED) == {("m", "1"): 2}
-    assert points(found, metrics.CAPTURED_BYTES) == {("m", "1"): 70}
-    assert points(found, metrics.CAPTURE_DROPPED) == {("m", "1"): 0}
+    assert points(found, capture_metrics.CAPTURED) == {("m", "1"): 2}
+    assert points(found, capture_metrics.CAPTURED_BYTES) == {("m", "1"): 70}
+    assert points(found, capture_metrics.CAPTURE_DROPPED) == {("m", "1"): 0}

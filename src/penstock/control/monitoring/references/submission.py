@@ -116,7 +116,7 @@ class RowSubmission:
         }
 
     def _total(self, key: VersionKey) -> int:
-        return sum(count for *_, count in self._workers.totals(*key).requests())
+        return self._workers.totals(*key).live_outcomes().total()
 
     def _count_sampled(self, key: VersionKey) -> int:
         """Return the number of requests that rows were sampled from: by the workers' messages, or by the counters."""
