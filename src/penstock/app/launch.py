@@ -6,7 +6,8 @@ No import of this file may start a thread or load numpy before the environment i
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABL
 from penstock.engine import heap
 
 if TYPE_CHECKING:
+    from penstock.config.platforms import ServingPlatform
     from penstock.config.settings import Settings
     from penstock.control.workers.prefork import WaitingWorkers
 
@@ -50,10 +52,40 @@ def _load_settings(file: Path | None, flags: Mapping[str, Any]) -> "Settings":
     from penstock.config.documents import ConfigFault  # noqa: PLC0415 - imported while nothing is collected
     from penstock.config.settings import load_settings  # noqa: PLC0415
 
+    platform = _find_platform(flags)
     try:
-        return load_settings(file, flags)
+        settings = load_settings(file, flags, None if platform is None else platform.settings)
     except ConfigFault as fault:
         raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
+    if platform is not None:
+        if platform.problem and not settings.models and not settings.registry:
+            raise StartFailed(platform.problem, GatewayExitCode.USAGE)
+        sys.stderr.write(f"penstock: serving as a container of {platform.name}; its variables are the defaults\n")
+    return settings
+
+
+def _find_platform(flags: Mapping[str, Any]) -> "ServingPlatform | None":
+    """Return the cloud that started this program, which is recognised only without options: SageMaker starts a container
+    with the word ``serve`` alone, and a command line that says more is somebody else's.
+
+    Raises:
+        StartFailed: a variable of the cloud has no value that can be used.
+    """
+    from penstock.config.platforms import find_platform  # noqa: PLC0415
+
+    if any(value is not None for value in flags.values()):
+        return None
+    try:
+        return find_platform(os.environ, _read_folder)
+    except ValueError as fault:
+        raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
+
+
+def _read_folder(path: str) -> Sequence[str] | None:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return None
 
 
 def _remove_secrets(settings: "Settings") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from penstock.config.settings import Settings
 from penstock.control.instance.directory import private
-from penstock.control.sources.repositories import SourceRepository
+from penstock.control.sources.repositories import RequestedModels, SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.registry.location import RegistryLocation
@@ -30,6 +30,8 @@ def repositories_of(settings: Settings) -> list[SourceRepository]:
     if settings.model_name and len(settings.models) != 1:
         raise InvalidInput("--model-name needs exactly one model folder")
     repositories = [_repository(location, settings) for location in settings.models]
+    if settings.sagemaker.multi_model and len(settings.models) != 1:
+        raise InvalidInput("sagemaker.multi_model needs exactly one folder in models")
     names = [repository.tree.name for repository in repositories]
     if len(set(names)) < len(names):
         raise InvalidInput("the same model folder is given twice; remove one")
@@ -87,6 +89,8 @@ def _repository(location: str, settings: Settings) -> SourceRepository:
 
         return SourceRepository(BucketTree(location), name)
     path = Path(location).expanduser().absolute()
+    if settings.sagemaker.multi_model:
+        return SourceRepository(LocalTree(path), requested=RequestedModels())
     if name and path.is_file():
         return SourceRepository(LocalTree(path.parent, one_model=True), name, path.name)
     return SourceRepository(LocalTree(path, one_model=bool(name)), name)

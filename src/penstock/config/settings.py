@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from penstock.config.access import AuthSettings
+from penstock.config.cloud import SagemakerSettings, VertexSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.environment import find_service_links, merge, read_environment
 from penstock.config.fields import Expected, Field, Prepare, Section, plain_value
@@ -144,6 +145,9 @@ class Settings(Section):
     metrics_otlp: MetricsPush = None
     """An OTLP receiver that gets the metrics, or only its address; none by default."""
 
+    sagemaker: SagemakerSettings = SagemakerSettings()
+    vertex: VertexSettings = VertexSettings()
+
     prometheus: PrometheusSettings | None = None
     """A Prometheus server that rollout guards may query; none by default."""
 
@@ -172,15 +176,20 @@ class Settings(Section):
         return None if self.auth is None or self.auth.mtls is None else self.auth.mtls.client_ca
 
 
-def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+) -> Settings:
     """Return the effective settings; ``flags`` maps dotted setting names to values, None meaning not given.
+
+    ``defaults`` is a document whose values count where nothing else states one.
 
     Raises:
         ConfigFault: with every error of all sources.
     """
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
     found: list[SettingFault] = []
-    stated = merge(_tree(flags or {}), merge(read_environment(Settings, os.environ, found), document))
+    others = merge(read_environment(Settings, os.environ, found), merge(document, defaults or {}))
+    stated = merge(_tree(flags or {}), others)
     settings = read_section(Settings, stated, found)
     faults += map(_sentence, found)
     if settings is None or faults:

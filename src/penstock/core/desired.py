@@ -90,7 +90,7 @@ class ModelSpec:
     ``transition`` says what comes first when versions change: the new one (``availability``) or the memory for it
     (``resources``). ``vote_round`` names the trial and the stage in which units of a sticky split vote; "" means that
     no votes are taken. ``withheld`` are versions that have not passed their gates, and so answer only calls that name
-    them.
+    them. ``exhausted`` are the unavailable versions for which there is no memory or no counter block.
     """
 
     name: str
@@ -101,6 +101,7 @@ class ModelSpec:
     route: RouteSpec | None = None
     vote_round: str = ""
     withheld: tuple[str, ...] = ()
+    exhausted: tuple[str, ...] = ()
 
     def unnamed(self, statuses: "Iterable[VersionStatus]") -> "list[VersionStatus]":
         """Return the statuses of this model's versions that may answer calls that name no version."""

@@ -74,8 +74,8 @@ class Overloaded(Fault):
 
 
 class OverBudget(Overloaded):
-    """The worker holds as many bytes for its callers as its memory budget allows; another worker may have memory
-    left."""
+    """A worker has no memory left: for what it holds for its callers (another worker may have some), or for the
+    versions that are to be loaded."""
 
     kind = "over_budget"
 

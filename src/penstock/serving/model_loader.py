@@ -61,7 +61,10 @@ it was, and out of how many requests the rows are."""
 
 
 class ModelLoader:
-    """Holds the loaded versions of one worker and applies desired states in order; lives on the event loop."""
+    """Holds the loaded versions of one worker and applies desired states in order; lives on the event loop.
+
+    ``on_closing`` takes the models of which versions are still in memory although they are unloaded, at each change.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,9 @@ class ModelLoader:
         on_rows: OnRows = lambda *_: None,
         votes: UnitVotes | None = None,
         signatures: SignaturePolicy = NO_SIGNATURES,
+        on_closing: Callable[[tuple[str, ...]], None] = lambda _: None,
     ) -> None:
+        self._on_closing = on_closing
         self._signatures = signatures
         self._votes = votes or UnitVotes(slot.units)
         self._plane = plane
@@ -82,7 +87,7 @@ class ModelLoader:
         self._on_rows = on_rows
         self._loaded: dict[VersionKey, LoadedVersion] = {}
         self._statuses: dict[VersionKey, VersionStatus] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], str] = {}
         self._low_priority_pool = background_pool(1, "loader")
         self._normal_pool = ThreadPoolExecutor(1, "opener")
         self._loop_load = LoopLoad(lambda: plane.loop_utilisation)
@@ -277,8 +282,13 @@ class ModelLoader:
 
     def _close(self, loaded: LoadedVersion) -> None:
         task = asyncio.get_running_loop().create_task(loaded.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = loaded.identity.model
+        task.add_done_callback(self._on_closed)
+        self._on_closing(tuple(self._closing.values()))
+
+    def _on_closed(self, task: asyncio.Task[None]) -> None:
+        del self._closing[task]
+        self._on_closing(tuple(self._closing.values()))
 
     def _forget_statuses(self, wanted: set[VersionKey]) -> None:
         for key in [key for key in self._statuses if key not in wanted]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from penstock.core.batching import BATCHING
 from penstock.core.desired import ReadyState
-from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused, Unauthorised
+from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Refused, Unauthorised
 from penstock.core.signature import TensorSpec
 from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
@@ -46,6 +46,7 @@ class ModelRepository(Protocol):
         Raises:
             NotFound: no such model.
             InvalidInput: it cannot be loaded, with the reason.
+            OverBudget: there is no memory for it.
         """
 
     async def unload(self, model: str, author: RequestAuthor | None = None) -> None:
@@ -186,7 +187,7 @@ class ServerQueries:
         """See ``ModelRepository.load``; the sentence of a refusal begins as clients of Triton expect."""
         try:
             await self._repository.load(model, config, author)
-        except (InvalidInput, NotFound, Refused) as fault:
+        except (InvalidInput, NotFound, OverBudget, Refused) as fault:
             raise type(fault)(f"failed to load '{shorten(model)}': {fault}") from None
 
     async def unload(self, model: str, author: RequestAuthor | None = None) -> None:

@@ -178,7 +178,9 @@ def _without_excluded(
     """The model with the reasons of its chosen versions for which there is no memory."""
     reasons = {version: why for (name, version), why in excluded.items() if name == spec.name}
     stated = {version: why for version, why in reasons.items() if version in chosen[spec.name]}
-    return replace(spec, unavailable={**spec.unavailable, **stated}) if stated else spec
+    if not stated:
+        return spec
+    return replace(spec, unavailable={**spec.unavailable, **stated}, exhausted=(*spec.exhausted, *stated))
 
 
 def _aliases(model: SourceModel, state: ControllerState, observed: ObservedState) -> dict[str, str]:
@@ -238,11 +240,12 @@ def _model(
     aliases: Mapping[str, str],
     blocks: _BlockAllocator,
 ) -> ModelSpec:
-    unavailable, versions = _unavailable(model, state, aliases), []
+    unavailable, versions, exhausted = _unavailable(model, state, aliases), [], []
     for version in sorted(wanted, key=sort_key):
         block = blocks.of((model.name, version))
         if block is None:
             unavailable[version] = "no counter block is free; serve fewer versions"
+            exhausted.append(version)
         else:
             versions.append(_spec(model, version, block, state))
     return ModelSpec(
@@ -253,6 +256,7 @@ def _model(
         model.transition,
         model.route,
         withheld=tuple(sorted(withheld_by_default(model.withheld, model.route, aliases.values()), key=sort_key)),
+        exhausted=tuple(exhausted),
     )
 
 

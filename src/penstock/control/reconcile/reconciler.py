@@ -210,6 +210,7 @@ class Reconciler:
             NotFound: the model does not exist.
             InvalidInput: the model or its given configuration cannot be served; the previous versions still answer.
             NotReady: its repository is unreachable.
+            OverBudget: there is no memory or no counter block for it.
             DeadlineExceeded: it took longer than ``load_s``.
             Overloaded: too many requests wait.
         """
@@ -228,11 +229,11 @@ class Reconciler:
                 await self._wait_until_loaded(model)
                 if source.refused:
                     raise InvalidInput(
-                        "; ".join(_refusal(model, version, why) for version, why in source.refused.items())
+                        "; ".join(status.refusal(model, version, why) for version, why in source.refused.items())
                     )
 
     async def unload(self, model: str) -> None:
-        """Stop serving a model; returns when no worker does.
+        """Stop serving a model; returns when no worker does, its last calls have ended and its memory is free.
 
         Raises:
             NotFound: the model does not exist.
@@ -245,6 +246,7 @@ class Reconciler:
                     raise unknown_model(model)
                 self._publish(replace(self._state, unloaded=self._state.unloaded | {model}))
                 await self._wait_until(self.is_applied, model)
+            await self._wait_until(lambda: status.is_released(model, self._fleet.reports.values()), model)
 
     def is_applied(self) -> bool:
         """Whether every connected worker has applied the present desired state."""
@@ -312,7 +314,7 @@ class Reconciler:
         if source.name not in self._found:  # known from now on, although only by its problem
             self._found[source.name] = source
             self._publish(self._state)
-        raise InvalidInput(_refusal(source.name, "", source.problem))
+        raise InvalidInput(status.refusal(source.name, "", source.problem))
 
     def _quarantine(self, key: VersionKey) -> None:
         log.error("model %s version %s is quarantined: %d workers died while they loaded it", *key, FATAL_LOADS)
@@ -368,7 +370,7 @@ class Reconciler:
     async def _wait_until_loaded(self, model: str) -> None:
         await self._wait_until(lambda: self._load_result(model) is not None, model)
         if failed := self._load_result(model):
-            raise InvalidInput("; ".join(_refusal(model, version, why) for version, why in failed.items()))
+            raise status.load_fault(self._spec(model), failed)
 
     def _load_result(self, model: str) -> dict[str, str] | None:
         return status.load_results(self._spec(model), self._fleet.reports, self._fleet.workers)
@@ -393,8 +395,3 @@ class Reconciler:
             yield
         finally:
             self._waiting -= 1
-
-
-def _refusal(model: str, version: str, why: str) -> str:
-    subject = f"model '{model}' version '{version}'" if version else f"model '{model}'"
-    return f"{subject} cannot be served: {why}"

@@ -8,6 +8,7 @@ from operator import is_not
 
 from penstock.control.workers.server import WorkerReport
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
+from penstock.core.errors import Fault, InvalidInput, OverBudget
 from penstock.core.versions import sort_key
 
 
@@ -125,6 +126,18 @@ def load_results(model: ModelSpec, reports: Mapping[int, WorkerReport], workers:
     return failed
 
 
+def load_fault(model: ModelSpec, failed: Mapping[str, str]) -> Fault:
+    """The error of a load request whose versions failed, each with its reason."""
+    sentence = "; ".join(refusal(model.name, version, why) for version, why in failed.items())
+    return OverBudget(sentence) if failed.keys() <= set(model.exhausted) else InvalidInput(sentence)
+
+
+def refusal(model: str, version: str, why: str) -> str:
+    """The sentence for a version (or, "", a model) that cannot be served."""
+    subject = f"model '{model}' version '{version}'" if version else f"model '{model}'"
+    return f"{subject} cannot be served: {why}"
+
+
 def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, WorkerReport], workers: int) -> bool:
     """Whether every worker has loaded this content, or found that it cannot."""
     reported = [report.versions.get((model, spec.version)) for report in reports.values()]
@@ -132,6 +145,11 @@ def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, WorkerRep
         sum(item is not None and item.tag == spec.tag and item.state is not ReadyState.LOADING for item in reported)
         >= workers
     )
+
+
+def is_released(model: str, reports: Iterable[WorkerReport]) -> bool:
+    """Whether no connected worker still holds the memory of an unloaded version of a model."""
+    return all(model not in report.closing for report in reports)
 
 
 def is_applied(desired: Desired, reports: Iterable[WorkerReport]) -> bool:

@@ -129,13 +129,15 @@ class FolderContents:
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model; ``settled_only`` takes new files only once they have stopped changing.
 
-        Rejected versions of the model ``retry`` are examined again, and its copies are verified.
+        Rejected versions of the model ``retry`` are examined again, and its copies are verified. Repositories that
+        offer only requested models offer it from now on.
 
         Raises:
             InvalidInput: no repository exists, or none holds a model.
             NotReady: no repository is reachable, or not the one that may hold the model ``retry``. ``NoModelsYet``
                 until one was read for the first time.
         """
+        self._repositories.request(retry)
         look = await self._pool.call(self._scan_repositories, deadline_s=LOOK_S)
         self._refuse_unread(look, retry)
         now = self._clock()

@@ -1,29 +1,70 @@
 """The watched repositories: each is read by itself, and one that is unreachable stops none of the others."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Fault, InvalidInput, NotReady
-from penstock.registry.repository.layout import FoundModel, models_in, one_model
-from penstock.registry.repository.tree import FileTree
+from penstock.core.versions import is_model_name
+from penstock.registry.repository.layout import FoundModel, models_in, one_model, unpacked_model
+from penstock.registry.repository.tree import FileTree, below
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
 _NOT_YET = "it has not been read yet"
 
 
+UNPACKED: Final = "model"
+"""The folder of an unpacked archive, in the folder of its model."""
+
+
+class RequestedModels:
+    """The models of a repository that clients have asked for; the others are neither read nor offered.
+
+    A model NAME lies in the folder NAME/model, as SageMaker unpacks the archives of an endpoint with many models. It is
+    forgotten when its folder is gone. Of any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+
+    def add(self, model: str) -> None:
+        """Offer a model from now on; a text that is no model name is ignored, so that no other path is ever read."""
+        if is_model_name(model):
+            with self._lock:
+                self._names.add(model)
+
+    def read(self, tree: FileTree) -> list[FoundModel]:
+        """Read the models; raises ``NotReady``. A repository that does not exist yet holds none."""
+        with self._lock:
+            asked = sorted(self._names)
+        try:
+            tree.refresh()
+        except InvalidInput:
+            return []
+        present = [name for name in asked if tree.entries(below(name, UNPACKED))]
+        with self._lock:
+            self._names -= set(asked) - set(present)
+        return [unpacked_model(tree, name, below(name, UNPACKED)) for name in present]
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRepository:
     """One repository; ``model`` is the model's name if the repository is one model ("" = it holds many), ``file`` the
-    graph if it is a bare file."""
+    graph if it is a bare file. With ``requested``, only models that were asked for are offered."""
 
     tree: FileTree
     model: str = ""
     file: str = ""
+    requested: RequestedModels | None = None
 
     def models(self) -> list[FoundModel]:
         """Read the models; raises ``InvalidInput`` or ``NotReady``."""
+        if self.requested is not None:
+            return self.requested.read(self.tree)
         return [one_model(self.tree, self.model, self.file)] if self.model else models_in(self.tree)
 
 
@@ -60,6 +101,12 @@ class Repositories:
     def ever_read(self) -> bool:
         """Whether any of them could be read so far."""
         return bool(self._last)
+
+    def request(self, model: str) -> None:
+        """Offer a model from now on where only requested models are offered."""
+        for repository in self._repositories:
+            if repository.requested is not None:
+                repository.requested.add(model)
 
     def read(self) -> list[RepositoryModels]:
         """Read each of them.

@@ -102,6 +102,11 @@ class Link:
         self._report = {**self._report, "versions": [status_out(status) for status in versions]}
         self._put("report", self._report)
 
+    def closing(self, models: Iterable[str]) -> None:
+        """Report the models of which unloaded versions are still in memory."""
+        self._report = {**self._report, "closing": sorted(set(models))}
+        self._put("report", self._report)
+
     def applied(self, revision: int) -> None:
         """Report that a desired state has been applied."""
         self._report = {**self._report, "applied": revision}

@@ -123,7 +123,8 @@ def _model_in(values: Message) -> ModelSpec:
     versions = tuple(_version_in(version) for version in values["versions"])
     route = None if values["route"] is None else stored_in(values["route"])
     fields = (values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
-    return ModelSpec(*fields, route, values["vote_round"], tuple(values["withheld"]))
+    kept_back = (tuple(values["withheld"]), tuple(values.get("exhausted", ())))
+    return ModelSpec(*fields, route, values["vote_round"], *kept_back)
 
 
 def _version_in(values: Message) -> VersionSpec:

@@ -48,11 +48,13 @@ class RepositoryRequests(Protocol):
 
 @dataclass(slots=True)
 class WorkerReport:
-    """The latest report of one worker: the newest revision that it has applied, and each version's status."""
+    """The latest report of one worker: the newest revision that it has applied, each version's status, and the models
+    of which unloaded versions are still in memory."""
 
     pid: int
     applied: int = 0
     versions: dict[VersionKey, VersionStatus] = field(default_factory=dict)
+    closing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class Channel:
                 if status != report.versions.get(key) and status.state in {ReadyState.READY, ReadyState.UNAVAILABLE}:
                     self._listeners.loaded(key, status.state is ReadyState.READY and not status.reason)
         report.applied, report.versions = message["applied"], versions
+        report.closing = frozenset(message.get("closing", ()))
         self._listeners.changed()
 
     async def _carry_out(self, message: Message, outbox: MessageQueue, refused: bool) -> None:

@@ -89,6 +89,21 @@ def one_model(tree: FileTree, name: str, file: str = "") -> FoundModel:
     return model
 
 
+def unpacked_model(tree: FileTree, name: str, folder: str) -> FoundModel:
+    """Return the model that an archive held, unpacked to ``folder``: in it, or in the only folder in it. Its
+    configuration may state another name than the one it is served by.
+
+    Raises:
+        NotReady: it cannot be reached.
+    """
+    model = _from_folder(tree, name, folder, is_renamed=True)
+    if model.problem == _NO_VERSION:
+        inner = [below(folder, entry.name) for entry in tree.entries(folder) if entry.is_folder]
+        if len(inner) == 1:
+            return _from_folder(tree, name, inner[0], is_renamed=True)
+    return model
+
+
 def _each(tree: FileTree) -> Iterator[FoundModel]:
     for entry in tree.entries(""):
         is_graph = entry.name.endswith(_SUFFIX)
@@ -117,14 +132,14 @@ def _from_file(name: str, entry: TreeEntry) -> FoundModel:
     return FoundModel(name, "", {ONLY_VERSION: entry.name}, is_file=True)
 
 
-def _from_folder(tree: FileTree, name: str, folder: str) -> FoundModel:
+def _from_folder(tree: FileTree, name: str, folder: str, is_renamed: bool = False) -> FoundModel:
     entries = tree.entries(folder)
     folders = [entry for entry in entries if entry.is_folder and is_version(entry.name)]
     model = FoundModel(name, folder)
     try:
         if any(entry.name == CONFIG_FILENAME for entry in entries):
             text = tree.read(below(folder, CONFIG_FILENAME), "the model configuration")
-            model = replace(model, config=parse_text(text, name))
+            model = replace(model, config=parse_text(text, "" if is_renamed else name))
         options, files = referenced_files(model.config)
     except InvalidInput as fault:
         problem = fault.reason

@@ -10,7 +10,7 @@ from penstock.control.reconcile.planner import ControllerState, MaterializedVers
 from penstock.control.reconcile.reconciler import FATAL_LOADS, WAITING, Reconciler
 from penstock.control.workers.server import WorkerReport
 from penstock.core.desired import Desired, ReadyState, VersionStatus
-from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
+from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, OverBudget, Overloaded
 from penstock.core.versions import VersionKey, VersionPolicy
 
 
@@ -320,3 +320,36 @@ def test_blocks_of_versions_that_went_long_ago_are_cleared_and_free_for_others()
         assert (fleet.cleared, fleet.saved.blocks["a", "3"]) == ([block, block], block)
 
     with_reconciler(act, found("a", "1"))
+
+
+def test_a_model_without_memory_or_counter_block_is_refused_as_such() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        source.models = [found("a", *map(str, range(1, 21)), policy=VersionPolicy("all")), found("b", "1")]
+        await reconciler.load("a", None)
+        with pytest.raises(OverBudget, match="no counter block is free"):
+            await reconciler.load("b", None)
+        large = MaterializedVersion("/m/1", "a", memory_bytes=1 << 62)
+        reconciler._memory_bytes = 1 << 30
+        source.models = [*source.models, SourceModel("c", {"1": large})]
+        with pytest.raises(OverBudget, match="model 'c' version '1' cannot be served: it needs .* MiB of memory"):
+            await reconciler.load("c", None)
+        assert len(served(reconciler)["a"]) == 20
+
+    with_reconciler(act, found("a", "1"))
+
+
+def test_unload_returns_when_the_memory_is_free() -> None:
+    async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
+        fleet.reports_by_slot[1].closing = frozenset({"a"})
+        unloading = asyncio.ensure_future(reconciler.unload("a"))
+        while served(reconciler)["a"] or not reconciler.is_applied():
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not unloading.done()
+        await reconciler.load("b", None)  # others need not wait for the last calls of a model
+        fleet.reports_by_slot[1].closing = frozenset()
+        reconciler.on_report()
+        await unloading
+
+    with_reconciler(act, found("a", "1"), found("b", "1"))

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.sources.repositories import Repositories, RepositoryState, SourceRepository, readings
+from penstock.control.sources.repositories import (
+    Repositories,
+    RepositoryState,
+    RequestedModels,
+    SourceRepository,
+    readings,
+)
 from penstock.core.errors import InvalidInput
 from penstock.registry.repository.local import LocalTree
 
@@ -60,3 +66,53 @@ def test_a_repository_may_be_one_model(tmp_path: Path) -> None:
     put(tmp_path, "a")
     (holding,) = Repositories([SourceRepository(LocalTree(tmp_path / "a", one_model=True), "name")]).read()
     assert [(model.name, dict(model.versions)) for model in holding.models] == [("name", {"1": "1/model.onnx"})]
+
+
+def test_only_requested_models_are_offered_until_their_folders_are_gone(tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    repositories = Repositories([SourceRepository(LocalTree(root), requested=RequestedModels())])
+    assert names(repositories) == [([], True)]  # it may not exist before the first model
+    for name in ("a", "b"):
+        put(root / name, "model")
+    repositories.request("a")
+    repositories.request("absent")
+    assert names(repositories) == [(["a"], True)]
+    assert not repositories.faults
+    (model,) = repositories.read()[0].models
+    assert dict(model.versions) == {"1": "a/model/1/model.onnx"}
+    shutil.rmtree(root / "a")
+    assert names(repositories) == [([], True)]
+    put(root / "a", "model")
+    assert names(repositories) == [([], True)]
+
+
+@pytest.mark.parametrize("text", ["..", "../a", "/etc", "a/../b", "", "a/b", ".hidden", "x" * 129])
+def test_what_is_no_model_name_is_never_read(text: str, tmp_path: Path) -> None:
+    put(tmp_path / "b", "model")
+    requested = RequestedModels()
+    requested.add(text)
+    assert requested.read(LocalTree(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "graph"),
+    [
+        (("model.onnx",), "m/model/model.onnx"),
+        (("resnet.onnx",), "m/model/resnet.onnx"),
+        (("1/model.onnx",), "m/model/1/model.onnx"),
+        (("resnet/1/model.onnx", "resnet/config.pbtxt"), "m/model/resnet/1/model.onnx"),
+        (("a/model.onnx", "b/model.onnx"), None),
+        (("notes.txt",), None),
+    ],
+)
+def test_an_unpacked_archive_is_one_model(files: tuple[str, ...], graph: str | None, tmp_path: Path) -> None:
+    for file in files:
+        path = tmp_path / "m" / "model" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('name: "resnet"' if file.endswith("pbtxt") else "graph")
+    requested = RequestedModels()
+    requested.add("m")
+    (model,) = requested.read(LocalTree(tmp_path))
+    assert model.name == "m"
+    assert list(model.versions.values()) == ([] if graph is None else [graph])
+    assert (model.problem is None) == (graph is not None)
