@@ -65,8 +65,8 @@ def _load_settings(file: Path | None, flags: Mapping[str, Any]) -> "Settings":
 
 
 def _find_platform(flags: Mapping[str, Any]) -> "ServingPlatform | None":
-    """Return the cloud that started this program, which is recognised only without options: SageMaker starts a container
-    with the word ``serve`` alone, and a command line that says more is somebody else's.
+    """Return the cloud that started this program, which is recognised only without options: SageMaker starts a
+    container with the word ``serve`` alone, and a command line that says more is somebody else's.
 
     Raises:
         StartFailed: a variable of the cloud has no value that can be used.
@@ -83,7 +83,7 @@ def _find_platform(flags: Mapping[str, Any]) -> "ServingPlatform | None":
 
 def _read_folder(path: str) -> Sequence[str] | None:
     try:
-        return os.listdir(path)
+        return [entry.name for entry in Path(path).iterdir()]
     except OSError:
         return None
 

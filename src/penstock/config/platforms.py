@@ -1,9 +1,9 @@
-"""Recognises the clouds that start `penstock serve` without options and state by variables what they expect, and returns
-the settings that follow: they count below flags, PENSTOCK_... variables and the file, and above the defaults.
+"""Recognises the clouds that start `penstock serve` without options and state by variables what they expect, and
+returns the settings that follow: they count below flags, PENSTOCK_... variables and the file, and above the defaults.
 
-The variables and folders are those of "Use Your Own Inference Code with Hosting Services", "... with Batch Transform" and
-"Custom Containers Contract for Multi-Model Endpoints" (SageMaker), "Custom container requirements for inference" (Vertex
-AI) and "Deploy a custom container to an online endpoint" (Azure Machine Learning).
+The variables and folders are those of "Use Your Own Inference Code with Hosting Services", "... with Batch Transform"
+and "Custom Containers Contract for Multi-Model Endpoints" (SageMaker), "Custom container requirements for inference"
+(Vertex AI) and "Deploy a custom container to an online endpoint" (Azure Machine Learning).
 """
 
 import re
@@ -58,7 +58,7 @@ def find_platform(environment: Mapping[str, str], read_folder: ReadFolder) -> Se
     if "AIP_HTTP_PORT" in stated or "AIP_PREDICT_ROUTE" in stated:
         return _vertex(stated, read_folder)
     if "AZUREML_MODEL_DIR" in stated:
-        return ServingPlatform("Azure ML", {**_open("azure"), **_models(stated["AZUREML_MODEL_DIR"], read_folder)})
+        return ServingPlatform("Azure ML", {**_open(), **_models(stated["AZUREML_MODEL_DIR"], read_folder)})
     return None
 
 
@@ -67,10 +67,10 @@ def _has_sagemaker_model(stated: Mapping[str, str], read_folder: ReadFolder) -> 
     return "TRAINING_JOB_NAME" not in stated and read_folder(SAGEMAKER_MODEL) is not None
 
 
-def _open(dialect: str) -> dict[str, Any]:
+def _open() -> dict[str, Any]:
     """Return what holds on every platform: it lets nobody else reach the container, has authenticated the callers
     itself, and states hosts of its own in its requests."""
-    return {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"], "dialects": [dialect]}  # noqa: S104
+    return {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"]}
 
 
 def _models(folder: str, read_folder: ReadFolder) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _sagemaker(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPla
     many = stated.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true"
     served = {"models": [SAGEMAKER_MODELS], "repository_control": True} if many else None
     settings = {
-        **_open("sagemaker"),
+        **_open(),
         "http_port": port,
         **_other_ports(stated.get("SAGEMAKER_SAFE_PORT_RANGE", ""), port),
         **(served or _models(SAGEMAKER_MODEL, read_folder)),
@@ -130,15 +130,15 @@ def _transform_settings(stated: Mapping[str, str]) -> dict[str, str]:
 def _vertex(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
     routes = {"health_route": stated.get("AIP_HEALTH_ROUTE"), "predict_route": stated.get("AIP_PREDICT_ROUTE")}
     settings = {
-        **_open("vertex"),
+        **_open(),
         "http_port": stated.get("AIP_HTTP_PORT", _PORT),
         "vertex": {name: route for name, route in routes.items() if route},
     }
     source = stated.get("AIP_STORAGE_URI", "")
     if source.startswith("gs://"):
         problem = (
-            "the model is in Cloud Storage (AIP_STORAGE_URI), which this gateway cannot read; copy it into the image and "
-            "set PENSTOCK_MODELS to its folder"
+            "the model is in Cloud Storage (AIP_STORAGE_URI), which this gateway cannot read; copy it into the image "
+            "and set PENSTOCK_MODELS to its folder"
         )
         return ServingPlatform("Vertex AI", settings, problem)
     return ServingPlatform("Vertex AI", {**settings, **(_models(source, read_folder) if source else {})})

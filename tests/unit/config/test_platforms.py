@@ -8,12 +8,10 @@ import pytest
 from penstock.config.platforms import SAGEMAKER_MODEL, SAGEMAKER_MODELS, ServingPlatform, find_platform
 from penstock.config.settings import load_settings
 
-OPEN = {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"]}  # noqa: S104 - what a container listens on
+OPEN = {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"]}
 
 
-def found(
-    environment: Mapping[str, str], folders: Mapping[str, Sequence[str]] | None = None
-) -> ServingPlatform | None:
+def found(environment: Mapping[str, str], folders: Mapping[str, Sequence[str]] | None = None) -> ServingPlatform | None:
     return find_platform(environment, (folders or {}).get)
 
 
@@ -34,7 +32,7 @@ def test_other_environments_are_not_recognised(
     assert found(environment, folders) is None
 
 
-SAGEMAKER = {**OPEN, "dialects": ["sagemaker"]}
+SAGEMAKER = OPEN
 MANY = {"models": [SAGEMAKER_MODELS], "repository_control": True, "sagemaker": {"multi_model": True}}
 ONE = {"models": [SAGEMAKER_MODEL], "sagemaker": {"multi_model": False}}
 BATCH = {
@@ -96,7 +94,7 @@ def test_a_variable_without_a_usable_value_is_named(variable: str, value: str) -
         found({"SAGEMAKER_BATCH": "true", variable: value})
 
 
-VERTEX = {**OPEN, "dialects": ["vertex"], "http_port": "8080"}
+VERTEX = {**OPEN, "http_port": "8080"}
 ROUTES = {"AIP_HEALTH_ROUTE": "/healthz", "AIP_PREDICT_ROUTE": "/v1/endpoints/1:predict", "AIP_HTTP_PORT": "8080"}
 STATED = {"health_route": "/healthz", "predict_route": "/v1/endpoints/1:predict"}
 
@@ -123,7 +121,7 @@ def test_a_model_in_cloud_storage_is_a_problem_only_where_no_other_is_configured
 
 
 def test_azure() -> None:
-    settings = {**OPEN, "dialects": ["azure"], "models": ["/m"]}
+    settings = {**OPEN, "models": ["/m"]}
     assert found({"AZUREML_MODEL_DIR": "/m"}) == ServingPlatform("Azure ML", settings)
 
 
@@ -133,6 +131,5 @@ def test_what_is_stated_elsewhere_counts_more(monkeypatch: pytest.MonkeyPatch) -
     platform = found({"SAGEMAKER_MULTI_MODEL": "true"})
     assert platform is not None
     settings = load_settings(None, {"http_port": 0}, platform.settings)
-    assert (settings.models, settings.http_port, settings.host) == (("/elsewhere",), 0, "0.0.0.0")  # noqa: S104
+    assert (settings.models, settings.http_port, settings.host) == (("/elsewhere",), 0, "0.0.0.0")
     assert (settings.sagemaker.multi_model, settings.sagemaker.batch_strategy) == (True, "SINGLE_RECORD")
-    assert settings.dialects == ("sagemaker",)
