@@ -30,6 +30,7 @@ class Receiver:
     metrics: list[Metric] = field(default_factory=list)
     resources: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     rejected: int = 0
@@ -82,6 +83,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             assert self.headers["content-type"] == "application/x-protobuf"
             receiver.requests.append(self.path)
+            receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
             status = receiver.statuses.pop(0) if receiver.statuses else 200
             answer = receiver.take(self.path, body) if status == 200 else b""
             self.send_response(status)

@@ -5,9 +5,11 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock import __version__
+from penstock.app.start_failures import StartFailed
 from penstock.config.settings import Settings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
@@ -18,6 +20,7 @@ from penstock.telemetry.log_formats import SERVICE
 from penstock.telemetry.readings import Reading
 
 if TYPE_CHECKING:
+    from penstock.control.export.otlp_http import Send
     from penstock.control.export.record_intake import RecordIntake
     from penstock.control.export.span_exporter import SpanExporter
 
@@ -53,7 +56,8 @@ class TelemetryServices:
         from penstock.control.export.span_exporter import SpanExporter  # noqa: PLC0415 - only where it is on
         from penstock.telemetry.otlp.trace_request import encode_span  # noqa: PLC0415 - see above
 
-        exporter = SpanExporter(settings.tracing.otlp_endpoint, self._resource, __version__)
+        send = _sender(settings.tracing.headers_file)
+        exporter = SpanExporter(settings.tracing.otlp_endpoint, self._resource, __version__, send)
         self._deliveries.export = lambda span: exporter.add([encode_span(span)])
         self._add(exporter.task, exporter.readings, exporter.close)
         self._flushing.append(exporter.flush)
@@ -78,8 +82,8 @@ class TelemetryServices:
             return
         from penstock.control.export.metrics_push import MetricsPush  # noqa: PLC0415 - only where it is on
 
-        read = self._plane.readings
-        push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read)
+        read, send = self._plane.readings, _sender(stated.headers_file)
+        push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read, send)
         self._add(push.task, push.readings, push.close)
         self._flushing.append(push.flush)
 
@@ -101,6 +105,17 @@ class TelemetryServices:
         await asyncio.gather(*[flush() for flush in self._flushing])
         for close in self._closing:
             close()
+
+
+def _sender(headers_file: Path | None) -> "Send":
+    """Return what sends to a receiver; raises ``StartFailed``."""
+    from penstock.control.export.otlp_http import sender  # noqa: PLC0415 - only where it is on
+    from penstock.core.secrets import SecretFault  # noqa: PLC0415 - see above
+
+    try:
+        return sender(headers_file)
+    except SecretFault as fault:
+        raise StartFailed(f"the header fields of the OTLP receiver: {fault}") from None
 
 
 class SplitModels:

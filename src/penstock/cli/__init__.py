@@ -1,5 +1,7 @@
 """The command line: finds the verb, runs it, and turns each error into one line and an exit code."""
 
+import errno
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -37,12 +39,28 @@ VERBS = {
 """Each verb's module in this package; it has a ``register(app)``, and only the requested verb is imported."""
 
 _INTERRUPTED = 130
+_NO_OUTPUT = 1
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `penstock` with these arguments (the process's own by default) and end the process."""
     command_line = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(command_line or ["--help"]))
+    try:
+        code = run(command_line or ["--help"])
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        code = _end_without_output(error)
+    sys.exit(code)
+
+
+def _end_without_output(error: OSError) -> int:
+    """Say that the output cannot be written, but for a reader that has read enough, and return the exit code."""
+    if error.errno != errno.EPIPE:
+        sys.stderr.write(f"penstock: the output cannot be written: {error.strerror}\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer fails no more
+    return _NO_OUTPUT
 
 
 def run(arguments: list[str]) -> int:

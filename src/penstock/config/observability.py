@@ -1,5 +1,6 @@
 """The sections of the settings about traces, the access log and the push of metrics."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from penstock.config.fields import Field, Prepare, Section
@@ -15,6 +16,10 @@ class TracingSettings(Section):
     otlp_endpoint: ReceiverUrl | None = None
     """Base address of the OTLP receiver, such as http://127.0.0.1:4318; none by default, and then nothing is traced."""
 
+    headers_file: Path | None = None
+    """A file with header fields for the receiver, such as authorization, one "name: value" a line; only its owner may
+    read it."""
+
     ratio: Ratio = 0.01
     """Share of the requests to trace whose callers do not decide it by traceparent."""
 
@@ -27,6 +32,9 @@ class MetricsPushSettings(Section):
 
     endpoint: ReceiverUrl
     """Base address of the OTLP receiver, such as http://127.0.0.1:4318."""
+
+    headers_file: Path | None = None
+    """A file with header fields for the receiver, one "name: value" a line; only its owner may read it."""
 
     interval_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     """Time between two pushes."""

@@ -1,5 +1,6 @@
 """A plain command line of `penstock serve` gives the settings that the parser gives, without importing the parser."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,3 +111,19 @@ def test_ctrl_c_before_the_gateway_runs_ends_it_without_a_traceback(
     monkeypatch.setattr(start, "launch", interrupted)
     assert cli.run(["serve"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.processes
+def test_output_that_cannot_be_written_is_one_line_and_a_closed_pipe_none() -> None:
+    command = [sys.executable, "-m", "penstock", "version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stderr) == (1, "penstock: the output cannot be written: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        done = subprocess.run(
+            command, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False
+        )
+        closed_end = done.returncode, done.stderr
+    assert closed_end == (1, "")

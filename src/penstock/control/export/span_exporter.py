@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.export.otlp_http import send_otlp
+from penstock.control.export.otlp_http import Send, send_otlp
 from penstock.control.periodic import PeriodicTask, ProblemLog
 from penstock.core.errors import Fault
 from penstock.core.traces.retries import UNSTATED, ExportAnswer, retry_after
@@ -34,8 +34,6 @@ SENDING_S: Final = 20.0
 """Time in a step after which no other batch begins, so that a slow receiver does not make it late."""
 
 SIGNAL: Final = "traces"
-
-Send = Callable[[str, bytes], ExportAnswer]
 
 
 class SpanExporter:
