@@ -1,6 +1,7 @@
 """Renders and lints a chart with Helm's library: a program of its own, with the library on its path.
 
-Reads a list of values from standard input, and prints a list of what Helm made of each.
+Its arguments are the chart and the name of the release. It reads a list of values from standard input, and prints a
+list of what Helm made of each.
 """
 
 import importlib
@@ -13,7 +14,7 @@ def rendered(helm: Any, chart: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The files of the chart with these values, or why there are none; what lint says of them."""
     try:
         chart.validate_schema(values)
-        files = chart.render(values, name="penstock", namespace="models")
+        files = chart.render(values, name=sys.argv[2], namespace="models")
     except helm.HelmError as error:
         return {"files": {}, "error": str(error), "warnings": []}
     report = importlib.import_module("helm_python.chart").lint(sys.argv[1], values, strict=True)

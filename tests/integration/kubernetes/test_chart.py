@@ -50,7 +50,11 @@ def all_rendered() -> Mapping[str, Rendered]:
 @cache
 def manifests_of(name: str) -> list[Manifest]:
     """The objects of a set of values, which nobody changes."""
-    one = all_rendered()[name]
+    return objects_in(all_rendered()[name])
+
+
+def objects_in(one: Rendered) -> list[Manifest]:
+    """The objects of a chart that was rendered."""
     assert not one.error, one.error
     files = {path: text for path, text in one.files.items() if not path.endswith("NOTES.txt")}
     return [manifest for _, text in sorted(files.items()) for manifest in read_manifests(text)]
@@ -261,6 +265,14 @@ def test_scaling_counts_the_pods_of_this_release_alone() -> None:
         assert re.fullmatch(pattern, pod)
     for other in ("penstock-canary-7d9f8c5b6d-x2x9k", "penstock-canary-0", "penstock-canary-7d9f8c-x2x9k"):
         assert not re.fullmatch(pattern, other)
+
+
+@pytest.mark.parametrize(("release", "name"), [("1.blue", "release-1-blue-penstock"), ("penstock.2", "penstock-2")])
+def test_a_release_may_have_any_name_that_helm_takes(release: str, name: str) -> None:
+    (rendered,) = tools.render([{"workload": "StatefulSet", "config": {"insecure_no_auth": True}}], release=release)
+    names = {one["metadata"]["name"] for one in objects_in(rendered)}
+    assert name in names
+    assert all(re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", one) for one in names), names
 
 
 def test_labels_of_an_object_come_before_the_common_ones() -> None:

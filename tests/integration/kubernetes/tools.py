@@ -66,10 +66,10 @@ class Rendered:
     warnings: tuple[str, ...]
 
 
-def render(values: Sequence[Mapping[str, Any]], chart: Path = CHART) -> list[Rendered]:
+def render(values: Sequence[Mapping[str, Any]], chart: Path = CHART, release: str = "penstock") -> list[Rendered]:
     """Render and lint a chart with each of these values, in a process of its own, as the library is Go."""
     ended = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("renderer.py")), str(chart)],
+        [sys.executable, str(Path(__file__).with_name("renderer.py")), str(chart), release],
         input=json.dumps(values),
         env={**os.environ, "PYTHONPATH": str(unpacked() / "helm_python_sdk")},
         capture_output=True,

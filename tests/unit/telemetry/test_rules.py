@@ -211,11 +211,19 @@ def test_no_two_rules_of_policies_have_the_same_name_and_labels() -> None:
     """Prometheus' own check demands it, and Alertmanager takes alerts with the same labels for one."""
     limits = [{"performance": {"metric": "rmse", word: 2.0 + word.count("e")}} for word in ("above", "below")]
     limits += [{"quality": {"missing_ratio_above": share}} for share in (0.02, 0.05)]
+    limits += [{"performance": {"metric": "rmse", "above": 2.0, "min_labels": least}} for least in (500, 100, 200)]
+    limits += [{"quality": {"missing_ratio_above": 0.02, "min_rows": 5000}}]
     policy = {**POLICY, "triggers": [{"name": str(limit), "when": limit} for limit in limits]}
     found = rules_document(model_groups(dict.fromkeys(("a.b", "a_b", "a-b"), policy)), Links())
     rules = [rule for group in found["groups"] for rule in group["rules"]]
     keys = [(rule.get("alert", rule.get("record")), *sorted(rule["labels"].items())) for rule in rules]
     assert len(set(keys)) == len(keys) > 3 * len(limits)
+
+
+def test_an_alert_of_several_rules_waits_for_the_least() -> None:
+    leaves = [{"performance": {"metric": "rmse", "above": 2.0, "min_labels": least}} for least in (500, 100, 200)]
+    (alert,) = trigger_alerts("m", [{"when": leaf} for leaf in leaves])
+    assert ">= 100\n" in alert.expression
 
 
 def test_ratios_are_those_of_the_monitor() -> None:

@@ -4,14 +4,21 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 50 characters, so that names with a suffix are still names. */}}
+{{/* At most 50 characters, so that names with a suffix are still names. A release may have a dot in its name, and begin
+with a digit; the name of a service may not. */}}
 {{- define "penstock.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains (include "penstock.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "penstock.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- if regexMatch "^[0-9]" $release -}}
+{{- $release = printf "release-%s" $release -}}
+{{- end -}}
+{{- if contains (include "penstock.name" .) $release -}}
+{{- $release | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" $release (include "penstock.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -4,7 +4,7 @@ They fire for whoever watches Prometheus; the rules themselves ask for retrainin
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.triggers.conditions import QUALITY_LIMITS
 from penstock.telemetry import metrics
@@ -22,13 +22,15 @@ Trigger = Mapping[str, Any]
 
 
 def trigger_alerts(model: str, triggers: Sequence[Trigger]) -> list[Alert]:
-    """Return the alerts of a model's rules, as they are in its policy."""
+    """Return the alerts of a model's rules, as they are in its policy. Rules that differ only in how much they wait for
+    have one alert, which waits for the least: alerts with equal labels are one to Alertmanager."""
     leaves = [leaf for trigger in triggers for leaf in _leaves(trigger.get("when", {}))]
-    found = [
-        *(alert for word, values in leaves if word == "performance" for alert in _performance(model, values)),
-        *(alert for word, values in leaves if word == "quality" for alert in _quality(model, values)),
-    ]
-    return list({(alert.name, alert.expression): alert for alert in found}.values())
+    limits = {
+        *(limit for word, values in leaves if word == "performance" for limit in _performance_limits(values)),
+        *(limit for word, values in leaves if word == "quality" for limit in _quality_limits(values)),
+    }
+    first = {limit[:-1]: limit for limit in sorted(limits, key=lambda limit: limit.least, reverse=True)}
+    return [_alert(model, limit) for limit in sorted(first.values())]
 
 
 def _leaves(condition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -41,15 +43,36 @@ def _leaves(condition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
             yield word, values
 
 
-def _performance(model: str, values: Mapping[str, Any]) -> Iterator[Alert]:
-    name = str(values["metric"])
+class Limit(NamedTuple):
+    """A limit of a rule: what it bounds (the name of a metric of performance, or a kind of violation), on which side,
+    and how many labels or rows the rule waits for."""
+
+    condition: str
+    bounded: str
+    sign: str
+    value: float
+    least: int
+
+
+def _performance_limits(values: Mapping[str, Any]) -> Iterator[Limit]:
     if values.get("source", "realised") != "realised":
         return
-    metric = metrics.PERFORMANCE_RATIO if name in RATIOS else metrics.PERFORMANCE_VALUE
     for word, sign in (("below", "<"), ("above", ">")):
         if values.get(word) is not None:
-            limit = f"{sign} {values[word]!r}"
-            yield _performance_alert(model, metric, name, limit, values.get("min_labels", GUARD))
+            yield Limit("performance", str(values["metric"]), sign, values[word], values.get("min_labels", GUARD))
+
+
+def _quality_limits(values: Mapping[str, Any]) -> Iterator[Limit]:
+    for word, kind in QUALITY_LIMITS.items():
+        if values.get(word) is not None:
+            yield Limit("quality", kind, ">", values[word], values.get("min_rows", GUARD))
+
+
+def _alert(model: str, limit: Limit) -> Alert:
+    if limit.condition == "quality":
+        return _quality_alert(model, limit.bounded, limit.value, limit.least)
+    metric = metrics.PERFORMANCE_RATIO if limit.bounded in RATIOS else metrics.PERFORMANCE_VALUE
+    return _performance_alert(model, metric, limit.bounded, f"{limit.sign} {limit.value!r}", limit.least)
 
 
 def _performance_alert(model: str, metric: Metric, name: str, limit: str, least: int) -> Alert:
@@ -69,12 +92,6 @@ def _performance_alert(model: str, metric: Metric, name: str, limit: str, least:
         "5m",
         labels_of(model, limit=limit),
     )
-
-
-def _quality(model: str, values: Mapping[str, Any]) -> Iterator[Alert]:
-    for word, kind in QUALITY_LIMITS.items():
-        if values.get(word) is not None:
-            yield _quality_alert(model, kind, values[word], values.get("min_rows", GUARD))
 
 
 def _quality_alert(model: str, kind: str, limit: float, least: int) -> Alert:

@@ -18,7 +18,7 @@ def header_file(folder: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def test_the_receiver_gets_the_fields_of_the_file_as_it_is_now(tmp_path: Path) -> None:
-    file = header_file(tmp_path, "# ours\n\nAuthorization: Bearer first\nx-scope: team: a \n")
+    file = header_file(tmp_path, "# credentials\n\nAuthorization: Bearer first\nx-scope: team: a \n")
     with receiving() as receiver:
         send = sender(file)
         assert send(f"{receiver.url}/v1/traces", b"") == ExportAnswer(200)
