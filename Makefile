@@ -101,7 +101,8 @@ bench: $(DEV) ## the benchmark report
 
 proto: $(DEV) ## write src/penstock/proto from proto/, with a descriptor pool of its own (see pool.py there)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --python_out=src --pyi_out=src proto/penstock/proto/*.proto
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --grpc_python_out=src --mypy_grpc_out=quiet:src proto/penstock/proto/grpc_service.proto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PROTOC) --grpc_python_out=src --mypy_grpc_out=quiet:src \
+		$(addprefix proto/penstock/proto/,grpc_service.proto tensorflow_serving.proto)
 	sed -i -e 's/^from google.protobuf import descriptor_pool.*/from penstock.proto.pool import POOL/' \
 		-e 's/_descriptor_pool.Default()/POOL/' src/penstock/proto/*_pb2.py
 

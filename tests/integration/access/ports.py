@@ -127,7 +127,7 @@ class DataPorts:
         sock = socket.create_server(("127.0.0.1", 0))
         tls = self._tls
         rest = RestServer(plane, __version__, HttpLimits(), None if tls is None else tls.http)
-        grpc = Http2Server(plane, GrpcOptions(tls=None if tls is None else tls.grpc))
+        grpc = Http2Server(plane, GrpcOptions(tls=None if tls is None else tls.grpc, dialects=frozenset({"tfs"})))
         await rest.start(sock)
         self.rest.append(sock.getsockname())
         self.grpc.append(f"127.0.0.1:{await grpc.start('127.0.0.1', 0)}")

@@ -12,9 +12,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from penstock import __version__
 from penstock.api.rest.app import Endpoints
 from penstock.api.rest.openapi import document
-from penstock.core.access.endpoints import GRPC, REST
+from penstock.core.access.endpoints import GRPC, REST, TENSORFLOW_SERVING_GRPC
 from penstock.core.access.permissions import ROLES
 from penstock.proto import grpc_service_pb2 as pb
+from penstock.proto import tensorflow_pb2 as tf
+from penstock.proto import tensorflow_serving_pb2 as ts
 from tests.harness import PATIENCE_S
 from tests.integration.access import ports as data_ports
 from tests.integration.access.ports import INFER, Answer, DataPorts, ask
@@ -217,6 +219,8 @@ class _WithKey(grpc.StreamStreamClientInterceptor):
 def request_of(path: str, model: str) -> bytes:
     """A message with which the method would do something for a model."""
     name = path.rpartition("/")[2]
+    if path.startswith("/tensorflow.serving."):
+        return serving_request_of(name, model)
     if name in ("ModelInfer", "ModelStreamInfer"):
         message = pb.ModelInferRequest(model_name=model, raw_input_contents=[bytes(12)])
         message.inputs.add(name="x", datatype="FP32", shape=[1, 3])
@@ -225,6 +229,23 @@ def request_of(path: str, model: str) -> bytes:
         return pb.RepositoryModelLoadRequest(model_name=model).SerializeToString()
     if name in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"):
         return pb.ModelReadyRequest(name=model).SerializeToString()
+    return b""
+
+
+def serving_request_of(name: str, model: str) -> bytes:
+    """The same of TensorFlow Serving's methods."""
+    spec = ts.ModelSpec(name=model)
+    if name == "Predict":
+        shape = tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=size) for size in (1, 3)])
+        proto = tf.TensorProto(dtype="DT_FLOAT", tensor_shape=shape, float_val=[1, 2, 3])
+        return ts.PredictRequest(model_spec=spec, inputs={"x": proto}).SerializeToString()
+    if name in ("Classify", "Regress"):
+        features = {"x": tf.Feature(float_list=tf.FloatList(value=[1, 2, 3]))}
+        listed = ts.ExampleList(examples=[tf.Example(features=tf.Features(feature=features))])
+        given = ts.Input(example_list=listed)
+        return ts.ClassificationRequest(model_spec=spec, input=given).SerializeToString()
+    if name.startswith("GetModel"):
+        return ts.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"]).SerializeToString()
     return b""
 
 
@@ -247,6 +268,11 @@ def code_of(channel: grpc.Channel, path: str, message: bytes, key: str | None) -
 GRPC_NEEDS = {
     "ModelInfer": "predict",
     "ModelStreamInfer": "predict",
+    "Predict": "predict",
+    "Classify": "predict",
+    "Regress": "predict",
+    "GetModelMetadata": "read predict",
+    "GetModelStatus": "read predict",
     "ModelMetadata": "read predict",
     "ModelConfig": "read predict",
     "ModelStatistics": "read",
@@ -257,13 +283,14 @@ GRPC_NEEDS = {
     "SystemSharedMemoryRegister": "everywhere",
     "SystemSharedMemoryUnregister": "everywhere",
 }
-MODEL_METHODS = ("Model", "RepositoryModel")
+MODEL_METHODS = ("Model", "RepositoryModel", "Predict", "Classify", "Regress", "GetModel")
 PUBLIC = ("ServerLive", "ServerReady", "Check", "Watch")
+METHOD_TABLE = {**GRPC, **TENSORFLOW_SERVING_GRPC}
 
 
 def test_reflection_describes_the_methods_of_the_table(ports: DataPorts) -> None:
     found = set(methods_of(ports.grpc[0], ports.keys["caller"]))
-    assert found == GRPC.keys()
+    assert found == METHOD_TABLE.keys()
 
 
 @pytest.mark.parametrize("role", [None, "wrong", *ROLE_NAMES])
@@ -272,7 +299,7 @@ def test_grpc_methods_by_role(ports: DataPorts, role: str | None) -> None:
     ports.repository.changes.clear()
     wrong = []
     with grpc.insecure_channel(ports.grpc[0]) as channel:
-        for path in GRPC:
+        for path in METHOD_TABLE:
             name = path.rpartition("/")[2]
             for model in ("digits", "fraud"):
                 code, first = code_of(channel, path, request_of(path, model), key)
@@ -298,7 +325,9 @@ def _expected(role: str, name: str, model: str) -> set[grpc.StatusCode]:
         return {grpc.StatusCode.OK}  # a refusal is part of an answer of the stream
     if name.startswith(MODEL_METHODS) and needed:
         if model == "digits" and held & set(needed):
-            return {grpc.StatusCode.OK}
+            return {
+                grpc.StatusCode.INVALID_ARGUMENT if name == "Regress" else grpc.StatusCode.OK
+            }  # it has three outputs
         if model == "fraud" or not held & {"read", "predict"}:
             return {grpc.StatusCode.NOT_FOUND}
         return {grpc.StatusCode.PERMISSION_DENIED}

@@ -9,6 +9,7 @@ from penstock.api.common.work import INLINE_BYTES, LargeWork, RequestWork, outpu
 from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.errors import sentence
 from penstock.api.grpc.framing import PREFIX, add_prefix, in_parts, without_prefix
+from penstock.api.grpc.message_form import AnswerTemplate
 from penstock.api.grpc.typed_parts import contents_of, delimit
 from penstock.api.grpc.wire import varint
 from penstock.core.bounded_cache import BoundedCache
@@ -151,7 +152,7 @@ class _SmallAnswer:
         self._id_bytes = count
 
 
-class GrpcAnswerTemplate:
+class GrpcAnswerTemplate(AnswerTemplate):
     """Builds serialised answers of one version from cached parts: names, and descriptions of outputs by shape."""
 
     __slots__ = ("_begin", "_descriptions", "_limits", "_small")

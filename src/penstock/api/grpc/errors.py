@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Final
 
-from penstock.core.errors import Fault, Overloaded
+from penstock.core.errors import Fault, InvalidInput, Overloaded
 from penstock.core.labels import GRPC_STATUS, GRPC_STATUSES
 
 Metadata = tuple[tuple[str, str], ...]
@@ -19,6 +19,10 @@ They travel as trailers only: a gRPC client no longer retries by itself once it 
 
 MAX_DETAILS: Final = 1000
 """Maximum characters of an error text; longer ones, built from a caller's own text, do not fit into the trailers."""
+
+
+class InvalidMessageBytes(InvalidInput):
+    """The bytes of a message are no message of its kind."""
 
 
 def sentence(fault: Fault) -> str:

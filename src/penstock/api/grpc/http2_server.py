@@ -18,10 +18,9 @@ from penstock.api.grpc.http2.connection_output import Http2Output
 from penstock.api.grpc.http2.header_encoding import status
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
-from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.infer_unary import UnaryInferStream
-from penstock.api.grpc.services import INFER, GrpcOptions, methods
+from penstock.api.grpc.services import INFER, GrpcOptions, inference_contexts, methods
 from penstock.api.http1.acceptor import WARNING_INTERVAL_S, Acceptor
 from penstock.serving.data_plane import DataPlane
 
@@ -41,10 +40,10 @@ class Http2Server:
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
         self._options = options
         self._plane = plane
-        self._shared = InferContext(plane, options.max_message_bytes, options.mirrors_typed)
-        self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
+        self._inference = inference_contexts(plane, options)
+        self._streams = InferStreams(self._inference[INFER], options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
-        self._methods = methods(plane, self._streams, self._health)
+        self._methods = methods(plane, self._streams, self._health, options.dialects)
         self._open_calls: set[HandlerCall] = set()
         self._plane.callers.on_change(self._recheck)
         self._connections: dict[Http2Connection, None] = {}
@@ -174,8 +173,9 @@ class Http2Server:
         call = head if isinstance(head, CallHead) else read_call_head(head, self._options.policy)
         if call.origin_refusal is not None:
             self._plane.callers.count_origin_refusal(call.origin_refusal, io.info)
-        if call.path == INFER and not call.http_status:
-            return UnaryInferStream(self._shared, io, stream_id, call, send_window)
+        context = self._inference.get(call.path)
+        if context is not None and not call.http_status:
+            return UnaryInferStream(context, io, stream_id, call, send_window)
         if call.http_status:
             stream = HttpErrorStream(io, stream_id, call, send_window, monotonic_ns())
             asyncio.get_running_loop().call_soon(self._answer_http_error, stream, call.http_status)

@@ -1,4 +1,4 @@
-"""One ModelInferRequest from message to call, for unary calls and for requests of a stream.
+"""One request for a prediction from message to call, for unary calls and for requests of a stream.
 
 What would hold the event loop, of reading a message and of writing its answer, is done on a thread.
 """
@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import admit, build_call, request_id
 from penstock.api.common.work import LargeWork, RequestWork
-from penstock.api.grpc.decode import InferMessage, decode_message
+from penstock.api.grpc.decode import InferMessage
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.layout_cache import RequestLayout
-from penstock.api.grpc.wire import ParsedRequest, parse_request
+from penstock.api.grpc.wire import ParsedRequest
 from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import Pacer, PauseWork
@@ -124,7 +124,7 @@ class InferRequest:
         layout = self._shared.layouts.find(raw)
         if layout is not None:
             return self._laid_out(raw, layout)
-        self._take(parse_request(raw, None))
+        self._take(self._shared.form.parse(raw, None))
         return self._with_tensors(self._tensors(None))
 
     def read_on_thread(self, owner: InferOwner, load: Load, size: int, inflated_bytes: int) -> None:
@@ -185,7 +185,7 @@ class InferRequest:
         """Return the message, and its layout or content; on a thread."""
         raw = load(pause)
         layout = self._shared.layouts.find(raw)
-        return raw, layout, parse_request(raw, pause) if layout is None else None
+        return raw, layout, self._shared.form.parse(raw, pause) if layout is None else None
 
     def _on_parsed(self, result: tuple[bytes, RequestLayout | None, ParsedRequest | None]) -> InferCall:
         raw, layout, message = result
@@ -226,10 +226,11 @@ class InferRequest:
         if decision is None:
             raise Internal("the request failed")
         work, owner = RequestWork(plane.limits, pause), self.access.owner
-        return decode_message(message, decision[0].signature, plane.regions, work, owner)
+        return self._shared.form.decode(message, decision[0], plane.regions, work, owner)
 
     def _with_tensors(self, message: InferMessage) -> InferCall:
-        self._shared.layouts.learn(self._parsed_message(), message)
+        if self._shared.form.caches_layouts:
+            self._shared.layouts.learn(self._parsed_message(), message)
         self._parsed = None
         self.typed = message.typed and self._shared.mirrors_typed
         self.closing = message.closing

@@ -3,19 +3,24 @@
 from dataclasses import dataclass
 
 from penstock.api.common.response_metadata import MadeOncePerVersion, answered_by
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc import response_blocks
+from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES
 from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.layout_cache import LayoutCache
+from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes
-from penstock.api.grpc.wire import target_of
+from penstock.api.grpc.wire import ParsedRequest, parse_request, target_of
 from penstock.core.labels import Route
-from penstock.core.limits import MAX_BODY_SETTING, MEMORY_SETTING
+from penstock.core.limits import MAX_BODY_SETTING, MEMORY_SETTING, RequestLimits
+from penstock.core.slices import PauseWork
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import Servable
+from penstock.serving.shared_memory import SharedRegions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +28,44 @@ class VersionAnswers:
     """The constant parts of the answers of one version, and their sizes. By route: version and route as header fields,
     as a complete header block, and as parameters of a streamed answer."""
 
-    template: GrpcAnswerTemplate
+    template: AnswerTemplate
     sizes: AnswerSizes
     facts: tuple[bytes, ...]
     blocks: tuple[bytes, ...]
     parameters: tuple[bytes, ...]
 
 
-class InferContext:
-    """One for each server; runs on its event loop. With ``mirrors_typed``, typed requests get typed contents, others
-    raw ones. ``max_message_bytes`` limits a message; ``message_setting`` is the name of that limit."""
+class ModelInferForm(MessageForm):
+    """ModelInferRequest and ModelInferResponse, the messages of the V2 protocol."""
 
-    def __init__(self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool) -> None:
+    def __init__(self) -> None:
+        super().__init__(caches_layouts=True)
+
+    def parse(self, raw: bytes, pause: PauseWork | None) -> ParsedRequest:
+        """See ``MessageForm``."""
+        return parse_request(raw, pause)
+
+    def decode(
+        self, parsed: ParsedRequest, loaded: Servable, regions: SharedRegions, work: RequestWork, owner: str
+    ) -> InferMessage:
+        """See ``MessageForm``."""
+        return decode_message(parsed, loaded.signature, regions, work, owner)
+
+    def template(self, loaded: Servable, limits: RequestLimits) -> AnswerTemplate:
+        """See ``MessageForm``."""
+        return GrpcAnswerTemplate(loaded.identity.model, loaded.identity.version, limits)
+
+
+class InferContext:
+    """One for each inference method of a server, whose messages have this ``form``; runs on its event loop. With
+    ``mirrors_typed``, typed requests get typed contents, others raw ones. ``max_message_bytes`` limits a message;
+    ``message_setting`` is the name of that limit."""
+
+    def __init__(
+        self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool, form: MessageForm | None = None
+    ) -> None:
         self.plane = plane
+        self.form: MessageForm = ModelInferForm() if form is None else form
         most = max(SPARE_BYTES, plane.memory.limit // CONNECTION_SHARE - PREFIX)
         self.max_message_bytes = min(max_message_bytes, most)
         self.message_setting = MAX_BODY_SETTING if max_message_bytes <= most else f"half of {MEMORY_SETTING}"
@@ -49,7 +79,7 @@ class InferContext:
             [b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in by_route]
         )
         return VersionAnswers(
-            GrpcAnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
+            self.form.template(loaded, self.plane.limits),
             AnswerSizes(loaded),
             facts,
             tuple([response_blocks.GRPC + fact for fact in facts]),

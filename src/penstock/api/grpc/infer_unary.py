@@ -1,4 +1,5 @@
-"""ModelInfer on our own HTTP/2: the stream of one call, its answer as frames, and its refusals."""
+"""Unary calls for predictions, such as ModelInfer, on our own HTTP/2: the stream of one call, its answer as frames, and
+its refusals."""
 
 from functools import lru_cache, partial
 from time import monotonic_ns
@@ -28,7 +29,7 @@ from penstock.serving.infer_call import InferCall, fault_of
 
 
 class UnaryInferStream(Http2Stream):
-    """One ModelInfer call; the owner of its request, and the loop batcher's source of it."""
+    """One call; the owner of its request, and the loop batcher's source of it."""
 
     __slots__ = ("_awaits_access", "_buffer", "_call_head", "_is_whole", "_request", "_shared", "_waits")
 

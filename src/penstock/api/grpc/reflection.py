@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from google.protobuf import text_format
@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE
 from penstock.api.grpc.methods import Method, ServerCall
+from penstock.api.grpc.tensorflow_serving.datatypes import MODEL_SERVICE, PREDICTION_SERVICE
 from penstock.proto import grpc_service_pb2, model_config_pb2
 
 REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -22,13 +23,13 @@ REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.refle
 METHOD: Final = "ServerReflectionInfo"
 
 
-def reflection_method() -> Method:
-    """Return the method of either service."""
-    return Method(_answer, streams_request=True)
+def reflection_method(describes_tensorflow: bool = False) -> Method:
+    """Return the method of either service; ``describes_tensorflow``: also TensorFlow Serving's services are offered."""
+    return Method(partial(_answer, describes_tensorflow), streams_request=True)
 
 
-async def _answer(call: ServerCall) -> None:
-    servicer = await asyncio.to_thread(_servicer)
+async def _answer(describes_tensorflow: bool, call: ServerCall) -> None:
+    servicer = await asyncio.to_thread(_servicer, describes_tensorflow)
     # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
     no_context: Any = None
     responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
@@ -37,11 +38,24 @@ async def _answer(call: ServerCall) -> None:
 
 
 @cache
-def _servicer() -> Any:
+def _servicer(describes_tensorflow: bool) -> Any:
     """Return the library's implementation; it loads grpcio, so workers that nobody asks do not pay for it."""
     from grpc_reflection.v1alpha.reflection import aio  # noqa: PLC0415 - see above
 
-    return aio.ReflectionServicer((INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES), pool=_pool())
+    services: tuple[str, ...] = (INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
+    pool = _pool()
+    if describes_tensorflow:
+        services += _add_tensorflow(pool)
+    return aio.ReflectionServicer(services, pool=pool)
+
+
+def _add_tensorflow(pool: DescriptorPool) -> tuple[str, ...]:
+    """Describe the services of TensorFlow Serving too; return their names."""
+    from penstock.proto import tensorflow_pb2, tensorflow_serving_pb2  # noqa: PLC0415 - only where they are offered
+
+    for module in (tensorflow_pb2, tensorflow_serving_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return PREDICTION_SERVICE, MODEL_SERVICE
 
 
 async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:

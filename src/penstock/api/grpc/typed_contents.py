@@ -112,7 +112,7 @@ class TypedContents:
         while at < stop and count <= most:
             end = min(stop, at + BYTE_SLICE)
             window = np.frombuffer(self._message, np.uint8, end - at, at)
-            values, size = _read_varints(window)
+            values, size = read_varints(window)
             if not size:
                 raise not_a_request()
             pieces.append(self._interpret(values))
@@ -151,7 +151,7 @@ class TypedContents:
             self._pause()
 
 
-def _read_varints(window: Array) -> tuple[Array, int]:
+def read_varints(window: Array) -> tuple[Array, int]:
     """Return the varints in some bytes as 64-bit numbers, and the bytes of the complete ones; none if one is
     too long.
     """

@@ -21,7 +21,12 @@ def contents_of(tensor: Tensor, pause: PauseWork) -> Parts:
 
     The bytes are those of protobuf; large numbers of a fixed size are not copied.
     """
-    number = _NUMBERS[FIELDS[tensor.datatype]]
+    return pack_field(_NUMBERS[FIELDS[tensor.datatype]], tensor, pause)
+
+
+def pack_field(number: int, tensor: Tensor, pause: PauseWork) -> Parts:
+    """Return the elements of a tensor, of any datatype but 16-bit floats, as the repeated field with this number; empty
+    without elements."""
     if not tensor.data.size:
         return []
     if tensor.datatype == "BYTES":

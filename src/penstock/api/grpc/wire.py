@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from penstock.api.common.work import LargeWork
+from penstock.api.grpc.errors import InvalidMessageBytes
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
@@ -90,9 +91,9 @@ def _request(message: bytes) -> pb.ModelInferRequest:
         raise not_a_request() from None
 
 
-def not_a_request() -> InvalidInput:
+def not_a_request() -> InvalidMessageBytes:
     """Return the error of bytes that are not a ModelInferRequest."""
-    return InvalidInput("the message is not a valid ModelInferRequest")
+    return InvalidMessageBytes("the message is not a valid ModelInferRequest")
 
 
 def read_varint(message: bytes, at: int, stop: int) -> tuple[int, int]:

@@ -134,3 +134,14 @@ GRPC: Final[Mapping[str, Requirement]] = {
 }
 """Requirements by the path of a method. A stream of predictions requires its permission for the model of each message,
 and statistics without a model are those of every model for which the caller has the permission."""
+
+TENSORFLOW_SERVING_GRPC: Final[Mapping[str, Requirement]] = {
+    "/tensorflow.serving.PredictionService/Predict": PREDICT,
+    "/tensorflow.serving.PredictionService/Classify": PREDICT,
+    "/tensorflow.serving.PredictionService/Regress": PREDICT,
+    "/tensorflow.serving.PredictionService/MultiInference": ANY_CALLER,
+    "/tensorflow.serving.PredictionService/GetModelMetadata": DESCRIBE,
+    "/tensorflow.serving.ModelService/GetModelStatus": DESCRIBE,
+    "/tensorflow.serving.ModelService/HandleReloadConfigRequest": ANY_CALLER,
+}
+"""The same of the dialect ``tfs``, where it is on."""

@@ -2,10 +2,10 @@
 
 import pytest
 
-from penstock.core.access.endpoints import ANY_CALLER, GRPC, REST, Requirement, Scope
+from penstock.core.access.endpoints import ANY_CALLER, GRPC, REST, TENSORFLOW_SERVING_GRPC, Requirement, Scope
 from penstock.core.access.permissions import Permission
 
-TABLE = {**REST, **GRPC}
+TABLE = {**REST, **GRPC, **TENSORFLOW_SERVING_GRPC}
 CHANGES = ("load", "unload", "register", "unregister", "Load", "Unload", "Register", "Unregister")
 
 

@@ -1,0 +1,290 @@
+"""Rules of TensorFlow Serving's API that are the same over REST and gRPC: signatures, examples, classes and values.
+
+Facts: tensorflow/serving ``apis/*.proto``, ``servables/tensorflow/{classifier,regressor}.cc``, ``g3doc/api_rest.md``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from penstock.api.common.work import RequestWork
+from penstock.core.desired import ReadyState, VersionStatus
+from penstock.core.errors import InvalidInput, NotFound, TooLarge
+from penstock.core.signature import Signature, TensorSpec
+from penstock.core.slices import NUMBER_SLICE
+from penstock.core.tensors import NUMPY_TYPES, Array, Shape, Tensor, text_from_bytes
+from penstock.core.texts import shorten
+from penstock.core.versions import sort_key
+from penstock.serving.routing_table import ModelEntry
+
+DEFAULT_SIGNATURE: Final = "serving_default"
+"""The only signature of a model here."""
+
+PREDICT: Final = "tensorflow/serving/predict"
+CLASSIFY: Final = "tensorflow/serving/classify"
+REGRESS: Final = "tensorflow/serving/regress"
+"""The methods of signatures, which are accepted as names of the signature too."""
+
+MAX_EXAMPLES: Final = 1 << 16
+"""Maximum number of examples of a request."""
+
+SCORES, CLASSES, VALUES = "scores", "classes", "outputs"
+"""Names of outputs in signatures for classification and regression."""
+
+_FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
+_MAX_VERSION: Final = (1 << 63) - 1
+
+Example = Mapping[str, Sequence[Any]]
+"""The values of each feature: numbers, texts or bytes."""
+
+
+def check_signature(name: str, method: str) -> None:
+    """Raise ``InvalidInput`` for a signature that a model does not have."""
+    if name and name not in (DEFAULT_SIGNATURE, method):
+        raise InvalidInput(
+            f'Serving signature name: "{shorten(name)}" not found in signature def; '
+            f'a model has the signature "{DEFAULT_SIGNATURE}"'
+        )
+
+
+def version_number(version: str) -> int | None:
+    """Return a version as the number that TensorFlow Serving's messages state; None if it is no such number."""
+    if not version.isascii() or not version.isdigit() or len(version) > 19:
+        return None
+    number = int(version)
+    return number if str(number) == version and number <= _MAX_VERSION else None
+
+
+# Classes and values.
+
+
+@dataclass(frozen=True, slots=True)
+class ClassOutputs:
+    """The outputs of a classification, by name ("" = there is none), and the labels of the classes by index."""
+
+    scores: str
+    classes: str
+    labels: tuple[str, ...] = ()
+
+
+def find_class_outputs(signature: Signature) -> ClassOutputs:
+    """Return the outputs called "scores" and "classes", else the only output of floats [rows, classes].
+
+    Raises:
+        InvalidInput: there is neither.
+    """
+    names = {spec.name: spec for spec in signature.outputs}
+    if SCORES not in names and CLASSES not in names:
+        spec = _only(
+            [spec for spec in signature.outputs if spec.datatype in _FLOATS and len(spec.shape) == 2],
+            SCORES,
+            "classify",
+        )
+        return ClassOutputs(spec.name, "", spec.labels)
+    scores = names.get(SCORES)
+    return ClassOutputs(
+        SCORES if scores else "", CLASSES if CLASSES in names else "", scores.labels if scores is not None else ()
+    )
+
+
+def find_value_output(signature: Signature) -> str:
+    """Return the output called "outputs", else the only one of floats [rows] or [rows, 1]; raises ``InvalidInput``."""
+    if any(spec.name == VALUES for spec in signature.outputs):
+        return VALUES
+    found = [spec for spec in signature.outputs if spec.datatype in _FLOATS and _is_value(spec.shape)]
+    return _only(found, VALUES, "regress").name
+
+
+def _is_value(shape: Shape) -> bool:
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
+def _only(found: list[TensorSpec], name: str, verb: str) -> TensorSpec:
+    if len(found) == 1:
+        return found[0]
+    raise InvalidInput(
+        f"the model has {len(found)} outputs to {verb} by; expected one, or one with the name '{name}': use predict"
+    )
+
+
+def class_rows(outputs: Sequence[Tensor], found: ClassOutputs, work: RequestWork) -> list[list[tuple[str, float]]]:
+    """Return label and score of each class of each row, in the model's order; "" for a missing label, 0 for a missing
+    score.
+
+    Raises:
+        InvalidInput: the outputs have other shapes than [rows, classes].
+        TooLarge, LargeWork: there are more classes than an answer may have, or they belong on a thread.
+    """
+    by_name = {tensor.name: tensor for tensor in outputs}
+    scores = _matrix(by_name[found.scores]) if found.scores else None
+    classes = _matrix(by_name[found.classes]) if found.classes else None
+    first = classes if scores is None else scores
+    if first is None or (classes is not None and classes.shape != first.shape):
+        raise InvalidInput("the outputs 'classes' and 'scores' have different shapes; use predict")
+    work.texts(SCORES, first.size)
+    rows: list[list[tuple[str, float]]] = []
+    names = _labels(found.labels, first.shape[1])
+    for index in range(len(first)):
+        labels = names if classes is None else [str(label) for label in classes[index].tolist()]
+        values = [0.0] * len(labels) if scores is None else scores[index].astype(np.float64).tolist()
+        rows.append(list(zip(labels, values, strict=True)))
+        work.pause()
+    return rows
+
+
+def _labels(labels: Sequence[str], count: int) -> list[str]:
+    return [labels[index] if index < len(labels) else "" for index in range(count)]
+
+
+def _matrix(tensor: Tensor) -> Array:
+    if tensor.data.ndim != 2:
+        raise InvalidInput(f"output '{tensor.name}' has rank {tensor.data.ndim}; expected [rows, classes]: use predict")
+    return tensor.data
+
+
+def value_rows(outputs: Sequence[Tensor], name: str, work: RequestWork) -> Array:
+    """Return the value of each row as FP32, as TensorFlow Serving states it; raises as ``class_rows``."""
+    data = next(tensor.data for tensor in outputs if tensor.name == name)
+    if data.dtype.kind not in "fiu" or not _is_value(data.shape):
+        raise InvalidInput(f"output '{name}' is not one number for each row: use predict")
+    work.numbers(data.size)
+    return data.reshape(-1).astype(np.float32)
+
+
+# Examples.
+
+
+def bind_examples(signature: Signature, examples: Sequence[Example], work: RequestWork) -> list[Tensor]:
+    """Return the inputs of a model: each is the feature of its name, of all examples. Other features are ignored, as
+    TensorFlow Serving does.
+
+    Raises:
+        InvalidInput: an example has no such feature, another number of values, or values of another type.
+        TooLarge: there are more examples or texts than a request may have.
+        LargeWork: it belongs on a thread.
+    """
+    if not examples:
+        raise InvalidInput("the request has no examples; expected at least one")
+    if len(examples) > MAX_EXAMPLES:
+        raise TooLarge(f"the request has more than {MAX_EXAMPLES} examples; use fewer at a time, or predict")
+    given = [spec for spec in signature.inputs if not spec.optional or spec.name in examples[0]]
+    return [_bind_feature(spec, examples, work) for spec in given]
+
+
+def _bind_feature(spec: TensorSpec, examples: Sequence[Example], work: RequestWork) -> Tensor:
+    width = -1
+    values: list[Any] = []
+    for index, example in enumerate(examples):
+        found = example.get(spec.name)
+        if found is None:
+            raise InvalidInput(f"example {index} has no feature '{spec.name}'; the model takes {spec.describe()}")
+        if width < 0:
+            width = len(found)
+        if len(found) != width:
+            raise InvalidInput(
+                f"feature '{spec.name}' of example {index} has {len(found)} values; that of example 0 has {width}"
+            )
+        values += found
+        if len(values) % NUMBER_SLICE < len(found):
+            work.pause()
+    shape = _shape_of(spec, len(examples), width)
+    return _feature_tensor(spec, shape, values, work)
+
+
+def _shape_of(spec: TensorSpec, rows: int, width: int) -> Shape:
+    """Return the shape of a feature with ``width`` values in each of ``rows`` examples; raises ``InvalidInput``."""
+    dims = spec.shape[1:]
+    free = [index for index, dim in enumerate(dims) if dim < 0]
+    known = prod(dim for dim in dims if dim >= 0)
+    if len(free) == 1 and known and width % known == 0:
+        return rows, *(width // known if dim < 0 else dim for dim in dims)
+    if free or known != width or not spec.shape:
+        raise InvalidInput(f"feature '{spec.name}' has {width} values in an example; expected {spec.describe()}")
+    return rows, *dims
+
+
+def _feature_tensor(spec: TensorSpec, shape: Shape, values: list[Any], work: RequestWork) -> Tensor:
+    name, datatype = spec.name, spec.datatype
+    if datatype == "BYTES":
+        texts = _texts(name, values, work)
+        size = sum(map(len, texts))
+        work.text_bytes(name, size)
+        data = np.empty(len(texts), object)
+        data[:] = texts
+        return Tensor(name, datatype, data.reshape(shape), size)
+    work.add_typed(name, len(values))
+    return Tensor(name, datatype, _numbers(spec, values).reshape(shape))
+
+
+def _texts(name: str, values: list[Any], work: RequestWork) -> list[str]:
+    work.texts(name, len(values))
+    texts: list[str] = []
+    for index, value in enumerate(values):
+        if isinstance(value, bytes):
+            texts.append(text_from_bytes(name, index, value))
+        elif isinstance(value, str):
+            texts.append(value)
+        else:
+            raise InvalidInput(f"feature '{name}' holds a number; expected text")
+    return texts
+
+
+def _numbers(spec: TensorSpec, values: list[Any]) -> Array:
+    kind = NUMPY_TYPES[spec.datatype]
+    allowed: tuple[type, ...] = (int, float) if kind.kind == "f" else (int,)
+    if spec.datatype == "BF16" or any(not isinstance(value, allowed) for value in values):
+        raise InvalidInput(f"feature '{spec.name}' holds values that are not {spec.datatype}")
+    if kind.kind == "b" and any(value not in (0, 1) for value in values):
+        raise InvalidInput(f"feature '{spec.name}' holds numbers other than 0 and 1; expected BOOL")
+    try:
+        with np.errstate(over="raise"):
+            return np.array(values, kind)
+    except (OverflowError, FloatingPointError):
+        raise InvalidInput(f"feature '{spec.name}' holds a number outside the range of {spec.datatype}") from None
+
+
+# States of versions.
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersionState:
+    """The state of a version: ``state`` is the name of a ``ModelVersionStatus.State``, ``code`` the number of a gRPC
+    status, with its name ``error_code``; ``reason`` says why it is not available."""
+
+    version: str
+    state: str
+    code: int = 0
+    error_code: str = "OK"
+    reason: str = ""
+
+
+_STATES: Final[dict[str, str]] = {
+    ReadyState.READY: "AVAILABLE",
+    ReadyState.LOADING: "LOADING",
+    ReadyState.UNLOADING: "UNLOADING",
+    ReadyState.UNAVAILABLE: "END",
+}
+
+
+def version_states(entry: ModelEntry, asked: str) -> list[ModelVersionState]:
+    """Return the state of the version or alias that is ``asked`` for, or of every version ("").
+
+    Raises:
+        NotFound: there is no such version, or none at all.
+    """
+    version = entry.aliases.get(asked, asked)
+    found = [status for name, status in entry.statuses.items() if not asked or name == version]
+    if not found:
+        of = f"version '{shorten(asked)}'" if asked else "any versions"
+        raise NotFound(f"Could not find {of} of model '{entry.name}'")
+    return [_version_state(status) for status in sorted(found, key=lambda item: sort_key(item.version))]
+
+
+def _version_state(status: VersionStatus) -> ModelVersionState:
+    state = _STATES[status.state]
+    if state == "END" and status.reason:
+        return ModelVersionState(status.version, state, 2, "UNKNOWN", status.reason)
+    return ModelVersionState(status.version, state)
