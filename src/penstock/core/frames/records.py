@@ -1,0 +1,159 @@
+"""Frames from JSON values and back: records, split (columns and data), and columns by name."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+
+from penstock.core.errors import InvalidInput
+from penstock.core.frames.cells import ABSENT, NUMBERS, UnfitCells, cell_fault, text_array
+from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameColumn, FrameLimits
+from penstock.core.tensors import Array
+from penstock.core.texts import shorten
+
+CELL: Final = "a number, a text, true, false or null"
+
+
+def from_records(records: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+    """Return the frame of objects, one for each row; the columns are in the order in which they first appear, and what
+    an object does not have is missing.
+
+    Raises:
+        InvalidInput: a row is no object, a value is not one of a column, or there are too many.
+    """
+    limits.check(len(records), 0)
+    for row, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise InvalidInput(f"row {row}: expected an object of columns and values")
+    names = list(dict.fromkeys(chain.from_iterable(records)))
+    limits.check(len(records), len(names))
+    return Frame({name: column_of(name, [row.get(name) for row in records]) for name in names}, len(records))
+
+
+def from_split(columns: Sequence[Any], data: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+    """Return the frame of names and rows of as many values.
+
+    Raises:
+        InvalidInput: a name is no text or there twice, a row has another length, or a value is not one of a column.
+    """
+    names = check_names(columns)
+    limits.check(len(data), len(names))
+    for row, values in enumerate(data):
+        if not isinstance(values, list | tuple) or len(values) != len(names):
+            got = f"{len(values)} values" if isinstance(values, list | tuple) else "no list"
+            raise InvalidInput(f"row {row}: expected a list of {len(names)} values, got {got}")
+    by_column = zip(*data, strict=True) if data else ([] for _ in names)
+    return Frame(
+        {name: column_of(name, list(values)) for name, values in zip(names, by_column, strict=True)}, len(data)
+    )
+
+
+def from_columns(columns: Mapping[str, Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+    """Return the frame of lists by name.
+
+    Raises:
+        InvalidInput: they differ in length, or a value is not one of a column.
+    """
+    rows: int | None = None
+    for name, values in columns.items():
+        if not isinstance(values, list | tuple):
+            raise InvalidInput(f"column '{shorten(name)}': expected a list of values")
+        rows = len(values) if rows is None else rows
+        if len(values) != rows:
+            raise InvalidInput(f"column '{shorten(name)}' has {len(values)} values; the columns before it have {rows}")
+    limits.check(rows or 0, len(columns))
+    names = check_names(list(columns))
+    return Frame({name: column_of(name, list(columns[name])) for name in names}, rows or 0)
+
+
+def to_records(frame: Frame) -> list[dict[str, Any]]:
+    """Return one object for each row; a missing value is None."""
+    names, data = to_split(frame)
+    return [dict(zip(names, values, strict=True)) for values in data]
+
+
+def to_split(frame: Frame) -> tuple[list[str], list[list[Any]]]:
+    """Return the names of the columns, and the values of each row; a missing value is None."""
+    if not frame.columns:
+        return [], [[] for _ in range(frame.rows)]
+    return list(frame.columns), list(map(list, zip(*to_columns(frame).values(), strict=True)))
+
+
+def to_columns(frame: Frame) -> dict[str, list[Any]]:
+    """Return the values of each column; a missing value is None."""
+    return {name: column.to_list() for name, column in frame.columns.items()}
+
+
+def check_names(columns: Sequence[Any]) -> list[str]:
+    """Return the names of columns after a check.
+
+    Raises:
+        InvalidInput: one is no text, or there twice.
+    """
+    for index, name in enumerate(columns):
+        if not isinstance(name, str):
+            raise InvalidInput(f"column {index}: expected a name")
+    if len(set(columns)) < len(columns):
+        twice = next(name for index, name in enumerate(columns) if name in columns[:index])
+        raise InvalidInput(f"the data has two columns '{shorten(twice)}'; give each column its own name")
+    return list(columns)
+
+
+def column_of(name: str, values: list[Any]) -> FrameColumn:
+    """Return a column of Python values; None and ``ABSENT`` are missing.
+
+    Whole numbers become int64 or uint64, numbers of which some are not whole float64, and a column without values is
+    float64.
+
+    Raises:
+        InvalidInput: a value is of no type that columns have, or of another type than those before it.
+    """
+    missing, present = None, values
+    types = set(map(type, values))
+    if types & _NOTHING:
+        missing = np.fromiter((type(value) in _NOTHING for value in values), np.bool_, len(values))
+        types -= _NOTHING
+        filler: Any = "" if str in types else 0
+        present = [filler if type(value) in _NOTHING else value for value in values]
+    try:
+        return FrameColumn(_typed(present, types), missing)
+    except (UnfitCells, OverflowError):
+        raise _column_fault(name, values) from None
+
+
+_NOTHING: Final = {type(None), type(ABSENT)}
+_MOST_SIGNED: Final = (1 << 63) - 1
+
+
+def _typed(values: list[Any], types: set[type]) -> Array:
+    if types == {str}:
+        return text_array(values)[0]
+    if not types <= NUMBERS:
+        raise UnfitCells
+    if types == {bool}:
+        return np.array(values, np.bool_)
+    if float in types or not types:
+        return np.array(values, np.float64)
+    return whole_numbers(values)
+
+
+def whole_numbers(values: list[int]) -> Array:
+    """Return whole numbers, of which there is one at least, as int64 or else uint64; raises ``OverflowError``."""
+    return np.array(values, np.uint64 if max(values) > _MOST_SIGNED and min(values) >= 0 else np.int64)
+
+
+def _column_fault(name: str, values: list[Any]) -> InvalidInput:
+    """Return the error for the first value that makes no column with those before it."""
+    kinds = [
+        (row, value, "a text" if isinstance(value, str) else "a number" if type(value) in NUMBERS else "")
+        for row, value in enumerate(values)
+        if type(value) not in _NOTHING
+    ]
+    expected = kinds[0][2]
+    for row, value, kind in kinds:
+        if not kind:
+            return cell_fault(row, name, CELL, value)
+        if kind != expected:
+            return cell_fault(row, name, expected, value)
+    return InvalidInput(f"column '{shorten(name)}' has a text that is not UTF-8, or a number of more than 64 bits")

@@ -1,0 +1,41 @@
+"""What a version says about its rows: the names of its features, and the values that stand in for missing ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+ExtraColumns = Literal["refuse", "ignore"]
+"""What becomes of columns that a model does not take."""
+
+Default = float | int | str | bool | None
+"""A value that stands in for a missing one; None is NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowTerms:
+    """The ``names`` of a version's features, in the order of its input, empty if nothing states them; the
+    ``defaults`` of its model card by feature; and what becomes of ``extra_columns``."""
+
+    names: tuple[str, ...] = ()
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+    extra_columns: ExtraColumns = "refuse"
+
+
+NO_TERMS: Final = RowTerms()
+
+
+def card_defaults(card: Any) -> dict[str, Default]:
+    """Return the defaults of the features in a model card, none if it states none, or is not a card."""
+    features = card.get("features") if isinstance(card, Mapping) else None
+    if not isinstance(features, Mapping):
+        return {}
+    return {
+        name: described["default"]
+        for name, described in features.items()
+        if isinstance(name, str) and isinstance(described, Mapping) and is_default(described.get("default", described))
+    }
+
+
+def is_default(value: Any) -> bool:
+    """Whether a value of a model card can be a default."""
+    return value is None or type(value) in (bool, int, float, str)
