@@ -398,9 +398,9 @@ def test_faults_in_large_arrays_name_the_row() -> None:
 
 def test_frames_of_tensors_have_columns_by_name_or_place() -> None:
     one = layout_of(TensorSpec("x", "FP32", (-1, 2, 2)))
-    named = from_columns({f"x[{index}]": [float(index)] for index in reversed(range(4))})
+    by_name = from_columns({f"x[{index}]": [float(index)] for index in reversed(range(4))})
     other = from_columns({name: [float(index)] for index, name in enumerate("pqrs")})
-    for frame in (named, other):
+    for frame in (by_name, other):
         assert values_of(one.bind_frame(frame)) == {"x": [[[0, 1], [2, 3]]]}
     columns = {**{f"image[{index}]": [1.0] for index in range(4)}, "tag": ["a"]}
     assert values_of(images().bind_frame(from_columns(columns))) == {"image": [[[1, 1], [1, 1]]], "tag": ["a"]}

@@ -20,7 +20,7 @@ from penstock.core.texts import shorten
 _NO_ROWS: Final = "the request has no rows; expected at least one"
 
 
-class NamedRows:
+class ColumnRows:
     """The layout of the kinds ``features`` and ``columns``; see ``RowLayout``."""
 
     def __init__(self, signature: Signature, terms: RowTerms) -> None:
@@ -210,7 +210,7 @@ _PLAIN: Final = ({list}, {dict})
 class _Inputs:
     """The inputs of a request while they are filled; ``left_out`` are optional ones that it does not have."""
 
-    def __init__(self, layout: NamedRows, rows: int, left_out: frozenset[str]) -> None:
+    def __init__(self, layout: ColumnRows, rows: int, left_out: frozenset[str]) -> None:
         self._layout = layout
         self.left_out = left_out
         self._heads = [head for head in layout.tensor_shapes(rows) if head[0] not in left_out]
