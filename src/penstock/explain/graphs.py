@@ -1,0 +1,198 @@
+"""Reads a graph as an exact model, backwards from the output that is to be explained.
+
+Accepted are the operators of ``scorers``, what changes each feature by itself before them, and behind them what
+exporters add: casts, names of classes, other shapes, constant factors and addends, and links such as Sigmoid. All else
+is refused, so that no value is explained that the graph does not compute.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.explain.linear import LinearModel
+from penstock.explain.nodes import Floats, GraphNode, ModelGraph, NotExact
+from penstock.explain.scorers import SCORERS, constant_of
+from penstock.explain.sums import add_models
+from penstock.explain.transforms import InputTransforms, cast_to, combine, replace_missing, scale_by
+from penstock.explain.trees.model import TreeModel
+
+Model: TypeAlias = TreeModel | LinearModel
+
+LONGEST_CHAIN = 50
+"""Nodes one behind the other that are followed."""
+
+FLOAT_TYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32),
+    6: np.dtype(np.int32),
+    7: np.dtype(np.int64),
+    9: np.dtype(np.bool_),
+    11: np.dtype(np.float64),
+}
+"""Types of TensorProto that casts before and behind a model may have."""
+
+ML = "ai.onnx.ml"
+_SAME = {("", "Identity"), ("", "Reshape"), ("", "Flatten"), ("", "Squeeze"), ("", "Unsqueeze"), (ML, "ZipMap")}
+_LINKS = {"Sigmoid": "logistic", "Softmax": "softmax", "Exp": "exponential"}
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+}
+
+
+def read_exact_model(graph: ModelGraph, output: str) -> Model:
+    """Return the model whose answer, or whose margin before the links, is the output.
+
+    Raises ``NotExact`` with the reason if the graph computes something else.
+    """
+    return _Reader(graph).model(output, LONGEST_CHAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The node that makes a value, and which of its outputs that is."""
+
+    node: GraphNode
+    output: int
+
+
+class _Reader:
+    def __init__(self, graph: ModelGraph) -> None:
+        self.graph = graph
+        self.makers = {
+            name: _Place(node, place) for node in graph.nodes for place, name in enumerate(node.outputs) if name
+        }
+
+    def model(self, name: str, left: int) -> Model:
+        """The model that makes a value."""
+        place = self._maker(name, left)
+        node, key = place.node, (place.node.domain, place.node.op_type)
+        if key in SCORERS:
+            return self._scored(place, left)
+        if key in _SAME:
+            return self.model(node.inputs[0], left - 1)
+        if node.domain == "" and node.op_type in {"Add", "Sub", "Mul", "Div", "Sum"}:
+            return self._combined(node, left - 1)
+        return _link(self.model(node.inputs[0], left - 1), node)
+
+    def _maker(self, name: str, left: int) -> _Place:
+        if name not in self.makers:
+            raise NotExact("the output is not computed from the features by trees or weighted sums")
+        if left <= 0:
+            raise NotExact(f"the graph is a chain of more than {LONGEST_CHAIN} nodes")
+        return self.makers[name]
+
+    def _scored(self, place: _Place, left: int) -> Model:
+        output, read = SCORERS[place.node.domain, place.node.op_type]
+        if place.output != output:
+            raise NotExact("the output is a label; explain the scores instead")
+        inputs = self._inputs(place.node.inputs[0], left - 1)
+        return read(place.node, inputs, self.graph.constants)
+
+    def _combined(self, node: GraphNode, left: int) -> Model:
+        """Arithmetic behind a model: with a constant, or with another model."""
+        constants = [place for place, name in enumerate(node.inputs) if name in self.graph.constants]
+        if len(node.inputs) == 2 and len(constants) == 1:
+            (constant,) = constants
+            model = self.model(node.inputs[1 - constant], left)
+            return _with_constant(model, node, constant_of(node, constant, self.graph.constants), constant == 0)
+        if constants or node.op_type not in {"Add", "Sum"}:
+            raise NotExact(f"{node.op_type} combines values that are both computed")
+        first, *rest = [self.model(name, left) for name in node.inputs]
+        for model in rest:
+            first = add_models(first, model)
+        return first
+
+    def _inputs(self, name: str, left: int) -> InputTransforms:
+        """What happens to the features before a value."""
+        if name in self.graph.inputs:
+            dtype = self.graph.inputs[name]
+            return InputTransforms(dtype, dtype)
+        node = self._maker(name, left).node
+        if node.op_type == "Identity":
+            return self._inputs(node.inputs[0], left - 1)
+        if node.domain == ML and node.op_type in _FEATURE_RULES:
+            return _FEATURE_RULES[node.op_type](self._inputs(node.inputs[0], left - 1), node)
+        if node.domain == "" and node.op_type == "Cast":
+            dtype = _cast_type(node)
+            return self._inputs(node.inputs[0], left - 1).then(cast_to(dtype), dtype)
+        if node.domain == "" and node.op_type in _ARITHMETIC:
+            return self._arithmetic(node, left - 1)
+        raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
+
+    def _arithmetic(self, node: GraphNode, left: int) -> InputTransforms:
+        """Arithmetic of features with constants."""
+        constant = 0 if node.inputs[0] in self.graph.constants else 1
+        value = self.graph.constants.get(node.inputs[constant])
+        if value is None or value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1):
+            raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
+        inputs = self._inputs(node.inputs[1 - constant], left)
+        step = combine(_ARITHMETIC[node.op_type], value.reshape(-1), constant_first=constant == 0)
+        return inputs.then(step, inputs.result)
+
+
+def _cast_type(node: GraphNode) -> np.dtype[Any]:
+    dtype = FLOAT_TYPES.get(node.integer("to", 0))
+    if dtype is None:
+        raise NotExact("a cast to a type that has no exact numbers")
+    return dtype
+
+
+def _scaler(inputs: InputTransforms, node: GraphNode) -> InputTransforms:
+    return inputs.then(scale_by(node.array("offset"), node.array("scale")), np.dtype(np.float32))
+
+
+def _imputer(inputs: InputTransforms, node: GraphNode) -> InputTransforms:
+    floats = node.array("imputed_value_floats")
+    values: NDArray[Any] = floats if floats.size else node.integers("imputed_value_int64s")
+    replaced = (
+        node.number("replaced_value_float", 0.0) if floats.size else float(node.integer("replaced_value_int64", 0))
+    )
+    return inputs.then(replace_missing(replaced, values), inputs.result)
+
+
+_FEATURE_RULES: Mapping[str, Callable[[InputTransforms, GraphNode], InputTransforms]] = {
+    "Scaler": _scaler,
+    "Imputer": _imputer,
+}
+
+
+def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_first: bool) -> Model:
+    """A model times or plus a constant, or a constant for each output."""
+    if model.links:
+        raise NotExact(f"{node.op_type} changes the answer behind its link")
+    if constant.size not in {1, model.outputs} or constant.ndim > 2:
+        raise NotExact(f"{node.op_type} adds other values to each row")
+    value = constant.reshape(-1)
+    if node.op_type in {"Add", "Sum"}:
+        return model.plus(value)
+    if node.op_type == "Mul":
+        return model.times(value)
+    if node.op_type == "Sub":
+        return model.times(np.array([-1.0])).plus(value) if constant_first else model.plus(-value)
+    if constant_first or not value.all():
+        raise NotExact("Div behind the model divides by what it answers, or by zero")
+    return model.times(1 / value)
+
+
+def _link(model: Model, node: GraphNode) -> Model:
+    """The links that keep a margin known, and casts."""
+    if node.domain == "" and node.op_type == "Cast":
+        if not np.issubdtype(_cast_type(node), np.floating):
+            raise NotExact("the answer is rounded to whole numbers")
+        return model
+    if node.domain == "" and node.op_type in _LINKS:
+        _check_axis(node)
+        return replace(model, links=(*model.links, _LINKS[node.op_type]))
+    if node.domain == ML and node.op_type == "Normalizer" and node.text("norm", "MAX") == "L1":
+        return replace(model, links=(*model.links, "normalised"))
+    raise NotExact(f"{node.op_type} behind the model leaves no score whose parts are known")
+
+
+def _check_axis(node: GraphNode) -> None:
+    if node.op_type == "Softmax" and node.integer("axis", -1) not in {-1, 1}:
+        raise NotExact("Softmax is not over the outputs of a row")

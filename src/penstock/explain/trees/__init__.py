@@ -1,0 +1,1 @@
+"""Sums of trees: read from their attributes, prepared for a background, explained exactly."""

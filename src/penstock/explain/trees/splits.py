@@ -1,0 +1,77 @@
+"""How a split of a tree sends rows: the comparisons of ai.onnx.ml, in the precision in which the runtime compares."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.explain.nodes import Flags, Integers, NotExact
+
+LEQ, LT, GTE, GT, EQ, NEQ, MEMBER, LEAF = range(8)
+"""Modes of nodes by their numbers in TreeEnsemble (ai.onnx.ml 5), and one for leaves."""
+
+MODES = {
+    "BRANCH_LEQ": LEQ,
+    "BRANCH_LT": LT,
+    "BRANCH_GTE": GTE,
+    "BRANCH_GT": GT,
+    "BRANCH_EQ": EQ,
+    "BRANCH_NEQ": NEQ,
+    "BRANCH_MEMBER": MEMBER,
+    "LEAF": LEAF,
+}
+
+_COMPARE = {
+    LEQ: np.less_equal,
+    LT: np.less,
+    GTE: np.greater_equal,
+    GT: np.greater,
+    EQ: np.equal,
+    NEQ: np.not_equal,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The splits of an ensemble, one element for each: feature, mode, threshold, whether NaN takes the true branch, and
+    the members of the sets of those that ask for membership (by split)."""
+
+    features: Integers
+    modes: Integers
+    thresholds: NDArray[Any]
+    nan_is_true: Flags
+    members: dict[int, NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Return the number of splits."""
+        return len(self.features)
+
+    def decide(self, row: NDArray[Any]) -> Flags:
+        """Return for each split whether it sends a row [features] to its true branch."""
+        values = row.astype(self.thresholds.dtype)[self.features]
+        decided = self._compare(values)
+        if self.nan_is_true.any():
+            decided |= self.nan_is_true & np.isnan(values)
+        return decided
+
+    def _compare(self, values: NDArray[Any]) -> Flags:
+        modes = np.unique(self.modes)
+        if len(modes) == 1 and modes[0] in _COMPARE:
+            return np.asarray(_COMPARE[int(modes[0])](values, self.thresholds), dtype=bool)
+        decided = np.zeros(len(self), dtype=bool)
+        for mode in modes:
+            places = np.flatnonzero(self.modes == mode)
+            decided[places] = self._compare_one_mode(int(mode), places, values)
+        return decided
+
+    def _compare_one_mode(self, mode: int, places: NDArray[np.intp], values: NDArray[Any]) -> Flags:
+        if mode != MEMBER:
+            return np.asarray(_COMPARE[mode](values[places], self.thresholds[places]), dtype=bool)
+        return np.array([np.any(self.members[int(place)] == values[place]) for place in places], dtype=bool)
+
+
+def check_modes(modes: Integers) -> None:
+    """Raise ``NotExact`` for a mode that is not known."""
+    if modes.size and not (modes.min() >= LEQ and modes.max() <= LEAF):
+        raise NotExact("a tree has a kind of split that is not known")
