@@ -60,9 +60,9 @@ class RowRunner:
 
     def allows(self, rows: int) -> bool:
         """Whether so many rows more are within the budget, at the pace so far."""
-        return self.rows + rows <= self._options.max_rows and not self.would_be_late(rows)
+        return self.rows + rows <= self._options.max_rows and not self.misses_deadline(rows)
 
-    def would_be_late(self, rows: int) -> bool:
+    def misses_deadline(self, rows: int) -> bool:
         """Whether the deadline would pass before so many rows more are run."""
         if self._options.deadline_ns is None:
             return False

@@ -120,8 +120,8 @@ def _difference(
 ) -> tuple[Shares, str, str] | None:
     """The difference, its method and its scale; None if a runtime answers otherwise."""
     one, other = second.explain(rows), first.explain(rows)
-    mine, theirs = np.hsplit(outputs, 2)
-    if not (agrees(second, one, mine, rows) and agrees(first, other, theirs, rows)):
+    of_second, of_first = np.hsplit(outputs, 2)
+    if not (agrees(second, one, of_second, rows) and agrees(first, other, of_first, rows)):
         return None
     shares = Shares(
         one.attributions - other.attributions, one.base_value - other.base_value, one.prediction - other.prediction

@@ -31,7 +31,7 @@ def read_tensors(node: GraphNode, dtype: np.dtype[Any]) -> tuple[Ensemble, tuple
         raise NotExact("the lists of the leaves have different lengths")
     added = LeafWeights(np.arange(nodes.leaves), targets, weights.astype(np.float64))
     outputs = node.integer("n_targets", 1)
-    scale = aggregate_scale(_named(AGGREGATES, node.integer("aggregate_function", 1)), len(nodes.roots))
+    scale = aggregate_scale(_name_of(AGGREGATES, node.integer("aggregate_function", 1)), len(nodes.roots))
     return ensemble_of(nodes, added, scale, np.zeros(outputs), outputs), _links(node, outputs)
 
 
@@ -97,14 +97,14 @@ def _children(ids: Integers, are_leaves: Integers, count: int, leaves: int) -> I
     return np.where(are_leaves != 0, ids + count, ids)
 
 
-def _named(names: tuple[str, ...], number: int) -> str:
+def _name_of(names: tuple[str, ...], number: int) -> str:
     if not 0 <= number < len(names):
         raise NotExact("the ensemble has an attribute with a value that is not known")
     return names[number]
 
 
 def _links(node: GraphNode, outputs: int) -> tuple[str, ...]:
-    name = _named(TRANSFORMS, node.integer("post_transform", 0))
+    name = _name_of(TRANSFORMS, node.integer("post_transform", 0))
     if name == "PROBIT":
         raise NotExact("the transform PROBIT behind the scores has no margin that is known")
     return (POST_TRANSFORMS[name],) if outputs > 1 and name != "NONE" else ()
