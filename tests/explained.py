@@ -51,17 +51,16 @@ def shapley_values(run: Run, row: NDArray[Any], background: NDArray[Any]) -> Flo
 def mean_over_orders(run: Run, row: NDArray[Any], background: NDArray[Any]) -> Floats:
     """The same by the other definition: what a feature changes when it joins, averaged over all orders."""
     orders = list(permutations(range(len(row))))
-    found = 0.0
+    found = np.zeros((len(row), run(background).shape[1]))
     for order in orders:
         mixed = background.copy()
         before = run(mixed).mean(axis=0)
-        part = np.zeros((len(row), len(before)))
         for feature in order:
             mixed[:, feature] = row[feature]
             after = run(mixed).mean(axis=0)
-            part[feature], before = after - before, after
-        found = found + part / len(orders)
-    return np.asarray(found)
+            found[feature] += (after - before) / len(orders)
+            before = after
+    return found
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ _FEATURE_RULES: Mapping[str, Callable[[InputTransforms, GraphNode], InputTransfo
 
 def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_first: bool) -> Model:
     """A model times or plus a constant, or a constant for each output."""
+    if model.links == ("exponential",) and node.op_type == "Mul" and (constant > 0).all() and constant.size == 1:
+        return model.plus(np.log(constant.reshape(-1)))
     if model.links:
         raise NotExact(f"{node.op_type} changes the answer behind its link")
     if constant.size not in {1, model.outputs} or constant.ndim > 2:
