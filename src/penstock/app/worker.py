@@ -18,7 +18,7 @@ from penstock import __version__
 from penstock.api.grpc.http2_server import Http2Server, bind
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import HttpLimits
-from penstock.api.rest.server import RestServer
+from penstock.api.rest.server import DialectOptions, RestServer
 from penstock.api.tls import TlsContexts
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
@@ -128,7 +128,8 @@ class Worker:
             request_s=options.deadline_s,
         )
         tls = self._tls if options.tls else None
-        self._rest = RestServer(self._plane, __version__, limits, None if tls is None else tls.http, policy)
+        dialects = DialectOptions(options.dialects, options.default_model, options.dialect_options)
+        self._rest = RestServer(self._plane, __version__, limits, None if tls is None else tls.http, policy, dialects)
         grpc = GrpcOptions(
             max_message_bytes=options.max_body_bytes,
             max_connections=limits.max_connections,

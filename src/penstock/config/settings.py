@@ -48,6 +48,8 @@ def _listed(value: Any) -> Any:
     return [str(value)] if isinstance(value, (str, Path)) else value
 
 
+DialectName = Literal["kserve_v1"]
+
 Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_listed)]
 
 
@@ -111,6 +113,12 @@ class Settings(Section):
     shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\*?$")], ...] = ()
     """Names of the shared memory segments that clients may use for tensors; "/images-*" allows a prefix."""
 
+    dialects: tuple[DialectName, ...] = ()
+    """Protocols beside V2 that the REST port speaks; where two have the same path, the first one answers."""
+
+    default_model: Annotated[str, Field(max_length=128)] = ""
+    """Model that answers paths of dialects that name none, such as /invocations; by default the only one served."""
+
     ready_file: Path | None = None
     """File to write when ready."""
 
@@ -165,6 +173,8 @@ class Settings(Section):
 
     def check(self) -> None:
         """See ``Section``."""
+        if len(set(self.dialects)) < len(self.dialects):
+            raise ValueError("dialects names a protocol twice")
         if self.client_ca is not None and self.tls is None:
             raise ValueError("auth.mtls needs tls: set tls.certificate_file and tls.key_file")
         if self.tls is not None and self.tls.client == "required" and self.client_ca is None:

@@ -18,7 +18,7 @@ from penstock import __version__
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import HttpLimits
-from penstock.api.rest.server import RestServer
+from penstock.api.rest.server import NO_DIALECTS, DialectOptions, RestServer
 from penstock.api.tls import TlsContexts
 from penstock.control.access.authenticator import Authenticator
 from penstock.core.access.keys import digest_of, write_key
@@ -76,8 +76,14 @@ class DataPorts:
     """Several workers' worth of ports: ``rest`` and ``grpc`` are the addresses of each."""
 
     def __init__(
-        self, folder: Path, workers: int = 1, clock: Callable[[], float] = time, tls: TlsContexts | None = None
+        self,
+        folder: Path,
+        workers: int = 1,
+        clock: Callable[[], float] = time,
+        tls: TlsContexts | None = None,
+        dialects: DialectOptions = NO_DIALECTS,
     ) -> None:
+        self._dialects = dialects
         self._tls = tls
         self.keys: dict[str, str] = {}
         self.table = AccessTable(1, enabled=True)
@@ -126,7 +132,7 @@ class DataPorts:
     async def _listen(self, plane: DataPlane) -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         tls = self._tls
-        rest = RestServer(plane, __version__, HttpLimits(), None if tls is None else tls.http)
+        rest = RestServer(plane, __version__, HttpLimits(), None if tls is None else tls.http, dialects=self._dialects)
         grpc = Http2Server(plane, GrpcOptions(tls=None if tls is None else tls.grpc, dialects=frozenset({"tfs"})))
         await rest.start(sock)
         self.rest.append(sock.getsockname())
@@ -224,10 +230,14 @@ def build(folder: Path) -> Path:
 
 @contextmanager
 def running(
-    folder: Path, workers: int = 1, clock: Callable[[], float] = time, tls: TlsContexts | None = None
+    folder: Path,
+    workers: int = 1,
+    clock: Callable[[], float] = time,
+    tls: TlsContexts | None = None,
+    dialects: DialectOptions = NO_DIALECTS,
 ) -> Iterator[DataPorts]:
     """Ports that are closed at the end."""
-    ports = DataPorts(folder, workers, clock, tls)
+    ports = DataPorts(folder, workers, clock, tls, dialects)
     try:
         yield ports
     finally:

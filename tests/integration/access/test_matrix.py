@@ -12,7 +12,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from penstock import __version__
 from penstock.api.rest.app import Endpoints
 from penstock.api.rest.openapi import document
-from penstock.core.access.endpoints import GRPC, REST, TENSORFLOW_SERVING_GRPC
+from penstock.api.rest.server import DialectOptions
+from penstock.core.access.endpoints import DIALECTS, GRPC, REST, TENSORFLOW_SERVING_GRPC
 from penstock.core.access.permissions import ROLES
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto import tensorflow_pb2 as tf
@@ -44,6 +45,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 }
 NEEDS = {
     r"/infer$": "predict",
+    r"^/v1/models/\w+:predict$": "predict",
+    r"^/v1/models(/\w+)?$": "read predict",
     r"/feedback$": "feedback",
     r"/(load|unload)$": "operate",
     r"/v2/systemsharedmemory(/region/\w+)?/(un)?register$": "operate everywhere",
@@ -63,10 +66,19 @@ def endpoints(ports: DataPorts) -> list[tuple[str, str]]:
     found = []
     for route in Endpoints(ports.planes[0], __version__).routes():
         for model in ("digits", "fraud"):
-            path = route.path.replace("{model}", model).replace("{version}", "1").replace("{region}", "r")
-            path = path.replace("{repository}", "main")
-            found += [(method, path) for method in sorted(route.methods or ())]
+            found += [(method, _filled(route.path, model)) for method in sorted(route.methods or ())]
+    for endpoint in dict.fromkeys(key for needs in DIALECTS.values() for key in needs):
+        method, _, path = endpoint.partition(" ")
+        found += [(method, _filled(path, model)) for model in ("digits", "fraud")]
     return list(dict.fromkeys(found))
+
+
+def _filled(path: str, model: str) -> str:
+    """A path for a model."""
+    names = {"{model}": model, "{version}": "1", "{region}": "r", "{repository}": "main"}
+    for name, value in names.items():
+        path = path.replace(name, value)
+    return path
 
 
 def spelled(path: str) -> list[str]:
@@ -87,7 +99,7 @@ def may(role: str, path: str) -> bool:
 @pytest.fixture(scope="module")
 def ports(models: Path) -> Iterator[DataPorts]:
     """Ports with a key of each role."""
-    with data_ports.running(models) as running:
+    with data_ports.running(models, dialects=DialectOptions(tuple(DIALECTS), "digits")) as running:
         for role in ROLE_NAMES:
             running.add_key(role, role, models=("digits",))
         yield running
@@ -97,6 +109,8 @@ def body_for(path: str) -> bytes:
     """A body with which the endpoint would succeed."""
     if path.endswith("infer"):
         return json.dumps(INFER).encode()
+    if path.endswith(":predict"):
+        return b'{"instances":[[1,2,3]]}'
     if path.endswith("feedback"):
         return b'{"feedback":[{"id":"a","label":1}]}'
     return b'{"key":"penstock-test-x","byte_size":8}' if path.endswith("/register") else b""

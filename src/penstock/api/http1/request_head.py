@@ -35,8 +35,9 @@ class HeadError(Exception):
 
 
 class Http1RequestHead:
-    """A valid request head; ``route`` is the model and version that the application finds in it, else None. ``access``
-    is what its credential may do, to be used as long as that ``is_current``.
+    """A valid request head; ``route`` is the model and version that the application finds in it, else None, and
+    ``endpoint`` what answers it where that is not the only one that answers such requests. ``access`` is what its
+    credential may do, to be used as long as that ``is_current``.
 
     ``authority`` is the host and port that the request is for: those of an absolute target, else of the Host field, ""
     without both. ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case;
@@ -47,6 +48,7 @@ class Http1RequestHead:
     __slots__ = (
         "access",
         "authority",
+        "endpoint",
         "expects_continue",
         "fields",
         "http10",
@@ -74,6 +76,7 @@ class Http1RequestHead:
         self.keep_alive = _is_kept_alive(self.fields, http10)
         self.expects_continue = not http10 and self.length != 0 and _expects_continue(self.fields)
         self.route: tuple[str, str] | None = None
+        self.endpoint: object | None = None
         self.access: CallerAccess | None = None
         _check_host(self.fields, http10)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,10 +34,14 @@ from penstock.serving.shared_memory import SharedRegion
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build_app(plane: DataPlane, version: str) -> ASGIApp:
-    """Build the ASGI application for all paths except ``infer``."""
-    endpoints = Endpoints(plane, version)
-    app = Starlette(routes=endpoints.routes(), exception_handlers=HANDLERS)
+OtherEndpoints = Mapping[tuple[str, str], tuple[Requirement, Endpoint]]
+"""What endpoints of other protocols require, and what answers them, by method and path."""
+
+
+def build_app(plane: DataPlane, version: str, others: OtherEndpoints = MappingProxyType({})) -> ASGIApp:
+    """Build the ASGI application for all paths except those of predictions."""
+    added = [Route(path, _checked(*found), methods=[method]) for (method, path), found in others.items()]
+    app = Starlette(routes=[*Endpoints(plane, version).routes(), *added], exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     return TrailingSlashMiddleware(app)
 

@@ -1,12 +1,10 @@
 """Infer requests over REST: body to call, and call to answer; long work runs on a thread."""
 
 import logging
-import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic_ns
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from penstock.api.common.compression import MAX_RATIO
 from penstock.api.common.content_coding import encode_body, inflate, preferred_coding
@@ -26,7 +24,6 @@ from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, OverB
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
-from penstock.core.signature import Signature
 from penstock.core.slices import Pacer, PauseWork
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, Servable, fault_of, new_id
@@ -35,10 +32,6 @@ from penstock.serving.routing_table import RouteDecision, Target
 
 log = logging.getLogger("penstock.rest")
 
-MAX_TARGETS: Final = 4096
-"""Maximum number of cached infer paths."""
-
-_INFER: Final = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _BINARY: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 _JSON_LENGTH: Final = b"inference-header-content-length"
@@ -178,7 +171,7 @@ class InferHandler:
             priority = admit(decision, fields)
             raw, exchange.body = exchange.body, b""
             try:
-                body = self._read(fields, raw, decision[0].signature, exchange.owner, None)
+                body = self._read(exchange, decision[0], raw, None)
             except LargeWork:
                 self._decode_on_thread(exchange, decision, priority, raw)
                 return None
@@ -187,37 +180,43 @@ class InferHandler:
             self._refuse(exchange, decision, fault_of(error))
         return None
 
-    def _read(self, fields: Fields, raw: bytes, signature: Signature, owner: str, pause: PauseWork | None) -> InferBody:
+    def _read(self, exchange: InferExchange, loaded: Servable, raw: bytes, pause: PauseWork | None) -> InferBody:
         """Inflate and decode a body; on any thread, but without a ``pause`` only on the event loop."""
+        fields = exchange.head.fields
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
-            limits = self._inflation_limits(raw)
-            if json_length is None and limits.max_json_bytes < limits.max_body_bytes:
-                most, too_large = limits.max_json_bytes, json_too_large(limits)
-                raw = inflate(raw, fields[_ENCODING], most, pause, too_large)
-            else:
-                most = limits.max_body_bytes
-                raw = inflate(raw, fields[_ENCODING], most, pause, body_too_large(most, limits.max_body_setting))
-        return self._decoder.decode(raw, json_length, signature, pause, owner)
+            raw = self._inflate(fields[_ENCODING], raw, json_length is None, pause)
+        return self._decoder.decode(raw, json_length, loaded.signature, pause, exchange.owner)
+
+    def _inflate(self, coding: bytes, raw: bytes, is_json: bool, pause: PauseWork | None) -> bytes:
+        limits = self._inflation_limits(raw)
+        if is_json and limits.max_json_bytes < limits.max_body_bytes:
+            return inflate(raw, coding, limits.max_json_bytes, pause, json_too_large(limits))
+        most = limits.max_body_bytes
+        return inflate(raw, coding, most, pause, body_too_large(most, limits.max_body_setting))
 
     def _inflation_limits(self, raw: bytes) -> RequestLimits:
         """Return the limits of a body that is held in both forms while it is inflated."""
         return self.plane.limits.within(self.plane.memory.limit - len(raw))
 
+    def _added_bytes(self, fields: Fields, raw: bytes) -> int:
+        """Return the most bytes that decoding a body takes beside it, until its tensors are made."""
+        return min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
+
     def _decode_on_thread(
         self, exchange: InferExchange, decision: RouteDecision, priority: Priority, raw: bytes
     ) -> None:
         """Decode a large body on a thread; raises ``Overloaded`` or ``OverBudget``."""
-        fields, loaded, plane = exchange.head.fields, decision[0], self.plane
-        inflated = min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
-        if not plane.memory.take(inflated):
-            raise OverBudget("the worker has no memory left to inflate the body; try again later")
-        work = partial(self._read, fields, raw, loaded.signature, exchange.owner, Pacer().pause)
-        done = partial(self._on_decoded, exchange, decision, priority, inflated)
+        loaded, plane = decision[0], self.plane
+        added = self._added_bytes(exchange.head.fields, raw)
+        if not plane.memory.take(added):
+            raise OverBudget("the worker has no memory left to decode the body; try again later")
+        work = partial(self._read, exchange, loaded, raw, Pacer().pause)
+        done = partial(self._on_decoded, exchange, decision, priority, added)
         try:
-            exchange.job = plane.offload.submit(work, done, len(raw) + inflated)
+            exchange.job = plane.offload.submit(work, done, len(raw) + added)
         except Overloaded:
-            plane.memory.give_back(inflated)
+            plane.memory.give_back(added)
             raise
         loaded.hold()
 
@@ -226,13 +225,13 @@ class InferHandler:
         exchange: InferExchange,
         decision: RouteDecision,
         priority: Priority,
-        inflated: int,
+        added: int,
         body: InferBody | None,
         error: Exception | None,
     ) -> None:
         """Continue with the call after a thread has decoded the body."""
         exchange.job = None
-        self.plane.memory.give_back(inflated)
+        self.plane.memory.give_back(added)
         try:
             if body is None:
                 raise error or Internal("the request failed")
@@ -283,10 +282,8 @@ class InferHandler:
             call, exchange.binary, exchange.nulls, pause
         )
         kind = _JSON if json_length is None else _BINARY % json_length
-        if _ACCEPTS in fields and (coding := preferred_coding(fields[_ACCEPTS])):
-            packed = encode_body((content, *tail), coding, pause)
-            if packed is not None:
-                return kind + b"content-encoding: %b\r\n" % coding, b"", packed
+        if _ACCEPTS in fields:
+            return compress_answer(fields[_ACCEPTS], kind, content, tail, pause)
         return kind, content, tail
 
     def _full_answer(self, exchange: InferExchange, call: InferCall, encoded: Encoded) -> Answer:
@@ -374,14 +371,11 @@ class InferHandler:
         return error_answer(HTTP_STATUS[fault.kind], str(fault), lines)
 
 
-@lru_cache(maxsize=MAX_TARGETS)
-def infer_target(path: bytes) -> Target | None:
-    """Return the model and version in an infer path, None for any other path."""
-    match = _INFER.fullmatch(path)
-    if match is None:
-        return None
-    model, version = match.group(1), match.group(2) or b""
-    return unquote_to_bytes(model).decode("utf-8", "replace"), unquote_to_bytes(version).decode("utf-8", "replace")
+def compress_answer(accepted: bytes, kind: bytes, content: bytes, tail: Tail, pause: PauseWork | None) -> Encoded:
+    """Return an answer in the content coding that the client prefers, if that makes it shorter."""
+    coding = preferred_coding(accepted)
+    packed = encode_body((content, *tail), coding, pause) if coding else None
+    return (kind, content, tail) if packed is None else (kind + b"content-encoding: %b\r\n" % coding, b"", packed)
 
 
 def _json_length(fields: Fields) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy, signature_policy_in
@@ -17,14 +17,15 @@ class WorkerOptions:
     share of the machine's memory), ``models_memory_bytes`` what its models take (None: no bound), ``max_connections``
     the connections of each of its ports. ``deadline_s`` bounds a request that states no limit itself,
     ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request. ``grpc_outputs`` is ``raw``
-    or ``mirror``; ``shared_memory`` names the segments that clients may use, ``cors_origins`` the origins whose pages
-    may ask, and ``trusted_hosts`` the hosts that requests may name beside loopback ones. ``repository_control``:
-    whether callers load models and register shared memory. With ``tls``, the ports open when the certificate has
-    arrived by the control channel. ``signatures`` says whose signatures a version needs to be loaded, with the keys
-    themselves. ``trace_ratio`` of the requests are traced, ``traces_forced_per_second`` at most of those that this
-    worker's callers force, and ``access_log_ratio`` go to the access log. ``readable`` and ``writable`` are the
-    folders that it may use once it is confined; with ``is_confinement_required`` it ends if a layer of confinement is
-    missing.
+    or ``mirror``; ``shared_memory`` names the segments that clients may use. ``dialects`` are the protocols of the
+    REST port beside V2, ``default_model`` the model of their paths that name none, and ``dialect_options`` the
+    options of each. ``cors_origins`` are the origins whose pages may ask, and ``trusted_hosts`` the hosts that
+    requests may name beside loopback ones. ``repository_control``: whether callers load models and register shared
+    memory. With ``tls``, the ports open when the certificate has arrived by the control channel. ``signatures``
+    says whose signatures a version needs to be loaded, with the keys themselves. ``trace_ratio`` of the requests
+    are traced, ``traces_forced_per_second`` at most of those that this worker's callers force, and
+    ``access_log_ratio`` go to the access log. ``readable`` and ``writable`` are the folders that it may use once it
+    is confined; with ``is_confinement_required`` it ends if a layer of confinement is missing.
     """
 
     host: str
@@ -54,6 +55,9 @@ class WorkerOptions:
     traces_forced_per_second: float = 0.0
     access_log_ratio: float = 0.0
     shared_memory: tuple[str, ...] = ()
+    dialects: tuple[str, ...] = ()
+    default_model: str = ""
+    dialect_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
     repository_control: bool = True
@@ -64,7 +68,7 @@ class WorkerOptions:
     is_confinement_required: bool = False
 
 
-_LISTED = ("shared_memory", "cors_origins", "trusted_hosts", "readable", "writable")
+_LISTED = ("shared_memory", "dialects", "cors_origins", "trusted_hosts", "readable", "writable")
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:

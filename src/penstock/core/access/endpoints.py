@@ -1,4 +1,5 @@
-"""What each endpoint of the data ports requires: one table for the paths of REST and the methods of gRPC.
+"""What each endpoint of the data ports requires: tables for the paths of REST, those of its dialects, and the methods
+of gRPC.
 
 An endpoint without an entry cannot be built. The servers check a requirement against what their endpoint is given,
 after all decoding, so no spelling of a path reaches an endpoint by another requirement than its own.
@@ -101,6 +102,16 @@ REST: Final[Mapping[str, Requirement]] = {
     "* /v2/logging": ANY_CALLER,
 }
 """Requirements by method and path; ``*`` is any method of a path that only says that it is not offered."""
+
+DIALECTS: Final[Mapping[str, Mapping[str, Requirement]]] = {
+    "kserve_v1": {
+        "GET /v1/models": LIST,
+        "GET /v1/models/{model}": DESCRIBE,
+        "POST /v1/models/{model}:predict": PREDICT,
+    },
+}
+"""Requirements by dialect, method and path. A path that names no model is for the default model; ``PREDICT`` then holds
+for that one."""
 
 _INFERENCE: Final[Mapping[str, Requirement]] = {
     "ServerLive": PUBLIC,

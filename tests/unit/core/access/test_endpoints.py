@@ -2,7 +2,16 @@
 
 import pytest
 
-from penstock.core.access.endpoints import ANY_CALLER, GRPC, REST, TENSORFLOW_SERVING_GRPC, Requirement, Scope
+from penstock.core.access.endpoints import (
+    ANY_CALLER,
+    DIALECTS,
+    GRPC,
+    PREDICT,
+    REST,
+    TENSORFLOW_SERVING_GRPC,
+    Requirement,
+    Scope,
+)
 from penstock.core.access.permissions import Permission
 
 TABLE = {**REST, **GRPC, **TENSORFLOW_SERVING_GRPC}
@@ -32,6 +41,19 @@ def test_permissions_on_a_model_are_required_where_the_path_names_one(endpoint: 
         assert "{model}" in endpoint
     if "{model}" in endpoint and not endpoint.startswith("* "):
         assert requirement.scope is Scope.MODEL
+
+
+PROBES = ("/health", "/ping")
+
+
+@pytest.mark.parametrize(("dialect", "endpoint"), [(name, key) for name, needs in DIALECTS.items() for key in needs])
+def test_dialects_are_as_strict(dialect: str, endpoint: str) -> None:
+    requirement = DIALECTS[dialect][endpoint]
+    assert not requirement.public or endpoint.endswith(PROBES)
+    if "{model}" in endpoint:
+        assert requirement.scope is Scope.MODEL
+    elif requirement.scope is Scope.MODEL:
+        assert requirement == PREDICT
 
 
 def test_what_is_not_offered_requires_a_credential() -> None:

@@ -1,0 +1,181 @@
+"""Outputs as JSON rows or columns: nested lists in the shortest form of each number, short ones at once, long ones in
+slices with pauses."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import orjson
+
+from penstock.api.common.work import INLINE_NUMBERS, RequestWork
+from penstock.api.rest.encode import json_string
+from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE
+from penstock.core.tensors import Array, Tensor
+from penstock.serving.infer_call import BatchResult, InferCall
+
+_NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
+_ROWS: Final = "rows"
+"""Where the encoded rows of a batch run are kept; those with tokens for NaN and infinity beside them."""
+
+_ROWS_WITH_TOKENS: Final = "rows with tokens"
+
+
+def encode_rows(call: InferCall, work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+    """Return the JSON list of an answer's rows, in parts: the value of each row if there is one output, else an object
+    of values by output. NaN and infinity are null, or with ``tokens`` as Python and JavaScript write them.
+
+    Raises:
+        Unsupported: an output does not have one element for each row.
+        LargeWork: it has to be encoded on a thread.
+    """
+    joint = call.batch_result
+    if joint is not None:
+        key = _ROWS_WITH_TOKENS if tokens else _ROWS
+        texts: list[bytes] | None = joint.encoded_cache.get(key)
+        if texts is None:
+            texts = joint.encoded_cache[key] = _joint_rows(call, joint, tokens)
+        if texts:
+            return (b"[", texts[call.place], b"]")
+    outputs = call.outputs
+    count_work(outputs, work)
+    return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _objects(outputs, work, tokens)
+
+
+def encode_columns(call: InferCall, work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+    """Return the JSON of an answer's outputs, in parts: the value of the only one, else an object of values by name.
+
+    Raises:
+        LargeWork: it has to be encoded on a thread.
+    """
+    outputs = call.outputs
+    count_work(outputs, work)
+    if len(outputs) == 1:
+        return encode_tensor(outputs[0], work, tokens)
+    parts: list[bytes] = []
+    for tensor in outputs:
+        parts += (b"," if parts else b"{", json_string(tensor.name), b":", *encode_tensor(tensor, work, tokens))
+    parts.append(b"}")
+    return parts
+
+
+def count_work(outputs: Sequence[Tensor], work: RequestWork) -> None:
+    """Count the outputs of an answer; raises ``LargeWork`` or ``TooLarge``."""
+    for tensor in outputs:
+        if tensor.datatype == "BYTES":
+            work.texts(tensor.name, tensor.data.size)
+        else:
+            work.numbers(tensor.data.size)
+
+
+def encode_tensor(tensor: Tensor, work: RequestWork, tokens: bool = False) -> list[bytes]:
+    """Return the values of a tensor as nested JSON lists, in parts."""
+    data = json_numbers(tensor)
+    most = TEXT_SLICE if tensor.datatype == "BYTES" else NUMBER_SLICE
+    return [_dump(data, tokens)] if data.size <= most else list(_pieces(data, most, work, tokens))
+
+
+def json_numbers(tensor: Tensor) -> Array:
+    """Return the values of a tensor in a type that JSON has; 16-bit floats become 32-bit ones, which hold them."""
+    if tensor.datatype == "FP16":
+        return tensor.data.astype(np.float32)
+    if tensor.datatype == "BF16":
+        return (tensor.data.astype(np.uint32) << 16).view(np.float32)
+    return tensor.data
+
+
+def _pieces(data: Array, most: int, work: RequestWork, tokens: bool) -> Iterator[bytes]:
+    """Yield a long array in parts of at most ``most`` values."""
+    yield b"["
+    inner = data.size // len(data)
+    step = max(1, most // max(1, inner))
+    for start in range(0, len(data), step):
+        if start:
+            yield b","
+            work.pause()
+        if inner > most:
+            yield from _pieces(data[start], most, work, tokens)
+        else:
+            yield _dump(data[start : start + step], tokens)[1:-1]
+    yield b"]"
+
+
+def _dump(data: Array, tokens: bool) -> bytes:
+    if data.dtype.char == "O" or not data.ndim:
+        return _dump_values(data)
+    text = orjson.dumps(np.ascontiguousarray(data), option=_NUMPY)
+    if tokens and b"null" in text:
+        return json.dumps(data.tolist(), separators=(",", ":")).encode()
+    return text
+
+
+def _dump_values(data: Array) -> bytes:
+    try:
+        return orjson.dumps(data.tolist())
+    except orjson.JSONEncodeError:
+        raise InvalidInput("a text holds a lone surrogate; JSON needs valid Unicode") from None
+
+
+def _joint_rows(call: InferCall, joint: BatchResult, tokens: bool) -> list[bytes]:
+    """Return the rows of a batch run; none if they are large, so that each is encoded for itself."""
+    outputs = call.loaded.tensors(joint.arrays)
+    if any(tensor.data.size > INLINE_NUMBERS or tensor.datatype == "BYTES" for tensor in outputs):
+        return []
+    return list(_row_texts(outputs, tokens))
+
+
+def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
+    """Return the JSON list of rows of several outputs, in parts."""
+    count = row_count(outputs)
+    values = sum(tensor.data.size for tensor in outputs) // max(1, count)
+    step = max(1, TEXT_SLICE // max(1, values))
+    parts: list[bytes] = [b"["]
+    for start in range(0, count, step):
+        rows = [Tensor(item.name, item.datatype, item.data[start : start + step]) for item in outputs]
+        parts.append(b"," if start else b"")
+        parts += _large_row(rows, work, tokens) if values > NUMBER_SLICE else [b",".join(_row_texts(rows, tokens))]
+        work.pause()
+    parts.append(b"]")
+    return parts
+
+
+def _large_row(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
+    """Return the JSON of one row, in parts."""
+    parts: list[bytes] = []
+    for tensor in outputs:
+        row = Tensor(tensor.name, tensor.datatype, np.asarray(tensor.data[0]))
+        parts += (b"," if parts else b"{", json_string(tensor.name), b":", *encode_tensor(row, work, tokens))
+    return [*parts, b"}"]
+
+
+def row_count(outputs: Sequence[Tensor]) -> int:
+    """Return the rows of outputs.
+
+    Raises:
+        Unsupported: they have no rows, or not the same number of them.
+    """
+    counts = {tensor.data.shape[0] if tensor.data.ndim else -1 for tensor in outputs}
+    if len(counts) != 1 or -1 in counts:
+        raise Unsupported("the outputs of this model do not have one row for each instance; send a V2 infer request")
+    return counts.pop()
+
+
+def _row_texts(outputs: Sequence[Tensor], tokens: bool) -> list[bytes]:
+    """Return the JSON of each row."""
+    columns = [_values(json_numbers(tensor), tokens) for tensor in outputs]
+    if len(columns) == 1:
+        return columns[0]
+    names = [json_string(tensor.name).replace(b"%", b"%%") for tensor in outputs]
+    form = b"{%b}" % b",".join([name + b":%b" for name in names])
+    return [form % row for row in zip(*columns, strict=True)]
+
+
+def _values(data: Array, tokens: bool) -> list[bytes]:
+    """Return the JSON of each element of the first axis."""
+    if not data.size or data.ndim > 2 or data.dtype.char == "O":
+        return [_dump(np.asarray(item), tokens) for item in data]
+    text = _dump(data, tokens)
+    if data.ndim == 1:
+        return text[1:-1].split(b",")
+    return [b"[%b]" % item for item in text[2:-2].split(b"],[")]

@@ -1,0 +1,57 @@
+"""KServe's V1 protocol: rows as ``instances`` or ``inputs``, answered as ``predictions``.
+
+The protocol is described in KServe's documentation ("V1 protocol") and implemented in its Python server
+(``kserve/protocol/rest/v1_endpoints.py``).
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from penstock.api.common.work import RequestWork
+from penstock.api.rest.dialects.base import (
+    Dialect,
+    DialectSetup,
+    Endpoint,
+    InferPath,
+    RowsAnswer,
+    RowsBody,
+    RowsRequest,
+)
+from penstock.api.rest.dialects.json_answer import encode_rows
+from penstock.api.rest.dialects.json_body import read_object
+from penstock.api.rest.dialects.model_reads import ModelReads
+from penstock.api.rest.dialects.number_rows import read_float_rows
+from penstock.core.errors import InvalidInput
+from penstock.serving.infer_call import InferCall
+
+
+class KServeV1(Dialect):
+    """Predictions below ``/v1/models``, the list of models, and their readiness."""
+
+    name: ClassVar[str] = "kserve_v1"
+    infer_paths: ClassVar[tuple[InferPath, ...]] = (InferPath("POST /v1/models/{model}:predict"),)
+
+    def __init__(self, setup: DialectSetup) -> None:
+        super().__init__(setup)
+        self._reads = ModelReads(setup)
+
+    def read(self, request: RowsRequest) -> RowsBody:
+        """See ``Dialect``."""
+        rows = read_float_rows(request.body, request.signature)
+        if rows is not None:
+            return RowsBody(rows)
+        document = read_object(request.body, request.work)
+        values = document.get("instances", document.get("inputs"))
+        if isinstance(values, dict) and "instances" not in document:
+            return request.bind_values(values)
+        if not isinstance(values, list):
+            raise InvalidInput('expected an object with a list "instances" or "inputs", one element for each row')
+        return request.bind_instances(values)
+
+    def encode(self, call: InferCall, verb: str, form: object, work: RequestWork) -> RowsAnswer:
+        """See ``Dialect``."""
+        return RowsAnswer.of_parts((b'{"predictions":', *encode_rows(call, work), b"}"))
+
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """See ``Dialect``."""
+        return self._reads.endpoints()
