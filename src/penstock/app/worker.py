@@ -136,6 +136,7 @@ class Worker:
             mirrors_typed=options.grpc_outputs == "mirror",
             tls=None if tls is None else tls.grpc,
             policy=policy,
+            dialects=frozenset(options.dialects),
         )
         self._grpc = Http2Server(self._plane, grpc)
         self._client_ca = ""

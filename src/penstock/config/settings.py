@@ -48,7 +48,7 @@ def _listed(value: Any) -> Any:
     return [str(value)] if isinstance(value, (str, Path)) else value
 
 
-DialectName = Literal["kserve_v1"]
+DialectName = Literal["kserve_v1", "tfs"]
 
 Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_listed)]
 
@@ -114,7 +114,7 @@ class Settings(Section):
     """Names of the shared memory segments that clients may use for tensors; "/images-*" allows a prefix."""
 
     dialects: tuple[DialectName, ...] = ()
-    """Protocols beside V2 that the REST port speaks; where two have the same path, the first one answers."""
+    """Protocols beside V2 that the data ports speak; where two have the same path, the first one answers."""
 
     default_model: Annotated[str, Field(max_length=128)] = ""
     """Model that answers paths of dialects that name none, such as /invocations; by default the only one served."""

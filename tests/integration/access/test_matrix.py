@@ -45,8 +45,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 }
 NEEDS = {
     r"/infer$": "predict",
-    r"^/v1/models/\w+:predict$": "predict",
-    r"^/v1/models(/\w+)?$": "read predict",
+    r"^/v1/models/\w+(/(versions|labels)/1)?:(predict|classify|regress)$": "predict",
+    r"^/v1/models(/\w+(/(versions|labels)/1)?(/metadata)?)?$": "read predict",
     r"/feedback$": "feedback",
     r"/(load|unload)$": "operate",
     r"/v2/systemsharedmemory(/region/\w+)?/(un)?register$": "operate everywhere",
@@ -111,6 +111,8 @@ def body_for(path: str) -> bytes:
         return json.dumps(INFER).encode()
     if path.endswith(":predict"):
         return b'{"instances":[[1,2,3]]}'
+    if path.endswith((":classify", ":regress")):
+        return b'{"examples":[{"x":[1,2,3]}]}'
     if path.endswith("feedback"):
         return b'{"feedback":[{"id":"a","label":1}]}'
     return b'{"key":"penstock-test-x","byte_size":8}' if path.endswith("/register") else b""

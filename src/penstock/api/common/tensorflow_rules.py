@@ -3,7 +3,7 @@
 Facts: tensorflow/serving ``apis/*.proto``, ``servables/tensorflow/{classifier,regressor}.cc``, ``g3doc/api_rest.md``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -13,6 +13,7 @@ import numpy as np
 from penstock.api.common.work import RequestWork
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput, NotFound, TooLarge
+from penstock.core.frames.layout import BoundRows, LayoutKind, RowLayout
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import NUMBER_SLICE
 from penstock.core.tensors import NUMPY_TYPES, Array, Shape, Tensor, text_from_bytes
@@ -30,6 +31,9 @@ REGRESS: Final = "tensorflow/serving/regress"
 
 MAX_EXAMPLES: Final = 1 << 16
 """Maximum number of examples of a request."""
+
+EXAMPLE_SLICE: Final = 64
+"""Examples between two pauses."""
 
 SCORES, CLASSES, VALUES = "scores", "classes", "outputs"
 """Names of outputs in signatures for classification and regression."""
@@ -110,43 +114,49 @@ def _only(found: list[TensorSpec], name: str, verb: str) -> TensorSpec:
     )
 
 
-def class_rows(outputs: Sequence[Tensor], found: ClassOutputs, work: RequestWork) -> list[list[tuple[str, float]]]:
-    """Return label and score of each class of each row, in the model's order; "" for a missing label, 0 for a missing
-    score.
+def class_scores(outputs: Sequence[Tensor], found: ClassOutputs, work: RequestWork) -> Array:
+    """Return the scores of all rows, [rows, classes] as FP32; 0 where the model has none.
 
     Raises:
         InvalidInput: the outputs have other shapes than [rows, classes].
-        TooLarge, LargeWork: there are more classes than an answer may have, or they belong on a thread.
+        TooLarge: there are more classes than an answer may have.
+        LargeWork: they belong on a thread.
     """
-    by_name = {tensor.name: tensor for tensor in outputs}
-    scores = _matrix(by_name[found.scores]) if found.scores else None
-    classes = _matrix(by_name[found.classes]) if found.classes else None
-    first = classes if scores is None else scores
-    if first is None or (classes is not None and classes.shape != first.shape):
+    scores = _matrix(outputs, found.scores) if found.scores else None
+    classes = _matrix(outputs, found.classes) if found.classes else None
+    if scores is None:
+        scores = np.zeros((0, 0) if classes is None else classes.shape, np.float32)
+    if classes is not None and classes.shape != scores.shape:
         raise InvalidInput("the outputs 'classes' and 'scores' have different shapes; use predict")
-    work.texts(SCORES, first.size)
-    rows: list[list[tuple[str, float]]] = []
-    names = _labels(found.labels, first.shape[1])
-    for index in range(len(first)):
-        labels = names if classes is None else [str(label) for label in classes[index].tolist()]
-        values = [0.0] * len(labels) if scores is None else scores[index].astype(np.float64).tolist()
-        rows.append(list(zip(labels, values, strict=True)))
-        work.pause()
-    return rows
+    work.texts(SCORES, scores.size)
+    return scores.astype(np.float32)
+
+
+def class_labels(outputs: Sequence[Tensor], found: ClassOutputs) -> Iterator[list[str]]:
+    """Yield the labels of the classes of each row, in the model's order; "" for a missing one."""
+    if found.classes:
+        for row in _matrix(outputs, found.classes):
+            yield [str(label) for label in row.tolist()]
+        return
+    scores = _matrix(outputs, found.scores)
+    labels = _labels(found.labels, scores.shape[1])
+    for _ in range(len(scores)):
+        yield labels
 
 
 def _labels(labels: Sequence[str], count: int) -> list[str]:
     return [labels[index] if index < len(labels) else "" for index in range(count)]
 
 
-def _matrix(tensor: Tensor) -> Array:
-    if tensor.data.ndim != 2:
-        raise InvalidInput(f"output '{tensor.name}' has rank {tensor.data.ndim}; expected [rows, classes]: use predict")
-    return tensor.data
+def _matrix(outputs: Sequence[Tensor], name: str) -> Array:
+    data = next(tensor.data for tensor in outputs if tensor.name == name)
+    if data.ndim != 2:
+        raise InvalidInput(f"output '{name}' has rank {data.ndim}; expected [rows, classes]: use predict")
+    return data
 
 
 def value_rows(outputs: Sequence[Tensor], name: str, work: RequestWork) -> Array:
-    """Return the value of each row as FP32, as TensorFlow Serving states it; raises as ``class_rows``."""
+    """Return the value of each row as FP32, as TensorFlow Serving states it; raises as ``class_scores``."""
     data = next(tensor.data for tensor in outputs if tensor.name == name)
     if data.dtype.kind not in "fiu" or not _is_value(data.shape):
         raise InvalidInput(f"output '{name}' is not one number for each row: use predict")
@@ -155,6 +165,44 @@ def value_rows(outputs: Sequence[Tensor], name: str, work: RequestWork) -> Array
 
 
 # Examples.
+
+
+def merge_context(context: Example, features: Example, index: int) -> Example:
+    """Return an example with the features that all share; raises ``InvalidInput`` if one is in both."""
+    if not context:
+        return features
+    both = context.keys() & features.keys()
+    if both:
+        raise InvalidInput(f"feature '{shorten(min(both))}' of example {index} is in the context too")
+    return {**context, **features}
+
+
+def bind_features(signature: Signature, layout: RowLayout, examples: Sequence[Example], work: RequestWork) -> BoundRows:
+    """Return the inputs of a model for examples, whose features are inputs (``bind_examples``) or else columns."""
+    names = {spec.name for spec in signature.inputs if not spec.optional}
+    if layout.kind is LayoutKind.TENSORS or not examples or not names.isdisjoint(examples[0]):
+        return BoundRows(bind_examples(signature, examples, work))
+    _check_count(examples)
+    work.numbers(len(examples) * len(layout.columns))
+    instances = []
+    for index, example in enumerate(examples):
+        instances.append({name: _cell(name, example[name], index) for name in layout.columns if name in example})
+        if index % EXAMPLE_SLICE == 0:
+            work.pause()
+    return layout.bind_instances(instances, work.pause)
+
+
+def _cell(name: str, values: Sequence[Any], index: int) -> Any:
+    if len(values) != 1:
+        raise InvalidInput(f"feature '{shorten(name)}' of example {index} has {len(values)} values; expected 1")
+    return text_from_bytes(name, index, values[0]) if isinstance(values[0], bytes) else values[0]
+
+
+def _check_count(examples: Sequence[Example]) -> None:
+    if not examples:
+        raise InvalidInput("the request has no examples; expected at least one")
+    if len(examples) > MAX_EXAMPLES:
+        raise TooLarge(f"the request has more than {MAX_EXAMPLES} examples; use fewer at a time, or predict")
 
 
 def bind_examples(signature: Signature, examples: Sequence[Example], work: RequestWork) -> list[Tensor]:
@@ -166,10 +214,7 @@ def bind_examples(signature: Signature, examples: Sequence[Example], work: Reque
         TooLarge: there are more examples or texts than a request may have.
         LargeWork: it belongs on a thread.
     """
-    if not examples:
-        raise InvalidInput("the request has no examples; expected at least one")
-    if len(examples) > MAX_EXAMPLES:
-        raise TooLarge(f"the request has more than {MAX_EXAMPLES} examples; use fewer at a time, or predict")
+    _check_count(examples)
     given = [spec for spec in signature.inputs if not spec.optional or spec.name in examples[0]]
     return [_bind_feature(spec, examples, work) for spec in given]
 

@@ -103,12 +103,21 @@ REST: Final[Mapping[str, Requirement]] = {
 }
 """Requirements by method and path; ``*`` is any method of a path that only says that it is not offered."""
 
+
+def _serving_endpoints() -> dict[str, Requirement]:
+    """Return the requirements of TensorFlow Serving's paths, with and without a version or a label."""
+    paths = [f"/v1/models/{{model}}{version}" for version in ("", "/versions/{version}", "/labels/{version}")]
+    reads = {f"GET {path}{what}": DESCRIBE for path in paths for what in ("", "/metadata")}
+    return reads | {f"POST {path}:{verb}": PREDICT for path in paths for verb in ("predict", "classify", "regress")}
+
+
 DIALECTS: Final[Mapping[str, Mapping[str, Requirement]]] = {
     "kserve_v1": {
         "GET /v1/models": LIST,
         "GET /v1/models/{model}": DESCRIBE,
         "POST /v1/models/{model}:predict": PREDICT,
     },
+    "tfs": _serving_endpoints(),
 }
 """Requirements by dialect, method and path. A path that names no model is for the default model; ``PREDICT`` then holds
 for that one."""

@@ -10,9 +10,12 @@ from penstock.api.common.tensorflow_rules import (
     ClassOutputs,
     Example,
     bind_examples,
-    class_rows,
+    bind_features,
+    class_labels,
+    class_scores,
     find_class_outputs,
     find_value_output,
+    merge_context,
     value_rows,
     version_number,
     version_states,
@@ -20,6 +23,8 @@ from penstock.api.common.tensorflow_rules import (
 from penstock.api.common.work import RequestWork
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput, NotFound, TooLarge
+from penstock.core.frames.binding import row_layout
+from penstock.core.frames.terms import RowTerms
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
@@ -103,27 +108,49 @@ def test_the_output_of_values_is_found_by_name_or_by_form() -> None:
     assert find_value_output(Signature([], [other, TensorSpec("outputs", "FP32", (-1,))])) == "outputs"
 
 
+def rows_of(outputs: list[Tensor], found: ClassOutputs) -> list[list[tuple[str, float]]]:
+    scores = class_scores(outputs, found, work())
+    labels = class_labels(outputs, found)
+    return [list(zip(row, scores[index].tolist(), strict=True)) for index, row in enumerate(labels)]
+
+
 def test_rows_of_classes_and_values() -> None:
     scores = Tensor("scores", "FP32", np.array([[0.25, 0.75]], "<f4"))
     classes = Tensor("classes", "BYTES", np.array([["a", "b"]], object))
-    both = ClassOutputs("scores", "classes")
-    assert class_rows([scores, classes], both, work()) == [[("a", 0.25), ("b", 0.75)]]
-    assert class_rows([scores], ClassOutputs("scores", "", ("a",)), work()) == [[("a", 0.25), ("", 0.75)]]
-    assert class_rows([classes], ClassOutputs("", "classes"), work()) == [[("a", 0.0), ("b", 0.0)]]
+    assert rows_of([scores, classes], ClassOutputs("scores", "classes")) == [[("a", 0.25), ("b", 0.75)]]
+    assert rows_of([scores], ClassOutputs("scores", "", ("a",))) == [[("a", 0.25), ("", 0.75)]]
+    assert rows_of([classes], ClassOutputs("", "classes")) == [[("a", 0.0), ("b", 0.0)]]
     assert value_rows([Tensor("y", "FP64", np.array([[1.5]]))], "y", work()).tolist() == [1.5]
 
 
 def test_outputs_of_another_form_are_refused() -> None:
     flat = Tensor("scores", "FP32", np.zeros(2, "<f4"))
     with pytest.raises(InvalidInput, match="rank 1"):
-        class_rows([flat], ClassOutputs("scores", ""), work())
-    other = Tensor("classes", "BYTES", np.array([["a"]], object))
+        class_scores([flat], ClassOutputs("scores", ""), work())
+    pair = [Tensor("scores", "FP32", np.zeros((1, 2), "<f4")), Tensor("classes", "BYTES", np.array([["a"]], object))]
     with pytest.raises(InvalidInput, match="different shapes"):
-        class_rows(
-            [Tensor("scores", "FP32", np.zeros((1, 2), "<f4")), other], ClassOutputs("scores", "classes"), work()
-        )
+        class_scores(pair, ClassOutputs("scores", "classes"), work())
     with pytest.raises(InvalidInput, match="not one number"):
         value_rows([Tensor("y", "FP32", np.zeros((1, 2), "<f4"))], "y", work())
+
+
+def test_features_are_inputs_or_else_columns() -> None:
+    signature = Signature([TensorSpec("x", "FP32", (-1, 2))], [])
+    layout = row_layout(signature, RowTerms(names=("age", "income")))
+    examples: list[Example] = [{"income": [2], "age": [1.5], "other": ["a"]}, {"age": [3], "income": [4]}]
+    assert bind_features(signature, layout, examples, work()).inputs[0].data.tolist() == [[1.5, 2], [3, 4]]
+    by_input: list[Example] = [{"x": [1, 2]}]
+    assert bind_features(signature, layout, by_input, work()).inputs[0].data.tolist() == [[1, 2]]
+    with pytest.raises(InvalidInput, match="'age' of example 0 has 2 values"):
+        bind_features(signature, layout, [{"age": [1, 2]}], work())
+    with pytest.raises(InvalidInput, match="no examples"):
+        bind_features(signature, layout, [], work())
+
+
+def test_a_feature_is_in_the_context_or_in_the_example() -> None:
+    assert merge_context({"a": [1]}, {"b": [2]}, 0) == {"a": [1], "b": [2]}
+    with pytest.raises(InvalidInput, match="'a' of example 3 is in the context too"):
+        merge_context({"a": [1]}, {"a": [2]}, 3)
 
 
 @pytest.mark.parametrize(

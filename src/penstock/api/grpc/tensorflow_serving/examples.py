@@ -8,14 +8,17 @@ from google.protobuf.message import DecodeError
 from penstock.api.common.parts import Payload
 from penstock.api.common.tensorflow_rules import (
     CLASSIFY,
+    EXAMPLE_SLICE,
     MAX_EXAMPLES,
     REGRESS,
     Example,
-    bind_examples,
+    bind_features,
     check_signature,
-    class_rows,
+    class_labels,
+    class_scores,
     find_class_outputs,
     find_value_output,
+    merge_context,
     value_rows,
 )
 from penstock.api.common.work import LargeWork, RequestWork, output_too_large
@@ -25,9 +28,9 @@ from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.tensorflow_serving.model_spec import spec_of, target_of
 from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest
 from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.frames.binding import row_layout
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import TEXT_SLICE, PauseWork
-from penstock.core.texts import shorten
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto import tensorflow_pb2 as tf
 from penstock.proto import tensorflow_serving_pb2 as ts
@@ -36,9 +39,6 @@ from penstock.serving.shared_memory import SharedRegions
 
 MAX_MESSAGE: Final = 4 << 20
 """Maximum bytes of a message of examples: protobuf parses it in one step, and holds the GIL for that."""
-
-EXAMPLE_SLICE: Final = 64
-"""Examples between two pauses."""
 
 
 class ParsedExamples(ParsedRequest):
@@ -84,8 +84,9 @@ class ExampleForm(MessageForm):
             find_class_outputs(loaded.signature)  # before the run, not after it
         else:
             find_value_output(loaded.signature)
-        tensors = bind_examples(loaded.signature, _read_examples(parsed.given, work), work)
-        return InferMessage(tensors, None, None, False, False)
+        examples, layout = _read_examples(parsed.given, work), row_layout(loaded.signature)
+        rows = bind_features(loaded.signature, layout, examples, work)
+        return InferMessage(rows.inputs, None, None, False, False)
 
     def template(self, loaded: Servable, limits: RequestLimits) -> AnswerTemplate:
         """See ``MessageForm``."""
@@ -94,7 +95,7 @@ class ExampleForm(MessageForm):
 
 def _read_examples(given: ts.Input, work: RequestWork) -> list[Example]:
     kind = given.WhichOneof("kind")
-    context: dict[str, Sequence[Any]] = {}
+    context: Example = {}
     if kind == "example_list_with_context":
         listed: Any = given.example_list_with_context.examples
         context = _features(given.example_list_with_context.context)
@@ -106,26 +107,13 @@ def _read_examples(given: ts.Input, work: RequestWork) -> list[Example]:
         raise LargeWork
     examples: list[Example] = []
     for index, example in enumerate(listed):
-        features = _features(example)
-        if context:
-            features = merge_context(context, features, index)
-        examples.append(features)
+        examples.append(merge_context(context, _features(example), index))
         if index % EXAMPLE_SLICE == 0:
             work.pause()
     return examples
 
 
-def merge_context(
-    context: dict[str, Sequence[Any]], features: dict[str, Sequence[Any]], index: int
-) -> dict[str, Sequence[Any]]:
-    """Return an example with the features that all share; raises ``InvalidInput`` if one is in both."""
-    both = context.keys() & features.keys()
-    if both:
-        raise InvalidInput(f"feature '{shorten(min(both))}' of example {index} is in the context too")
-    return {**context, **features}
-
-
-def _features(example: tf.Example) -> dict[str, Sequence[Any]]:
+def _features(example: tf.Example) -> Example:
     found: dict[str, Sequence[Any]] = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
@@ -152,8 +140,11 @@ class ExampleAnswers(AnswerTemplate):
 
     def _classification(self, call: InferCall, work: RequestWork) -> bytes:
         response = ts.ClassificationResponse(model_spec=self._spec)
-        for row in class_rows(call.outputs, find_class_outputs(call.loaded.signature), work):
-            classes = [ts.Class(label=label, score=score) for label, score in row]
+        found = find_class_outputs(call.loaded.signature)
+        scores = class_scores(call.outputs, found, work)
+        for index, labels in enumerate(class_labels(call.outputs, found)):
+            pairs = zip(labels, scores[index].tolist(), strict=True)
+            classes = [ts.Class(label=label, score=score) for label, score in pairs]
             response.result.classifications.append(ts.Classifications(classes=classes))
             work.pause()
         return response.SerializeToString()

@@ -38,7 +38,11 @@ def encode_rows(call: InferCall, work: RequestWork, *, tokens: bool = False) -> 
             texts = joint.encoded_cache[key] = _joint_rows(call, joint, tokens)
         if texts:
             return (b"[", texts[call.place], b"]")
-    outputs = call.outputs
+    return rows_of(call.outputs, work, tokens=tokens)
+
+
+def rows_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+    """Return the same of outputs that are no run's own; see ``encode_rows``."""
     count_work(outputs, work)
     return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _objects(outputs, work, tokens)
 
@@ -49,7 +53,11 @@ def encode_columns(call: InferCall, work: RequestWork, *, tokens: bool = False) 
     Raises:
         LargeWork: it has to be encoded on a thread.
     """
-    outputs = call.outputs
+    return columns_of(call.outputs, work, tokens=tokens)
+
+
+def columns_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+    """Return the same of outputs that are no call's own; see ``encode_columns``."""
     count_work(outputs, work)
     if len(outputs) == 1:
         return encode_tensor(outputs[0], work, tokens)

@@ -21,24 +21,50 @@ _CODES: Final = {"FP32": "f", "FP64": "d"}
 _packer = lru_cache(maxsize=256)(Struct)
 
 
-class _FloatRows(msgspec.Struct, gc=False):
+class _Instances(msgspec.Struct, gc=False):
     """The most common body: rows of numbers."""
 
     instances: list[list[float]]
 
 
-_decode = msgspec.json.Decoder(_FloatRows).decode
+class _Values(msgspec.Struct, gc=False):
+    """The same of a version whose rows are single numbers."""
+
+    instances: list[float]
 
 
-def read_float_rows(body: bytes, signature: Signature) -> list[Tensor] | bytes | None:
-    """Return the rows of a short body ``{"instances": [[number, ...], ...]}`` for a version that takes rows of floats;
-    None for any other, including invalid ones."""
+class _Inputs(msgspec.Struct, gc=False):
+    """The column form of the only input."""
+
+    inputs: list[list[float]]
+
+
+class _InputValues(msgspec.Struct, gc=False):
+    """The same of a version whose rows are single numbers."""
+
+    inputs: list[float]
+
+
+_decode_instances = msgspec.json.Decoder(_Instances).decode
+_decode_values = msgspec.json.Decoder(_Values).decode
+_decode_inputs = msgspec.json.Decoder(_Inputs).decode
+_decode_input_values = msgspec.json.Decoder(_InputValues).decode
+
+
+def read_float_rows(body: bytes, signature: Signature, *, from_inputs: bool = False) -> list[Tensor] | bytes | None:
+    """Return the rows of a short body ``{"instances": [[number, ...], ...]}`` (``from_inputs``: of its member
+    ``inputs``), or of a list of numbers, for a version that takes such rows of floats; None for any other, including
+    invalid ones."""
     row = signature.row
-    if row is None or row.datatype not in _CODES or len(row.shape) != 2 or len(body) > INLINE_JSON:
+    if row is None or row.datatype not in _CODES or len(row.shape) > 2 or len(body) > INLINE_JSON:
         return None
     try:
-        return pack_rows(_decode(body).instances, signature)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(row.shape) == 2:
+            rows = _decode_inputs(body).inputs if from_inputs else _decode_instances(body).instances
+            return pack_rows(rows, signature)
+        values = _decode_input_values(body).inputs if from_inputs else _decode_values(body).instances
+        return _pack_values(values, row)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, FloatingPointError, WrongCount):
         return None
 
 
@@ -50,13 +76,28 @@ def pack_rows(rows: list[list[float]], signature: Signature) -> list[Tensor] | b
         return None
     try:
         return row.pack(*rows[0]) if len(rows) == 1 else _pack_batch(rows, row)
-    except (OverflowError, WrongCount):
+    except (OverflowError, FloatingPointError, WrongCount):
         return None
 
 
 def _pack_batch(rows: list[list[float]], row: RowForm) -> list[Tensor] | None:
-    count = len(rows) * row.elements
-    if count > MAX_PACKED or any(len(item) != row.elements for item in rows):
+    if set(map(len, rows)) != {row.elements}:
         return None
-    raw = _packer(f"<{count}{_CODES[row.datatype]}").pack(*chain.from_iterable(rows))
-    return [Tensor(row.name, row.datatype, np.frombuffer(raw, row.dtype).reshape(len(rows), row.elements))]
+    return _tensor(list(chain.from_iterable(rows)), (len(rows), row.elements), row)
+
+
+def _pack_values(values: list[float], row: RowForm) -> list[Tensor] | bytes | None:
+    if len(values) == 1:
+        return row.pack(values[0])
+    return _tensor(values, (len(values),), row) if values else None
+
+
+def _tensor(values: list[float], shape: tuple[int, ...], row: RowForm) -> list[Tensor]:
+    """Return numbers as a tensor; raises ``OverflowError`` or ``FloatingPointError`` for those out of range."""
+    count = len(values)
+    if count <= MAX_PACKED:
+        data = np.frombuffer(_packer(f"<{count}{_CODES[row.datatype]}").pack(*values), row.dtype)
+    else:
+        with np.errstate(over="raise"):
+            data = np.array(values, row.dtype)
+    return [Tensor(row.name, row.datatype, data.reshape(shape))]

@@ -20,7 +20,10 @@ from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.infer_call import fault_of
 from penstock.serving.routing_table import Target
 
-_CLASSES: Final = {"kserve_v1": "kserve_v1:KServeV1"}
+_CLASSES: Final = {
+    "kserve_v1": "kserve_v1:KServeV1",
+    "tfs": "tensorflow_serving:TensorFlowServing",
+}
 """Module and class of each dialect; a module is loaded when its dialect is on."""
 
 _SEGMENT: Final = re.compile(r"\{(\w+)\}")
