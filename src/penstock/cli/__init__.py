@@ -15,6 +15,7 @@ VERBS = {
     "console": "open_console",
     "predict": "predict",
     "loadtest": "loadtest.verb",
+    "replay": "replay.verb",
     "models": "models",
     "route": "route",
     "rollout": "rollout",

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from penstock.loadtest.samples import INTERRUPTED, LoadWindow, Samples
 from penstock.loadtest.schedule import Moments
@@ -20,11 +20,54 @@ Clock = Callable[[], float]
 OnProgress = Callable[[int, int, float], None]
 """Is given the requests that are done, those of them that failed, and the seconds since the start of the window."""
 
+EACH_ONCE: Final = 1 << 62
+"""As the number of ``bodies``: every request of a window has a body of its own."""
+
 _SPIN_S: Final = 150e-6
 _CHECK_S: Final = 0.05
 _RETRY_S: Final = 0.25
 _OPEN_S: Final = 10.0
 _AFTER_STOP_S: Final = 1.0
+
+
+class Window(Protocol):
+    """The requests of a window: which is next, when it is due, and what becomes of it. See ``LoadWindow``."""
+
+    finished: int
+    failed: int
+    stopped_at: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every request has ended."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the user stopped the window."""
+
+    def is_due(self, now: float) -> bool:
+        """Whether the next request is to be sent."""
+
+    def until_due(self, now: float) -> float:
+        """Return the seconds until the next request is due, infinite without one."""
+
+    def waited(self, number: int, now: float) -> float:
+        """Return the seconds since a request was due."""
+
+    def note_sent(self, now: float, freed: float) -> int:
+        """Take the next request, over a connection that could carry it since ``freed``; return its number."""
+
+    def note_answer(self, number: int, now: float, outcome: int, answer: bytes) -> None:
+        """Note an answer, with what came if the connection keeps it."""
+
+    def note_failure(self, number: int, outcome: int) -> None:
+        """Note that a request gets no answer."""
+
+    def give_up(self, now: float, timeout_s: float, outcome: int) -> None:
+        """End the requests that are not sent and have been due for longer than the timeout."""
+
+    def stop(self, now: float) -> None:
+        """Drop the requests that are not due yet."""
 
 
 class NoConnection(Exception):
@@ -62,7 +105,7 @@ class Generator:
         self._missing = connections
         self._retry_at = self._check_at = self._started = 0.0
         self._problem = ""
-        self._window = LoadWindow(())
+        self._window: Window = LoadWindow(())
         self._open_all()
 
     def close(self) -> None:
@@ -73,14 +116,19 @@ class Generator:
 
     def run(self, due: Moments) -> Samples:
         """Send a window of load, and wait for the answers; the moments are seconds from now."""
-        window = self._window = LoadWindow(due)
+        window = LoadWindow(due)
+        with _without_collection():
+            self.run_window(window)
+        return window.samples()
+
+    def run_window(self, window: Window) -> None:
+        """Send the requests of a window, and wait for the answers."""
+        self._window = window
         self._started, self._retry_at, self._check_at = self._clock(), 0.0, 0.0
         for wire in self._wires.values():
             wire.freed = 0.0
-        with _without_collection():
-            while not window.is_complete:
-                self._turn(window)
-        return window.samples()
+        while not window.is_complete:
+            self._turn(window)
 
     def _now(self) -> float:
         return self._clock() - self._started
@@ -97,7 +145,7 @@ class Generator:
             select.select([self._epoll], [], [], _CHECK_S)
             self._serve_events()
 
-    def _turn(self, window: LoadWindow) -> None:
+    def _turn(self, window: Window) -> None:
         now = self._now()
         while self._free and window.is_due(now):
             self._send(window)
@@ -109,11 +157,11 @@ class Generator:
             select.select([self._epoll], [], [], pause)
         self._serve_events()
 
-    def _pause_s(self, window: LoadWindow, now: float) -> float:
+    def _pause_s(self, window: Window, now: float) -> float:
         """Return how long nothing is to be done unless an answer comes."""
         return min(window.until_due(now) - _SPIN_S, _CHECK_S) if self._free else _CHECK_S
 
-    def _send(self, window: LoadWindow) -> None:
+    def _send(self, window: Window) -> None:
         wire = self._free.popleft()
         wire.request = window.note_sent(self._now(), wire.freed)
         try:
@@ -148,7 +196,7 @@ class Generator:
         if wire.request < 0:
             raise BrokenWire("an answer came without a request")
         self._release(wire)
-        self._window.note_answer(wire.request, wire.freed, wire.outcome)
+        self._window.note_answer(wire.request, wire.freed, wire.outcome, wire.answer)
         wire.request = -1
         if wire.has_ended:
             raise BrokenWire("the gateway closed a connection")
@@ -186,7 +234,7 @@ class Generator:
         except (BrokenWire, OSError) as refused:
             self._problem, self._retry_at = str(refused), now + _RETRY_S
 
-    def _check(self, window: LoadWindow, now: float) -> None:
+    def _check(self, window: Window, now: float) -> None:
         """Do what is not urgent: give requests up, stop where it is asked, and show the progress."""
         if not window.is_stopped and self._should_stop():
             window.stop(now)

@@ -1,10 +1,10 @@
 """A connection with HTTP/1.1 (RFC 9112): one request, one answer, with a length or in chunks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-from penstock.loadtest.wire import BrokenWire, Endpoint, Wire
+from penstock.loadtest.wire import BrokenWire, Endpoint, Requests, Wire
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -15,9 +15,9 @@ _LONGEST_HEAD: Final = 1 << 16
 
 
 class Http1Wire(Wire):
-    """HTTP/1.1. An outcome is the status of the answer."""
+    """HTTP/1.1. An outcome is the status of the answer; an ``answer`` is the whole of it, with its head."""
 
-    def __init__(self, endpoint: Endpoint, requests: Sequence[bytes]) -> None:
+    def __init__(self, endpoint: Endpoint, requests: Requests) -> None:
         super().__init__(endpoint)
         self._requests = requests
         self._need = 0
@@ -44,6 +44,8 @@ class Http1Wire(Wire):
         if not self._need or len(self._in) < self._need:
             return False
         self.outcome = int(self._in[9:12])
+        if self.keeps_answers:
+            self.answer = bytes(self._in[: self._need])
         del self._in[: self._need]
         self._need = 0
         return True
@@ -73,6 +75,22 @@ class Http1Wire(Wire):
             if not size:
                 return at
         return 0
+
+
+def split_answer(answer: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the fields of a whole answer by their names in lower case, and its body."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    pairs = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    fields = {name.lower(): value.strip() for name, _, value in pairs}
+    return fields, _join_chunks(rest) if "chunked" in fields.get("transfer-encoding", "") else rest
+
+
+def _join_chunks(rest: bytes) -> bytes:
+    chunks, at = [], 0
+    while (line := rest.find(b"\r\n", at)) >= 0 and (size := int(rest[at:line].partition(b";")[0], 16)):
+        chunks.append(rest[line + 2 : line + 2 + size])
+        at = line + 2 + size + 2
+    return b"".join(chunks)
 
 
 def http1_request(endpoint: Endpoint, path: str, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -5,12 +5,12 @@ stands for itself: those without the status are not decoded, and equal ones only
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import hpack
 
-from penstock.loadtest.wire import BrokenWire, Endpoint, Wire
+from penstock.loadtest.wire import BrokenWire, Endpoint, Requests, Wire
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
@@ -22,6 +22,9 @@ _FIELD: Final = 9
 _MOST_BLOCKS: Final = 1024
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+GRPC_PATH: Final = "/inference.GRPCInferenceService/ModelInfer"
+"""The path of predictions."""
+
 UNKNOWN: Final = 2
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
@@ -32,10 +35,11 @@ _OF_HTTP: Final = {400: INTERNAL, 401: 16, 403: 7, 404: 12, 429: UNAVAILABLE, 50
 class Http2Wire(Wire):
     """gRPC over HTTP/2. An outcome is the gRPC status, 0 for success.
 
-    ``blocks`` keeps the status of each header block; wires of one load test share it.
+    An ``answer`` is the message with its prefix. ``blocks`` keeps the status of each header block; wires of one load
+    test share it.
     """
 
-    def __init__(self, endpoint: Endpoint, head: bytes, bodies: Sequence[bytes], blocks: dict[bytes, int]) -> None:
+    def __init__(self, endpoint: Endpoint, head: bytes, bodies: Requests, blocks: dict[bytes, int]) -> None:
         super().__init__(endpoint)
         self._head = head
         self._bodies = bodies
@@ -56,6 +60,7 @@ class Http2Wire(Wire):
     def send(self, number: int) -> None:
         """See ``Wire``; sends as far as the windows of the server reach."""
         self._stream += 2
+        self.answer = b""
         self._body, self._at, self._stream_window = self._bodies[number], 0, self._first_window
         self._put(_frame(_HEADERS, _END_HEADERS, self._stream, self._head) + self._data())
 
@@ -91,6 +96,8 @@ class Http2Wire(Wire):
     def _answer(self, kind: int, flags: int, payload: bytearray) -> bool:
         if kind == _DATA:
             self._acknowledge(len(payload))
+            if self.keeps_answers:
+                self.answer += _without_padding(flags, payload)
             complete = bool(flags & _END_STREAM)
             self.outcome = UNKNOWN  # an end without trailers has no status
         elif kind == _RST:

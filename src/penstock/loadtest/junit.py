@@ -1,9 +1,9 @@
 """The report as JUnit XML: a test case for each objective, as CI systems show them."""
 
-from datetime import datetime
 from typing import Final
 from xml.etree import ElementTree as Xml
 
+from penstock.loadtest.junit_suite import write_suite
 from penstock.loadtest.objectives import Verdict
 from penstock.loadtest.report import Results, describe_capacity
 
@@ -19,28 +19,15 @@ def to_junit(results: Results) -> str:
     cases.append(_generator(results))
     if results.search is not None:
         cases.append(_capacity(results))
-    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
-    suites = Xml.Element("testsuites")
-    suite = Xml.SubElement(
-        suites,
-        "testsuite",
-        name=f"{_SUITE} {results.setup.model}",
-        package="penstock.loadtest",
-        id="0",
-        timestamp=datetime.fromisoformat(results.setup.started_at).strftime("%Y-%m-%dT%H:%M:%S"),
-        hostname="localhost",
-        tests=str(len(cases)),
-        failures=str(counts["failure"]),
-        errors=str(counts["error"]),
-        skipped=str(counts["skipped"]),
-        time=f"{_seconds(results):.3f}",
+    return write_suite(
+        f"{_SUITE} {results.setup.model}",
+        results.setup.started_at,
+        _seconds(results),
+        _properties(results),
+        cases,
+        _summary(results),
+        "penstock.loadtest",
     )
-    Xml.SubElement(suite, "properties").extend(_properties(results))
-    suite.extend(cases)
-    Xml.SubElement(suite, "system-out").text = _summary(results)
-    Xml.SubElement(suite, "system-err")
-    Xml.indent(suites)
-    return Xml.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _case(results: Results, name: str) -> Xml.Element:
@@ -76,9 +63,9 @@ def _capacity(results: Results) -> Xml.Element:
     return case
 
 
-def _properties(results: Results) -> list[Xml.Element]:
+def _properties(results: Results) -> dict[str, object]:
     setup = results.setup
-    facts = {
+    return {
         "penstock": setup.penstock,
         "transport": setup.transport,
         "arrivals": setup.arrivals,
@@ -86,7 +73,6 @@ def _properties(results: Results) -> list[Xml.Element]:
         "connections": setup.connections,
         "targets": ", ".join(target.label for target in results.targets),
     }
-    return [Xml.Element("property", name=name, value=str(value)) for name, value in facts.items()]
 
 
 def _seconds(results: Results) -> float:

@@ -6,7 +6,7 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 READ: Final = 1 << 18
 LOST: Final = -1
@@ -15,6 +15,13 @@ LOST: Final = -1
 TIMED_OUT: Final = -2
 UNSENT: Final = -3
 """The outcome of a request for which no connection was free before its time was over."""
+
+
+class Requests(Protocol):
+    """The prebuilt requests of connections by their numbers; a list is one."""
+
+    def __getitem__(self, number: int, /) -> bytes:
+        """Return a request."""
 
 
 class BrokenWire(Exception):
@@ -44,6 +51,8 @@ class Wire(ABC):
     """One connection. ``is_open`` is whether it is ready for requests, ``has_ended`` whether it takes no
     further ones, ``outcome`` what the last answer was, ``wants_output`` whether it waits until the socket takes more.
 
+    ``answer`` is what came with the last answer, if the caller sets ``keeps_answers``.
+
     ``freed`` (the moment since which it could carry a request), ``request`` (the number of the present one, -1 without)
     and ``watched`` belong to the caller. Every method raises ``BrokenWire`` where the connection ends.
     """
@@ -60,6 +69,8 @@ class Wire(ABC):
         self.has_ended = False
         self.wants_output = True
         self.outcome = LOST
+        self.keeps_answers = False
+        self.answer = b""
         self.freed = 0.0
         self.request = -1
         self.watched = True

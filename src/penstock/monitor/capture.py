@@ -47,12 +47,14 @@ class CaptureCounters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """One request with its answer: its id, the route by which the version got it, its inputs and outputs."""
+    """One request with its answer: its id, the route by which the version got it, its inputs and outputs, and when it
+    came (seconds since the epoch, 0 for now)."""
 
     id: str
     route: str
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    at: float = 0.0
 
 
 class CaptureWriter:
@@ -115,7 +117,9 @@ class CaptureWriter:
         inputs, outputs = request.inputs, request.outputs
         if sum(tensor.data.nbytes for tensor in (*inputs, *outputs)) > MOST_BYTES_OF_ONE:
             return b""
-        head = {"id": request.id, "at": time.time(), "route": request.route, "batching": self._batching}
+        head = {"id": request.id, "at": request.at or time.time(), "route": request.route, "batching": self._batching}
+        if masked := self._mask.masked_sides(inputs, outputs):
+            head["masked"] = masked
         kept = [("inputs", tensor) for tensor in self._mask.inputs.apply(inputs)]
         kept += [("outputs", tensor) for tensor in self._mask.outputs.apply(outputs)]
         return packed_request(head, kept).pack()

@@ -49,6 +49,10 @@ class ValueMask:
         """Whether a tensor, or one of its columns, is masked by name."""
         return self._hides(tensor) or bool(self._columns.get(tensor))
 
+    def changes(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether values of these tensors may be masked: by name, or by a pattern in texts."""
+        return any(self.hides(item.name) or bool(self._patterns and item.data.dtype == object) for item in tensors)
+
     def __call__(self, tensor: Tensor) -> Array | None:
         """Return the data of a tensor without masked values, None if all of it is masked."""
         if self._hides(tensor.name):
@@ -100,6 +104,11 @@ class RequestMask:
 
     inputs: ValueMask
     outputs: ValueMask
+
+    def masked_sides(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[str]:
+        """Return which sides of a request are not as they were: ``inputs``, ``outputs``."""
+        sides = (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs))
+        return [side for side, mask, tensors in sides if not mask.is_empty and mask.changes(tensors)]
 
 
 def request_mask(columns: tuple[Columns, Columns], masked: Sequence[str], patterns: Sequence[str]) -> RequestMask:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import penstock
 from penstock.cli.console import ExitCode, fail
 from penstock.cli.loadtest.inputs import requests_of
 from penstock.cli.loadtest.options import Options, Wanted, read_options
-from penstock.cli.loadtest.output import Progress, find_unwritable, print_results, write_files
+from penstock.cli.loadtest.output import Progress, find_unwritable, print_results, text_in, write_files
 from penstock.cli.loadtest.target import LiveTarget, other_place, place_of
 from penstock.loadtest.measurement import Measurement
 from penstock.loadtest.report import Outcome, Results, Setup, TargetResult
@@ -77,7 +78,7 @@ def run(options: Options) -> int:
         finally:
             progress.close()
         results = replace(results, interrupted=stop.is_set)
-    problem = write_files(results, options.files)  # first: stdout may be closed or full
+    problem = write_files(partial(text_in, results), options.files)  # first: stdout may be closed or full
     print_results(results)
     if problem:
         fail(problem)

@@ -120,19 +120,23 @@ def _why_unwritable(file: Path) -> str:
     return "" if os.access(place, os.W_OK) else "permission denied"
 
 
-def write_files(results: Results, files: Mapping[str, Path | None]) -> str:
-    """Write the reports that are wanted; return why some could not be written, "" if all were."""
+def write_files(text_of: Callable[[str], str], files: Mapping[str, Path | None]) -> str:
+    """Write the reports that are wanted; return why some could not be written, "" if all were.
+
+    ``text_of`` returns the report in a form: a key of ``files``.
+    """
     problems = []
     for form, file in files.items():
         try:
             if file is not None:
-                file.write_text(_text(results, form), encoding="utf-8")
+                file.write_text(text_of(form), encoding="utf-8")
         except OSError as error:
             problems.append(f"{file} cannot be written: {(error.strerror or 'error').lower()}")
     return "; ".join(problems)
 
 
-def _text(results: Results, form: str) -> str:
+def text_in(results: Results, form: str) -> str:
+    """Return the report as ``json``, ``junit`` or ``html``."""
     if form == "json":
         return json.dumps(to_document(results), indent=2) + "\n"
     if form == "junit":

@@ -15,14 +15,13 @@ from penstock.cli.requests import BadData
 from penstock.cli.tls import HTTPS, TlsAddress, client_context, explain
 from penstock.loadtest.generator import Generator, NoConnection, OnProgress
 from penstock.loadtest.http1_wire import Http1Wire, http1_request
-from penstock.loadtest.http2_wire import Http2Wire, grpc_body, grpc_head
+from penstock.loadtest.http2_wire import GRPC_PATH, Http2Wire, grpc_body, grpc_head
 from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.schedule import Arrivals, Ramp, due_moments
 from penstock.loadtest.stages import StageTimes, stage_times
 from penstock.loadtest.wire import Endpoint, Wire, resolve
 
 CALL_S = 30.0
-GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _PORT = re.compile(r"https://.*|.*:\d+/?")
 
 
@@ -89,7 +88,7 @@ class LiveTarget:
         self._arrivals = arrivals
         self.request_bytes = sum(map(len, bodies)) // len(bodies)
         try:
-            open_wire = _wires(place, _endpoint(place), bodies)
+            open_wire = _wires(place, endpoint_of(place), bodies)
             self._generator = Generator(open_wire, connections, len(bodies), timeout_s, should_stop, on_progress)
         except (NoConnection, OSError) as problem:
             self._client.close()
@@ -133,7 +132,8 @@ def _to_json(request: Document) -> bytes:
         raise BadData("JSON cannot hold NaN and infinity, which --rows has; use --grpc") from None
 
 
-def _endpoint(place: Place) -> Endpoint:
+def endpoint_of(place: Place) -> Endpoint:
+    """Return where the connections of a place lead; raises ``OSError`` where its host has no address."""
     if not isinstance(place.address, TlsAddress):
         return resolve(place.address)
     context: ssl.SSLContext = client_context(place.address)

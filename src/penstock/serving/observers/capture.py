@@ -1,5 +1,6 @@
 """Captures a share of the requests of a version with their answers."""
 
+import time
 from collections.abc import Sequence
 from random import random
 
@@ -20,8 +21,12 @@ class Capture:
         """Write a random share of these calls."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
+            ago, now = time.monotonic_ns(), time.time()
             requests = [
-                AnsweredRequest(item.id, ROUTE_NAMES[item.route], item.tensors, item.outputs) for item in chosen
+                AnsweredRequest(
+                    item.id, ROUTE_NAMES[item.route], item.tensors, item.outputs, now - (ago - item.began_ns) / 1e9
+                )
+                for item in chosen
             ]
             self._writer.write(requests, self._tally)
 
