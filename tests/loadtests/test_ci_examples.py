@@ -106,3 +106,13 @@ def test_the_examples_state_the_same_defaults() -> None:
     defaults = [variables for _, _, variables in (system() for system in SYSTEMS.values())]
     assert defaults[0] == defaults[1] == defaults[2]
     assert {"MODELS", "MODEL", "LOAD_RATE", "LOAD_SECONDS", "LOAD_LATENCY", "LOAD_OPTIONS"} <= set(defaults[0])
+
+
+def test_the_example_of_a_replay_uses_options_that_exist() -> None:
+    workflow: Any = yaml.safe_load((EXAMPLES / "replay-github-actions.yml").read_text())
+    [script] = [step["run"] for step in workflow["jobs"]["replay"]["steps"] if step.get("name") == "Replay"]
+    reference = (EXAMPLES.parents[1] / "docs/reference/cli.md").read_text()
+    verb = reference.partition("### penstock replay\n")[2].partition("\n### ")[0]
+    options = re.findall(r"(--[a-z-]+)", script)
+    assert len(options) > 5
+    assert all(f"`{option}" in verb for option in options)

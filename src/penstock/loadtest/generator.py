@@ -30,7 +30,7 @@ _OPEN_S: Final = 10.0
 _AFTER_STOP_S: Final = 1.0
 
 
-class Window(Protocol):
+class RequestWindow(Protocol):
     """The requests of a window: which is next, when it is due, and what becomes of it. See ``LoadWindow``."""
 
     finished: int
@@ -105,7 +105,7 @@ class Generator:
         self._missing = connections
         self._retry_at = self._check_at = self._started = 0.0
         self._problem = ""
-        self._window: Window = LoadWindow(())
+        self._window: RequestWindow = LoadWindow(())
         self._open_all()
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Generator:
             self.run_window(window)
         return window.samples()
 
-    def run_window(self, window: Window) -> None:
+    def run_window(self, window: RequestWindow) -> None:
         """Send the requests of a window, and wait for the answers."""
         self._window = window
         self._started, self._retry_at, self._check_at = self._clock(), 0.0, 0.0
@@ -145,7 +145,7 @@ class Generator:
             select.select([self._epoll], [], [], _CHECK_S)
             self._serve_events()
 
-    def _turn(self, window: Window) -> None:
+    def _turn(self, window: RequestWindow) -> None:
         now = self._now()
         while self._free and window.is_due(now):
             self._send(window)
@@ -157,11 +157,11 @@ class Generator:
             select.select([self._epoll], [], [], pause)
         self._serve_events()
 
-    def _pause_s(self, window: Window, now: float) -> float:
+    def _pause_s(self, window: RequestWindow, now: float) -> float:
         """Return how long nothing is to be done unless an answer comes."""
         return min(window.until_due(now) - _SPIN_S, _CHECK_S) if self._free else _CHECK_S
 
-    def _send(self, window: Window) -> None:
+    def _send(self, window: RequestWindow) -> None:
         wire = self._free.popleft()
         wire.request = window.note_sent(self._now(), wire.freed)
         try:
@@ -234,7 +234,7 @@ class Generator:
         except (BrokenWire, OSError) as refused:
             self._problem, self._retry_at = str(refused), now + _RETRY_S
 
-    def _check(self, window: Window, now: float) -> None:
+    def _check(self, window: RequestWindow, now: float) -> None:
         """Do what is not urgent: give requests up, stop where it is asked, and show the progress."""
         if not window.is_stopped and self._should_stop():
             window.stop(now)

@@ -131,7 +131,7 @@ def record_parts(place: Path, model: str, version: str = "") -> list[CapturePart
         OSError: the place cannot be read.
     """
     files = [place]
-    if place.is_dir():
+    if place.is_dir() or not place.exists():  # a gateway that never captured has no folder
         files = sorted(place.glob(f"{prefix_of(model)}@{version or '*'}@*{SUFFIX}"))
     return [part for file in files if (part := _record_part(file)) is not None]
 

@@ -31,14 +31,14 @@ _BUFFERED: Final = 4096
 
 SERIES: Final = ("requests", "failed", "differ", "noisy")
 
-_ERRORS_BY_HTTP: Final = frozenset({400, 404, 413, 422, 500, 501})
-_ERRORS_BY_GRPC: Final = frozenset({2, 3, 5, 9, 11, 12, 13, 15})
+_ERRORS_BY_HTTP: Final = frozenset({400, 413, 422, 500, 501})
+_ERRORS_BY_GRPC: Final = frozenset({2, 3, 9, 11, 12, 13, 15})
 """Statuses by which a version refuses a request that the captured one answered, or fails: a difference. Others say
-nothing of the version: refusals for lack of capacity or of a permission, and deadlines."""
+nothing of the version: refusals for lack of capacity or of a permission, deadlines, and versions that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DifferingRequest:
     """A request whose answer differs, as JSON values."""
 
     badness: float
@@ -96,7 +96,7 @@ class Findings:
         self._compares = compares
         self._by_grpc = transport_is_grpc
         self._waiting: dict[int, _Waiting] = {}
-        self._worst: list[tuple[float, int, Sample]] = []
+        self._worst: list[tuple[float, int, DifferingRequest]] = []
         self._numbers = count()
         self.ended: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -131,7 +131,7 @@ class Findings:
         if self._compares:
             self._pair(end, answer)
 
-    def worst(self) -> list[Sample]:
+    def worst(self) -> list[DifferingRequest]:
         """Return the requests with the largest differences."""
         return [sample for _, _, sample in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
 
@@ -169,11 +169,11 @@ class Findings:
     def _pair(self, end: AskEnd, answer: Answer | None) -> None:
         """Compare when both of two equal requests have ended."""
         other = self._waiting.pop(end.ask.number, None)
-        mine = _Waiting(end.outcome, answer)
+        this = _Waiting(end.outcome, answer)
         if other is None:
-            self._waiting[end.ask.number] = mine
+            self._waiting[end.ask.number] = this
             return
-        first, second = (other, mine) if end.ask.second else (mine, other)
+        first, second = (other, this) if end.ask.second else (this, other)
         is_masked = "outputs" in end.ask.record.head.get("masked", ())
         captured = [] if is_masked else tensors_of(end.ask.record, "outputs")
         if captured and self._is_of_version(first) and self._is_of_version(second):
@@ -235,7 +235,7 @@ class Findings:
             "max_abs_diff": difference.max_abs,
         }
         change: Callable[..., Any] = heapq.heapreplace if len(self._worst) >= SAMPLES else heapq.heappush
-        change(self._worst, (badness, next(self._numbers), Sample(badness, document)))
+        change(self._worst, (badness, next(self._numbers), DifferingRequest(badness, document)))
 
 
 def by_name(tensors: Sequence[Tensor]) -> Mapping[str, Sequence[Tensor]]:

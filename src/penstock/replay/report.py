@@ -21,7 +21,7 @@ MOST_UNANSWERED: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class ReplaySetup:
     """What was replayed, and how: the facts at the top of a report. ``max_differences`` is None without comparison."""
 
     penstock: str
@@ -40,7 +40,7 @@ class Setup:
 class ReplayResult:
     """Everything a replay found."""
 
-    setup: Setup
+    setup: ReplaySetup
     findings: Findings
     read: ReadCounts
     interrupted: bool = False

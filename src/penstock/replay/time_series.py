@@ -8,7 +8,7 @@ MOST_STEPS: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SeriesStep:
     """The counts of a step, in the order of the series' names; ``second`` is its start."""
 
     second: float
@@ -33,9 +33,9 @@ class TimeSeries:
             self._counts.append([0] * len(self.names))
         self._counts[place][self.names.index(name)] += count
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[SeriesStep]:
         """Return the steps from the start to the last one with a count."""
-        return [Step(place * self.step_s, tuple(counts)) for place, counts in enumerate(self._counts)]
+        return [SeriesStep(place * self.step_s, tuple(counts)) for place, counts in enumerate(self._counts)]
 
     def _halve(self) -> None:
         """Join steps in pairs."""

@@ -46,7 +46,7 @@ OnEnd = Callable[[AskEnd], None]
 
 
 class ReplayWindow:
-    """A ``Window`` over a stream of records, and the bodies of its requests. Not safe for threads.
+    """A ``RequestWindow`` over a stream of records, and the bodies of its requests. Not safe for threads.
 
     ``times`` is how often each record is sent: twice to see the noise of a version.
     """
@@ -121,9 +121,9 @@ class ReplayWindow:
     def give_up(self, now: float, timeout_s: float, outcome: int) -> None:
         """End the requests that are not sent and have been due for longer than the timeout; without a pace, none is."""
         while self._next is not None and self._pace.speed < ASAP and now - self._next_due > timeout_s:
-            late = _Open(self._next, self._next_due, b"")
+            expired = _Open(self._next, self._next_due, b"")
             self._advance(now)
-            self._end(late, outcome, now)
+            self._end(expired, outcome, now)
 
     def stop(self, now: float) -> None:
         """Send no further requests."""

@@ -25,7 +25,7 @@ from penstock.loadtest.wire import Endpoint, Wire
 from penstock.monitor.capture_parts import CapturePart, ReadCounts, merge_parts
 from penstock.replay.findings import Findings
 from penstock.replay.pace import Pace, parse_speed
-from penstock.replay.report import Outcome, ReplayResult, Setup
+from penstock.replay.report import Outcome, ReplayResult, ReplaySetup
 from penstock.replay.requests import MARKS, Codec, GrpcCodec, RestCodec
 from penstock.replay.selection import select_requests
 from penstock.replay.window import ReplayWindow
@@ -39,7 +39,7 @@ EXITS: dict[Outcome, int] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ReplayOptions:
     """The command line; ``files`` are the places of the reports by their form."""
 
     captures: tuple[str, ...]
@@ -55,7 +55,7 @@ class Options:
     registry: str | None
 
 
-def run(options: Options) -> int:
+def run(options: ReplayOptions) -> int:
     """Run the replay and return the exit code.
 
     Raises:
@@ -77,7 +77,7 @@ def run(options: Options) -> int:
     return EXITS[result.outcome]
 
 
-def _read_setup(options: Options) -> Callable[[Place], Setup]:
+def _read_setup(options: ReplayOptions) -> Callable[[Place], ReplaySetup]:
     """Return what makes the facts of the report for a place; raises ``BadData`` for a bad option."""
     try:
         speed, limit = parse_speed(options.speed), parse_share(options.max_differences)
@@ -86,8 +86,8 @@ def _read_setup(options: Options) -> Callable[[Place], Setup]:
     if limit and not options.compares:
         raise BadData("--max-differences limits what --compare finds; give both")
 
-    def setup_of(place: Place) -> Setup:
-        return Setup(
+    def setup_of(place: Place) -> ReplaySetup:
+        return ReplaySetup(
             penstock=penstock.__version__,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             captures=options.captures,
@@ -119,7 +119,7 @@ def _metadata(place: Place) -> Document:
         return client.metadata(place.model, place.version)
 
 
-def _replay(setup: Setup, place: Place, metadata: Document, parts: list[CapturePart]) -> ReplayResult:
+def _replay(setup: ReplaySetup, place: Place, metadata: Document, parts: list[CapturePart]) -> ReplayResult:
     compares = setup.max_differences is not None
     try:
         endpoint = endpoint_of(place)
@@ -150,7 +150,12 @@ def _credential() -> dict[str, str]:
 
 
 def _send(
-    setup: Setup, place: Place, endpoint: Endpoint, window: ReplayWindow, stop: StopSignal, progress: ReplayProgress
+    setup: ReplaySetup,
+    place: Place,
+    endpoint: Endpoint,
+    window: ReplayWindow,
+    stop: StopSignal,
+    progress: ReplayProgress,
 ) -> None:
     open_wire = _wires(place, endpoint, window)
     try:

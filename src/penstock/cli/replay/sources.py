@@ -21,7 +21,7 @@ _ADDRESS: Final = re.compile(r"(?:https?://)?(\[[0-9a-fA-F:]+\]|[^\s/:@]+):\d{1,
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A model, and a version of it or an alias ("": none is named)."""
+    """A model, and a version of it or an alias ("": none is stated)."""
 
     model: str
     version: str = ""
@@ -57,15 +57,18 @@ def target_of(to: str, model: str | None, captures: Sequence[str], by_grpc: bool
     if not is_address(to):
         if model is not None:
             raise BadData("--model belongs to an address; with --to NAME[:V] leave it out")
-        named = ModelName.parse(to)
-        return place_of(None, by_grpc, named.model, named.version)
-    named = _named_model(model, captures)
+        target = ModelName.parse(to)
+        return place_of(None, by_grpc, target.model, target.version)
+    target = _model_at_address(model, captures)
     return place_of(
-        to if to.startswith("https://") else to.removeprefix("http://").rstrip("/"), by_grpc, named.model, named.version
+        to if to.startswith("https://") else to.removeprefix("http://").rstrip("/"),
+        by_grpc,
+        target.model,
+        target.version,
     )
 
 
-def _named_model(model: str | None, captures: Sequence[str]) -> ModelName:
+def _model_at_address(model: str | None, captures: Sequence[str]) -> ModelName:
     if model is not None:
         return ModelName.parse(model)
     names = {ModelName.parse(text).model for text in captures if not Path(text).exists()}
@@ -89,16 +92,25 @@ def parts_of(captures: Sequence[str], model: str, metadata: Document, registry: 
         except Fault as fault:
             raise BadData(str(fault)) from None
         if not found:
-            raise BadData(f"nothing was captured in {text}; a policy captures requests by 'capture', such as 0.1")
+            raise BadData(_nothing_in(text, model))
         parts += found
     return parts
+
+
+def _nothing_in(text: str, model: str) -> str:
+    if Path(text).exists():
+        return f"{text} holds no captured requests of model '{model}'"
+    return (
+        f"'{text}' is no file or folder, and the gateway on this machine has captured no requests of such a model; set "
+        "'capture' in the model's policy, or name a file"
+    )
 
 
 def _parts_of(text: str, model: str, metadata: Document, registry: str | None) -> list[CapturePart]:
     place = Path(text)
     if not place.exists():
-        named = ModelName.parse(text)
-        return record_parts(location_in(read_settings(registry)).home / CAPTURES, named.model, named.version)
+        target = ModelName.parse(text)
+        return record_parts(location_in(read_settings(registry)).home / CAPTURES, target.model, target.version)
     if place.is_file() and is_parquet(place):
         return table_parts(place, metadata["inputs"], metadata["outputs"])
     return record_parts(place, model)

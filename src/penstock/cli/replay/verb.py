@@ -20,7 +20,7 @@ def replay(
     captures: Annotated[
         list[str],
         typer.Argument(
-            metavar="CAPTURE…",
+            metavar="CAPTURE",
             help="NAME[:V] as this machine's gateway captured it, a folder of segments, a segment, or Parquet of "
             "`capture`; several are merged by time.",
         ),
@@ -59,9 +59,9 @@ def replay(
 
     Exits with 4 if more requests differ than --max-differences allows, and with 1 if the result says nothing.
     """
-    from penstock.cli.replay.command import Options, run
+    from penstock.cli.replay.command import ReplayOptions, run
 
-    options = Options(
+    options = ReplayOptions(
         captures=tuple(captures),
         to=to,
         model=model,
