@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from penstock.loadtest.wire import BrokenWire, Endpoint, Requests, Wire
+from penstock.loadtest.wire import MOST_ANSWER, BrokenWire, Endpoint, Requests, Wire
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -41,6 +41,8 @@ class Http1Wire(Wire):
         """Take the next answer, if it is whole; interim ones (RFC 9110, section 15.2) come before it."""
         if not self._need:
             self._need = self._size()
+        if self.keeps_answers and max(self._need, len(self._in)) > MOST_ANSWER:
+            raise BrokenWire("an answer is too long")
         if not self._need or len(self._in) < self._need:
             return False
         self.outcome = int(self._in[9:12])

@@ -10,7 +10,7 @@ from typing import Final
 
 import hpack
 
-from penstock.loadtest.wire import BrokenWire, Endpoint, Requests, Wire
+from penstock.loadtest.wire import MOST_ANSWER, BrokenWire, Endpoint, Requests, Wire
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
@@ -97,7 +97,7 @@ class Http2Wire(Wire):
         if kind == _DATA:
             self._acknowledge(len(payload))
             if self.keeps_answers:
-                self.answer += _without_padding(flags, payload)
+                self._keep(_without_padding(flags, payload))
             complete = bool(flags & _END_STREAM)
             self.outcome = UNKNOWN  # an end without trailers has no status
         elif kind == _RST:
@@ -107,6 +107,11 @@ class Http2Wire(Wire):
         if complete:
             self._at = len(self._body)  # after an early answer the rest of the body is not needed
         return complete
+
+    def _keep(self, part: bytearray) -> None:
+        if len(self.answer) + len(part) > MOST_ANSWER:
+            raise BrokenWire("an answer is too long")
+        self.answer += part
 
     def _take_block(self, kind: int, flags: int, payload: bytearray) -> bool:
         """Take a part of a header block; whether it is the whole block of the end of the stream."""

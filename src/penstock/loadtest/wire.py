@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 READ: Final = 1 << 18
+MOST_ANSWER: Final = 64 << 20
+"""Bytes of an answer that is kept; a longer one ends its connection."""
+
 LOST: Final = -1
 """The outcome of a request whose connection ended."""
 
