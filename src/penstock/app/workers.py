@@ -1,5 +1,8 @@
 """The program of the workers, their options, how many of them a gateway has, and the memory for their models."""
 
+from pathlib import Path
+from typing import Any
+
 from penstock.app.confinement import is_required, worker_paths
 from penstock.app.exposure import repository_control_of, trusted_hosts_of
 from penstock.app.signatures import read_signature_policy
@@ -38,6 +41,21 @@ def _tracing(tracing: TracingSettings, workers: int) -> dict[str, float]:
     return {"trace_ratio": tracing.ratio, "traces_forced_per_second": forced}
 
 
+def _dialect_options(settings: Settings, cores: int) -> dict[str, dict[str, Any]]:
+    """Return the options of dialects that have some: the folder of models that are loaded by request, and routes."""
+    sagemaker = settings.sagemaker
+    root = settings.models[0] if sagemaker.multi_model and settings.models else ""
+    return {
+        "sagemaker": {
+            "root": str(Path(root).expanduser().absolute()) if root else "",
+            "multi_model": sagemaker.multi_model,
+            "max_concurrent_transforms": sagemaker.max_concurrent_transforms or cores,
+            "batch_strategy": sagemaker.batch_strategy,
+        },
+        "vertex": {"health_route": settings.vertex.health_route, "predict_route": settings.vertex.predict_route},
+    }
+
+
 def options_of(settings: Settings, exposure: Exposure, location: RegistryLocation, host: str) -> WorkerOptions:
     """Return the options of the workers that serve this registry on a host."""
     cores, number, paths = read_cores(), worker_count(settings), worker_paths(settings, location)
@@ -70,7 +88,7 @@ def options_of(settings: Settings, exposure: Exposure, location: RegistryLocatio
         shared_memory=settings.shared_memory,
         dialects=settings.dialects,
         default_model=settings.default_model,
-        dialect_options={},
+        dialect_options=_dialect_options(settings, cores),
         cors_origins=settings.cors.origins,
         trusted_hosts=trusted_hosts_of(settings, exposure),
         repository_control=repository_control_of(settings, exposure),

@@ -58,7 +58,7 @@ def find_platform(environment: Mapping[str, str], read_folder: ReadFolder) -> Se
     if "AIP_HTTP_PORT" in stated or "AIP_PREDICT_ROUTE" in stated:
         return _vertex(stated, read_folder)
     if "AZUREML_MODEL_DIR" in stated:
-        return ServingPlatform("Azure ML", {**_open(), **_models(stated["AZUREML_MODEL_DIR"], read_folder)})
+        return ServingPlatform("Azure ML", {**_open("azure"), **_models(stated["AZUREML_MODEL_DIR"], read_folder)})
     return None
 
 
@@ -67,10 +67,10 @@ def _has_sagemaker_model(stated: Mapping[str, str], read_folder: ReadFolder) -> 
     return "TRAINING_JOB_NAME" not in stated and read_folder(SAGEMAKER_MODEL) is not None
 
 
-def _open() -> dict[str, Any]:
+def _open(dialect: str) -> dict[str, Any]:
     """Return what holds on every platform: it lets nobody else reach the container, has authenticated the callers
     itself, and states hosts of its own in its requests."""
-    return {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"]}
+    return {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"], "dialects": [dialect]}
 
 
 def _models(folder: str, read_folder: ReadFolder) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _sagemaker(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPla
     many = stated.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true"
     served = {"models": [SAGEMAKER_MODELS], "repository_control": True} if many else None
     settings = {
-        **_open(),
+        **_open("sagemaker"),
         "http_port": port,
         **_other_ports(stated.get("SAGEMAKER_SAFE_PORT_RANGE", ""), port),
         **(served or _models(SAGEMAKER_MODEL, read_folder)),
@@ -130,7 +130,7 @@ def _transform_settings(stated: Mapping[str, str]) -> dict[str, str]:
 def _vertex(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
     routes = {"health_route": stated.get("AIP_HEALTH_ROUTE"), "predict_route": stated.get("AIP_PREDICT_ROUTE")}
     settings = {
-        **_open(),
+        **_open("vertex"),
         "http_port": stated.get("AIP_HTTP_PORT", _PORT),
         "vertex": {name: route for name, route in routes.items() if route},
     }

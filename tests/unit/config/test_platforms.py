@@ -32,7 +32,7 @@ def test_other_environments_are_not_recognised(
     assert found(environment, folders) is None
 
 
-SAGEMAKER = OPEN
+SAGEMAKER = {**OPEN, "dialects": ["sagemaker"]}
 MANY = {"models": [SAGEMAKER_MODELS], "repository_control": True, "sagemaker": {"multi_model": True}}
 ONE = {"models": [SAGEMAKER_MODEL], "sagemaker": {"multi_model": False}}
 BATCH = {
@@ -94,7 +94,7 @@ def test_a_variable_without_a_usable_value_is_named(variable: str, value: str) -
         found({"SAGEMAKER_BATCH": "true", variable: value})
 
 
-VERTEX = {**OPEN, "http_port": "8080"}
+VERTEX = {**OPEN, "dialects": ["vertex"], "http_port": "8080"}
 ROUTES = {"AIP_HEALTH_ROUTE": "/healthz", "AIP_PREDICT_ROUTE": "/v1/endpoints/1:predict", "AIP_HTTP_PORT": "8080"}
 STATED = {"health_route": "/healthz", "predict_route": "/v1/endpoints/1:predict"}
 
@@ -121,7 +121,7 @@ def test_a_model_in_cloud_storage_is_a_problem_only_where_no_other_is_configured
 
 
 def test_azure() -> None:
-    settings = {**OPEN, "models": ["/m"]}
+    settings = {**OPEN, "dialects": ["azure"], "models": ["/m"]}
     assert found({"AZUREML_MODEL_DIR": "/m"}) == ServingPlatform("Azure ML", settings)
 
 
@@ -133,3 +133,4 @@ def test_what_is_stated_elsewhere_counts_more(monkeypatch: pytest.MonkeyPatch) -
     settings = load_settings(None, {"http_port": 0}, platform.settings)
     assert (settings.models, settings.http_port, settings.host) == (("/elsewhere",), 0, "0.0.0.0")
     assert (settings.sagemaker.multi_model, settings.sagemaker.batch_strategy) == (True, "SINGLE_RECORD")
+    assert settings.dialects == ("sagemaker",)

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.rest.documents import (
     index_line,
     metadata_document,
@@ -22,11 +21,10 @@ from penstock.api.rest.documents import (
 from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.api.rest.request_body import BodyReader, decode_body
+from penstock.api.rest.request_scope import access_of, author_of_request
 from penstock.api.rest.responses import HANDLERS, json_response
 from penstock.core.access.endpoints import REST, Requirement
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported
-from penstock.serving.access.caller_access import CallerAccess
-from penstock.serving.access.request_author import RequestAuthor, author_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME
 from penstock.serving.shared_memory import SharedRegion
@@ -124,7 +122,7 @@ class Endpoints:
         )
 
     async def _models(self, request: Request) -> Response:
-        access = _access_of(request)
+        access = access_of(request)
         return json_response({"models": [name for name in self._plane.routing_table.models if access.sees(name)]})
 
     async def _model_metadata(self, request: Request) -> Response:
@@ -149,7 +147,7 @@ class Endpoints:
 
     async def _all_statistics(self, request: Request) -> Response:
         """Return all statistics, and the metadata of a model called "stats", which has the same path."""
-        access = _access_of(request)
+        access = access_of(request)
         statistics = [item for item in self._plane.queries.statistics() if access.reads(item.model)]
         document = {"model_stats": [statistics_document(statistic) for statistic in statistics]}
         with suppress(NotFound, NotReady):
@@ -159,7 +157,7 @@ class Endpoints:
 
     async def _index(self, request: Request) -> Response:
         body = decode_body(await self._bodies.read(request), _IndexBody)
-        access, lines = _access_of(request), self._plane.queries.index(bool(body.ready))
+        access, lines = access_of(request), self._plane.queries.index(bool(body.ready))
         return json_response([index_line(line) for line in lines if access.sees(line.name)])
 
     async def _load(self, request: Request) -> Response:
@@ -169,27 +167,27 @@ class Endpoints:
         config = parameters.get("config")
         if config is not None and not isinstance(config, str):
             raise InvalidInput("the load parameter 'config' must be a string that holds a JSON object")
-        await self._plane.queries.load(request.path_params["model"], config, _author_of(request))
+        await self._plane.queries.load(request.path_params["model"], config, author_of_request(request))
         return json_response({})
 
     async def _unload(self, request: Request) -> Response:
         decode_body(await self._bodies.read(request), _RepositoryBody)
-        await self._plane.queries.unload(request.path_params["model"], _author_of(request))
+        await self._plane.queries.unload(request.path_params["model"], author_of_request(request))
         return json_response({})
 
     async def _regions(self, request: Request) -> Response:
-        name, owner = request.path_params.get("region", ""), _access_of(request).owner
+        name, owner = request.path_params.get("region", ""), access_of(request).owner
         return json_response([region_document(item) for item in self._plane.regions.status(name, owner)])
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.path_or_raise()
         body = decode_body(await self._bodies.read(request), _RegionBody)
-        name, owner = request.path_params["region"], _access_of(request).owner
+        name, owner = request.path_params["region"], access_of(request).owner
         self._plane.regions.register(SharedRegion(name, body.key, body.offset or 0, body.byte_size, owner))
         return json_response({})
 
     async def _unregister(self, request: Request) -> Response:
-        self._plane.regions.unregister(request.path_params.get("region", ""), _access_of(request).owner)
+        self._plane.regions.unregister(request.path_params.get("region", ""), access_of(request).owner)
         return json_response({})
 
     async def _cuda_regions(self, request: Request) -> Response:
@@ -252,20 +250,10 @@ def _checked(requirement: Requirement, endpoint: Endpoint) -> Endpoint:
 
     async def checked(request: Request) -> Response:
         client: object = request.scope["client"]
-        _access_of(request).check(requirement, request.path_params.get("model", ""), lambda _: client)
+        access_of(request).check(requirement, request.path_params.get("model", ""), lambda _: client)
         return await endpoint(request)
 
     return checked
-
-
-def _author_of(request: Request) -> RequestAuthor:
-    request_id = request.headers.get(REQUEST_ID.decode(), "")
-    return author_of(_access_of(request).caller, request.scope["client"], request_id)
-
-
-def _access_of(request: Request) -> CallerAccess:
-    access: CallerAccess = request.scope["access"]
-    return access
 
 
 def _refuse_endpoint(reason: str) -> Endpoint:

@@ -52,6 +52,9 @@ READ: Final = Requirement(frozenset({Permission.READ}), Scope.MODEL)
 READ_SOME: Final = Requirement(frozenset({Permission.READ}), Scope.SOME_MODEL)
 READ_ALL: Final = Requirement(frozenset({Permission.READ}), Scope.ALL_MODELS)
 OPERATE: Final = Requirement(frozenset({Permission.OPERATE}), Scope.MODEL)
+OPERATE_SOME: Final = Requirement(frozenset({Permission.OPERATE}), Scope.SOME_MODEL)
+"""For a body that names the model; the endpoint then requires ``OPERATE`` for that one."""
+
 OPERATE_ALL: Final = Requirement(frozenset({Permission.OPERATE}), Scope.ALL_MODELS)
 
 
@@ -112,12 +115,31 @@ def _serving_endpoints() -> dict[str, Requirement]:
 
 
 DIALECTS: Final[Mapping[str, Mapping[str, Requirement]]] = {
+    "azure": {
+        "GET /": PUBLIC,
+        "GET /swagger.json": ANY_CALLER,
+        "POST /score": PREDICT,
+    },
     "kserve_v1": {
         "GET /v1/models": LIST,
         "GET /v1/models/{model}": DESCRIBE,
         "POST /v1/models/{model}:predict": PREDICT,
     },
     "tfs": _serving_endpoints(),
+    "sagemaker": {
+        "DELETE /models/{model}": OPERATE,
+        "GET /execution-parameters": ANY_CALLER,
+        "GET /models": LIST,
+        "GET /models/{model}": DESCRIBE,
+        "GET /ping": PUBLIC,
+        "POST /invocations": PREDICT,
+        "POST /models": OPERATE_SOME,
+        "POST /models/{model}/invoke": PREDICT,
+    },
+    "vertex": {
+        "GET {health_route}": PUBLIC,
+        "POST {predict_route}": PREDICT,
+    },
 }
 """Requirements by dialect, method and path. A path that names no model is for the default model; ``PREDICT`` then holds
 for that one."""

@@ -17,7 +17,7 @@ from penstock.core.frames.frame import Frame
 from penstock.core.frames.layout import BoundRows, RowLayout
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import Signature
-from penstock.core.tensors import Tensor
+from penstock.core.tensors import Array, Tensor
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, Servable
 from penstock.serving.requested_outputs import RequestedOutput
@@ -87,6 +87,10 @@ class RowsRequest:
     def bind_frame(self, frame: Frame) -> "RowsBody":
         """Return a frame as the inputs of the version; see ``RowLayout.bind_frame``."""
         return self._bound(self.layout.bind_frame(frame, self.work.pause))
+
+    def bind_array(self, values: Array) -> "RowsBody":
+        """Return an array as the only input of the version; see ``RowLayout.bind_array``."""
+        return self._bound(self.layout.bind_array(values))
 
     def _bound(self, rows: BoundRows) -> "RowsBody":
         for tensor in rows.inputs:

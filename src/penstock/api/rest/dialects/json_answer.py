@@ -47,6 +47,27 @@ def rows_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = Fals
     return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _objects(outputs, work, tokens)
 
 
+def encode_lines(call: InferCall, work: RequestWork) -> Sequence[bytes]:
+    """Return a line for each row of an answer, in parts: an object of values by output. NaN and infinity are null.
+
+    Raises:
+        Unsupported: an output does not have one element for each row.
+        LargeWork: it has to be encoded on a thread.
+    """
+    outputs = call.outputs
+    count_work(outputs, work)
+    count = row_count(outputs)
+    step = max(1, TEXT_SLICE * count // max(1, sum(tensor.data.size for tensor in outputs)))
+    name = json_string(outputs[0].name) if len(outputs) == 1 else b""
+    parts: list[bytes] = []
+    for start in range(0, count, step):
+        rows = [Tensor(item.name, item.datatype, item.data[start : start + step]) for item in outputs]
+        texts = _row_texts(rows, tokens=False)
+        parts.append(b"".join([b"{%b:%b}\n" % (name, text) if name else text + b"\n" for text in texts]))
+        work.pause()
+    return parts
+
+
 def encode_columns(call: InferCall, work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
     """Return the JSON of an answer's outputs, in parts: the value of the only one, else an object of values by name.
 

@@ -8,14 +8,8 @@ from starlette.responses import Response
 
 from penstock.api.rest.dialects.base import DialectSetup, Endpoint
 from penstock.api.rest.dialects.tensorflow_documents import metadata_document, status_document
+from penstock.api.rest.request_scope import access_of
 from penstock.api.rest.responses import json_response
-from penstock.serving.access.caller_access import CallerAccess
-
-
-def access_of(request: Request) -> CallerAccess:
-    """Return what the credential of a request may do."""
-    access: CallerAccess = request.scope["access"]
-    return access
 
 
 class ModelReads:

@@ -21,8 +21,11 @@ from penstock.serving.infer_call import fault_of
 from penstock.serving.routing_table import Target
 
 _CLASSES: Final = {
+    "azure": "azure:Azure",
     "kserve_v1": "kserve_v1:KServeV1",
+    "sagemaker": "sagemaker:Sagemaker",
     "tfs": "tensorflow_serving:TensorFlowServing",
+    "vertex": "vertex:Vertex",
 }
 """Module and class of each dialect; a module is loaded when its dialect is on."""
 

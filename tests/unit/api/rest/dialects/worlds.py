@@ -49,5 +49,5 @@ class DialectClient:
 def _parse(data: bytes) -> Answer:
     head, _, body = data.partition(b"\r\n\r\n")
     fields = {name.decode(): value.decode() for name, value in re.findall(rb"\n([^:]+): ([^\r]*)", head)}
-    is_json = fields.get("content-type", "").startswith("application/json")
+    is_json = fields.get("content-type") == "application/json"
     return int(head.split()[1]), json.loads(body) if is_json else body.decode(), fields
