@@ -43,13 +43,13 @@ def test_permissions_on_a_model_are_required_where_the_path_names_one(endpoint: 
         assert requirement.scope is Scope.MODEL
 
 
-PROBES = ("/health", "/ping")
+PROBES = ("/health", "/ping", "GET /", "{health_route}")
 
 
 @pytest.mark.parametrize(("dialect", "endpoint"), [(name, key) for name, needs in DIALECTS.items() for key in needs])
 def test_dialects_are_as_strict(dialect: str, endpoint: str) -> None:
     requirement = DIALECTS[dialect][endpoint]
-    assert not requirement.public or endpoint.endswith(PROBES)
+    assert not requirement.public or (endpoint.startswith("GET ") and endpoint.endswith(PROBES))
     if "{model}" in endpoint:
         assert requirement.scope is Scope.MODEL
     elif requirement.scope is Scope.MODEL:
@@ -58,3 +58,8 @@ def test_dialects_are_as_strict(dialect: str, endpoint: str) -> None:
 
 def test_what_is_not_offered_requires_a_credential() -> None:
     assert all(need == ANY_CALLER for endpoint, need in REST.items() if endpoint.startswith("* "))
+
+
+def test_models_of_sagemaker_are_loaded_and_unloaded_by_operators() -> None:
+    needs = DIALECTS["sagemaker"]
+    assert needs["POST /models"].permissions == needs["DELETE /models/{model}"].permissions == {Permission.OPERATE}

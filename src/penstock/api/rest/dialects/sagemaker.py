@@ -43,7 +43,7 @@ _ATTRIBUTES: Final = b"x-amzn-sagemaker-custom-attributes"
 _INFERENCE_ID: Final = b"x-amzn-sagemaker-inference-id"
 _VISIBLE: Final = re.compile(rb"[\x20-\x7e]{1,1024}")
 _MOST_MEGABYTES: Final = 100
-"""The largest payload that a batch transform may be told to send."""
+"""The largest payload of a batch transform."""
 
 
 @dataclass(frozen=True, slots=True)
