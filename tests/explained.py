@@ -65,7 +65,8 @@ def mean_over_orders(run: Run, row: NDArray[Any], background: NDArray[Any]) -> F
 
 @dataclass(frozen=True)
 class RandomTrees:
-    """What to make: sizes, the modes of splits, whether NaN may take the true branch."""
+    """What to make: sizes, the modes of splits, whether NaN may take the true branch, and leaves leave
+    outputs out (``sparse``)."""
 
     features: int
     trees: int = 3
@@ -73,6 +74,7 @@ class RandomTrees:
     outputs: int = 1
     modes: tuple[str, ...] = MODES
     tracks: bool = True
+    sparse: bool = True
     values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -108,7 +110,7 @@ class _Grower:
 
     def _add_weights(self, tree: int, number: int) -> None:
         for output in range(self.wanted.outputs):
-            if self.wanted.outputs > 1 and self.generator.random() < 0.3:
+            if self.wanted.sparse and self.wanted.outputs > 1 and self.generator.random() < 0.3:
                 continue
             weight = float(np.float32(self.generator.normal()))
             for name, value in zip(self.leaves, (tree, number, output, weight), strict=True):

@@ -41,8 +41,8 @@ class ExactExplainer(Protocol):
         """What is kept."""
 
     @property
-    def background_rows(self) -> int:
-        """The number of rows of the background."""
+    def background_prediction(self) -> Floats:
+        """The sums for the rows of the background [rows, outputs]."""
 
     def tolerances(self, rows: NDArray[Any]) -> Floats:
         """Return how far the runtime's sums, in its precision, may be from ours [rows, 1]."""

@@ -36,21 +36,19 @@ class LinearModel:
 
     def prepare(self, background: NDArray[Any]) -> "LinearExplainer":
         """Return what explains rows against a background [rows, features]; raises ``NotExact`` if they do not fit."""
-        rows, features = background.shape
+        features = background.shape[1]
         if features != len(self.sums.matrix):
             raise NotExact("the weights are of another number of features than rows have")
-        mean = self.transforms.apply(background).astype(np.float64).mean(axis=0)
-        return LinearExplainer(self, features, rows, mean)
+        return LinearExplainer(self, features, self.transforms.apply(background).astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class LinearExplainer:
-    """Weighted sums and the mean of a background [features], after the transforms of the inputs."""
+    """Weighted sums and a background [rows, features], after the transforms of the inputs."""
 
     model: LinearModel
     features: int
-    background_rows: int
-    mean: Floats
+    background: Floats
 
     @property
     def method(self) -> str:
@@ -70,7 +68,12 @@ class LinearExplainer:
     @property
     def memory_bytes(self) -> int:
         """What is kept."""
-        return self.model.sums.matrix.nbytes + self.mean.nbytes
+        return self.model.sums.matrix.nbytes + self.background.nbytes
+
+    @property
+    def background_prediction(self) -> Floats:
+        """The sums for the rows of the background [rows, outputs]."""
+        return self.model.sums.apply(self.background)
 
     def tolerances(self, rows: NDArray[Any]) -> Floats:
         """How far the runtime's sums in single precision may be from ours [rows, 1]."""
@@ -80,5 +83,6 @@ class LinearExplainer:
     def explain(self, rows: NDArray[Any]) -> Shares:
         """Return the Shapley values of rows [rows, features]."""
         inputs = self.model.transforms.apply(rows).astype(np.float64)
-        attributions = (inputs - self.mean)[:, :, None] * self.model.sums.matrix
-        return Shares(attributions, self.model.sums.apply(self.mean), self.model.sums.apply(inputs))
+        mean = self.background.mean(axis=0)
+        attributions = (inputs - mean)[:, :, None] * self.model.sums.matrix
+        return Shares(attributions, self.model.sums.apply(mean), self.model.sums.apply(inputs))

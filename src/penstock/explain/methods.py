@@ -47,8 +47,8 @@ def explain_steps(
 ) -> Steps[Explanation]:
     """Explain rows [n, features] against a background [b, features].
 
-    An exact explainer is compared with the runtime on the rows first; if they differ, the answer is sampled and its
-    note says so. Raises ``InvalidInput`` if rows and background do not fit or the budget is too small,
+    An exact explainer is compared with the runtime on rows and background first; if they differ, the answer is sampled
+    and its note says so. Raises ``InvalidInput`` if rows and background do not fit or the budget is too small,
     ``DeadlineExceeded`` if time ends before an error is known, ``Unsupported`` if an exact answer is asked for and not
     possible.
     """
@@ -56,12 +56,12 @@ def explain_steps(
     runner = RowRunner(options)
     if explainer is None or options.method not in {"auto", "exact"}:
         return (yield from _sample(runner, rows, background, options, ""))
+    outputs = yield from runner.run(np.concatenate([rows, background]))
     shares = explainer.explain(rows)
-    outputs = yield from runner.run(rows)
-    if not agrees(explainer, shares, outputs, rows):
+    if not agrees(explainer, shares, outputs, rows, background):
         return (yield from _sample(runner, rows, background, options, NOT_EQUAL))
     scale = "margin" if explainer.links else options.output_scale
-    return _exact(shares, explainer.method, scale, runner.rows, explainer.background_rows)
+    return _exact(shares, explainer.method, scale, runner.rows, len(background))
 
 
 def explain_difference_steps(
@@ -83,10 +83,10 @@ def explain_difference_steps(
     if second is not None and first is not None and options.method in {"auto", "exact"}:
         note = _why_not_comparable(second, first)
         if not note:
-            outputs = yield from runner.run(rows)
-            found = _difference(second, first, rows, outputs)
+            outputs = yield from runner.run(np.concatenate([rows, background]))
+            found = _difference(second, first, rows, background, outputs)
             if found is not None:
-                return _exact(*found, runner.rows, second.background_rows)
+                return _exact(*found, runner.rows, len(background))
             note = NOT_EQUAL
     sampled = _sample(runner, rows, background, options, note)
     return (yield from _mapped(sampled, _second_minus_first))
@@ -100,12 +100,12 @@ def check_rows(rows: Rows, background: Rows) -> None:
         raise InvalidInput(f"the background has {background.shape[1]} features, the rows have {rows.shape[1]}")
 
 
-def agrees(explainer: ExactExplainer, shares: Shares, outputs: Floats, rows: Rows) -> bool:
-    """Whether the runtime's outputs [rows, outputs] are what an exact explainer says, up to rounding."""
-    expected = apply_links(shares.prediction, explainer.links)
+def agrees(explainer: ExactExplainer, shares: Shares, outputs: Floats, rows: Rows, background: Rows) -> bool:
+    """Whether the runtime's outputs [rows and background, outputs] are what an exact explainer says, up to rounding."""
+    expected = apply_links(np.concatenate([shares.prediction, explainer.background_prediction]), explainer.links)
     if outputs.shape != expected.shape:
         return False
-    allowed = explainer.tolerances(rows) * np.maximum(1, np.abs(expected))
+    allowed = explainer.tolerances(np.concatenate([rows, background])) * np.maximum(1, np.abs(expected))
     return bool((np.abs(outputs - expected) <= allowed).all())
 
 
@@ -116,12 +116,12 @@ def _why_not_comparable(second: ExactExplainer, first: ExactExplainer) -> str:
 
 
 def _difference(
-    second: ExactExplainer, first: ExactExplainer, rows: Rows, outputs: Floats
+    second: ExactExplainer, first: ExactExplainer, rows: Rows, background: Rows, outputs: Floats
 ) -> tuple[Shares, str, str] | None:
     """The difference, its method and its scale; None if a runtime answers otherwise."""
     one, other = second.explain(rows), first.explain(rows)
     of_second, of_first = np.hsplit(outputs, 2)
-    if not (agrees(second, one, of_second, rows) and agrees(first, other, of_first, rows)):
+    if not (agrees(second, one, of_second, rows, background) and agrees(first, other, of_first, rows, background)):
         return None
     shares = Shares(
         one.attributions - other.attributions, one.base_value - other.base_value, one.prediction - other.prediction

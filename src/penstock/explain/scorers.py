@@ -48,18 +48,29 @@ def tree_ensemble(node: GraphNode, inputs: InputTransforms, constants: Constants
 
 
 def linear_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
-    """LinearRegressor."""
-    sums = _sums(node, node.integer("targets", 1))
-    return LinearModel(sums, inputs, link_of(node))
+    """LinearRegressor; the runtime applies no LOGISTIC or SOFTMAX to a single target."""
+    sums, links = _sums(node, node.integer("targets", 1)), link_of(node)
+    return LinearModel(sums, inputs, links if len(sums.offset) > 1 else ())
 
 
 def linear_classifier(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
-    """LinearClassifier: its second output, with a score for each class."""
+    """LinearClassifier: its second output, with a score for each class.
+
+    Two classes with one score: LOGISTIC gives the other class the negative margin, and all else one minus the score.
+    """
     classes = len(node.texts("classlabels_strings")) or len(node.integers("classlabels_ints"))
     sums = _sums(node, len(node.array("intercepts")) or classes)
     if len(sums.offset) == 1 and classes == 2:
-        sums = OutputMap(sums.matrix * np.array([-1.0, 1.0]), sums.offset * np.array([-1.0, 1.0]))
+        return _second_class(node, sums, inputs)
     return LinearModel(sums, inputs, link_of(node))
+
+
+def _second_class(node: GraphNode, sums: OutputMap, inputs: InputTransforms) -> LinearModel:
+    links, signs = link_of(node), np.array([-1.0, 1.0])
+    both = OutputMap(sums.matrix * signs, sums.offset * signs)
+    if links == ("logistic",):
+        return LinearModel(both, inputs, links)
+    return LinearModel(both.plus(np.array([1.0, 0.0])), inputs, ())
 
 
 def _sums(node: GraphNode, outputs: int) -> OutputMap:

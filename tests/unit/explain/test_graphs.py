@@ -152,16 +152,21 @@ CLASSES = random_attributes(RandomTrees(FEATURES), 1, prefix="class")
 POSITIVE = CLASSES | {"class_weights": [abs(weight) for weight in CLASSES["class_weights"]]}
 
 
-@pytest.mark.parametrize(("attributes", "mixed"), [(CLASSES, True), (POSITIVE, False)])
+@pytest.mark.parametrize(
+    ("attributes", "transform", "is_negative"),
+    [(CLASSES, "NONE", True), (CLASSES, "LOGISTIC", True), (POSITIVE, "LOGISTIC", True), (POSITIVE, "SOFTMAX", False)],
+)
 @pytest.mark.parametrize("class_id", [0, 1])
-def test_weights_of_one_class_of_two_say_the_other_one(attributes: dict[str, Any], mixed: bool, class_id: int) -> None:
+def test_weights_of_one_class_of_two_say_the_other_one(
+    attributes: dict[str, Any], transform: str, is_negative: bool, class_id: int
+) -> None:
     ids = [class_id] * len(attributes["class_ids"])
-    full = attributes | {"class_ids": ids, "classlabels_int64s": [0, 1], "post_transform": "LOGISTIC"}
+    full = attributes | {"class_ids": ids, "classlabels_int64s": [0, 1], "post_transform": transform}
     found = read_exact_model(single_node("TreeEnsembleClassifier", full), "y")
     shares = found.prepare(BACKGROUND).explain(ROWS)
     score = walk(attributes, ROWS, 1, "class")[:, 0]
-    np.testing.assert_allclose(shares.prediction, np.stack([-score if mixed else 1 - score, score], axis=1))
-    assert found.links == (("logistic",) if mixed else ())
+    np.testing.assert_allclose(shares.prediction, np.stack([-score if is_negative else 1 - score, score], axis=1))
+    assert found.links == (("logistic",) if transform == "LOGISTIC" else ())
     np.testing.assert_allclose(shares.attributions[:, :, 0], -shares.attributions[:, :, 1])
 
 
@@ -201,6 +206,14 @@ def test_all_else_is_refused_with_the_reason(refused: ModelGraph, reason: str) -
         read_exact_model(refused, "y")
 
 
+def test_bases_that_the_runtime_leaves_out_are_refused() -> None:
+    """It adds the base of a target only to rows of which a leaf adds to the target, if there are several targets."""
+    attributes = random_attributes(RandomTrees(FEATURES, trees=1, outputs=2), 5) | {"n_targets": 2}
+    read_exact_model(single_node("TreeEnsembleRegressor", attributes), "y")
+    with pytest.raises(NotExact, match="not every row reaches"):
+        read_exact_model(single_node("TreeEnsembleRegressor", attributes | {"base_values": [0.0, 1.0]}), "y")
+
+
 def test_a_label_is_refused() -> None:
     labelled = CLASSES | {"classlabels_strings": ["a", "b"]}
     with pytest.raises(NotExact, match="explain the scores"):
@@ -220,7 +233,7 @@ def test_endless_chains_are_refused() -> None:
     ("changes", "reason"),
     [
         ({"nodes_truenodeids": 99}, "does not have"),
-        ({"nodes_falsenodeids": 0}, "below two others"),
+        ({"nodes_falsenodeids": 0}, "paths of more than 256 splits"),
         ({"nodes_treeids": 5}, "not listed together|does not have"),
         ({"nodes_nodeids": 0}, "two nodes of one id"),
         ({"nodes_nodeids": -1}, "too large"),

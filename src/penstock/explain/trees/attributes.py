@@ -126,7 +126,20 @@ def read_regressor(node: GraphNode, precision: Precision) -> Ensemble:
     scale = aggregate_scale(node.text("aggregate_function", "SUM"), len(nodes.roots))
     targets = node.integer("n_targets", 0)
     base = node.array("base_values", precision).astype(np.float64)
+    if targets > 1 and base.any():
+        _check_every_row_adds(node, targets)
     return ensemble_of(nodes, weights, scale, base if base.size else np.zeros(targets), targets)
+
+
+def _check_every_row_adds(node: GraphNode, targets: int) -> None:
+    """Raise unless some tree adds to a target whatever the row: the runtime leaves the base out where none does."""
+    modes, trees = np.array(node.texts("nodes_modes")), node.integers("nodes_treeids")
+    known, rank = np.unique(trees, return_inverse=True)
+    leaves = np.bincount(rank[modes == "LEAF"], minlength=len(known))
+    adding = np.searchsorted(known, node.integers("target_treeids")) * targets + node.integers("target_ids")
+    adds = np.bincount(adding, minlength=len(known) * targets).reshape(len(known), targets)
+    if not (adds == leaves[:, None]).any(axis=0).all():
+        raise NotExact("the base values of a target that not every row reaches are not always added")
 
 
 def aggregate_scale(name: str, trees: int) -> float:
@@ -153,26 +166,28 @@ def read_classifier(node: GraphNode, precision: Precision) -> tuple[Ensemble, Ou
     """Return the sum of a TreeEnsembleClassifier before its ``post_transform``, the scores of the classes from it, and
     whether the runtime applies that transform.
 
-    Two classes with weights of only one: the runtime answers for the other one minus the score if weights of both
-    signs occur, and otherwise one minus the score, without a transform.
+    Two classes with weights of only one: LOGISTIC gives the other class the negative margin. No other transform is
+    applied; the other class gets the negative if weights of both signs occur, and otherwise one minus the score.
     """
     nodes, places, numbers = read_tree_nodes(node, precision)
     weights = read_weights(node, "class", places, numbers, precision)
     classes = len(node.texts("classlabels_strings")) or len(node.integers("classlabels_int64s"))
     base = node.array("base_values", precision).astype(np.float64)
     if classes == 2 and len(np.unique(weights.output)) == 1:
-        return _one_score(nodes, weights, base)
+        return _one_score(nodes, weights, base, node.text("post_transform", "NONE") == "LOGISTIC")
     if base.size and classes <= 2 and base.any():
         raise NotExact("the classifier has two scores with base values, which runtimes read in different ways")
     start = base if len(base) == classes else np.zeros(classes)
     return ensemble_of(nodes, weights, 1.0, start, classes), identity_map(classes), True
 
 
-def _one_score(nodes: TreeNodes, weights: LeafWeights, base: Floats) -> tuple[Ensemble, OutputMap, bool]:
+def _one_score(
+    nodes: TreeNodes, weights: LeafWeights, base: Floats, logistic: bool
+) -> tuple[Ensemble, OutputMap, bool]:
     single = LeafWeights(weights.leaf, np.zeros_like(weights.output), weights.weight)
-    mixed = bool((weights.weight < 0).any())
-    scores = OutputMap(np.array([[-1.0, 1.0]]), np.array([0.0 if mixed else 1.0, 0.0]))
-    return ensemble_of(nodes, single, 1.0, base[-1:] if base.size else np.zeros(1), 1), scores, mixed
+    is_negative = logistic or bool((weights.weight < 0).any())
+    scores = OutputMap(np.array([[-1.0, 1.0]]), np.array([0.0 if is_negative else 1.0, 0.0]))
+    return ensemble_of(nodes, single, 1.0, base[-1:] if base.size else np.zeros(1), 1), scores, logistic
 
 
 def input_precision(dtype: np.dtype[Any]) -> Precision:

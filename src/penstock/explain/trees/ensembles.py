@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.explain.nodes import Flags, Floats, Integers, NotExact
 from penstock.explain.trees.splits import Splits
@@ -30,16 +31,16 @@ class TreeNodes:
 
 @dataclass(frozen=True, slots=True)
 class LeafPaths:
-    """The paths to the leaves: an element for each split on each path, those of one leaf together, leaves ascending.
+    """The paths to leaves: an element for each split on each path, those of one path together, paths ascending.
 
-    ``leaf``, ``split``, and ``side``, whether the path takes the true branch.
+    ``path``, ``split``, and ``side``, whether the path takes the true branch; ``leaf`` [paths] is where each path ends.
+    A leaf has several paths where exporters let splits share what is below them (sets as chains of "equal").
     """
 
-    leaf: Integers
+    path: Integers
     split: Integers
     side: Flags
-    reached: Integers
-    """The leaves that have a way from a root, ascending."""
+    leaf: Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,49 +66,73 @@ class Ensemble:
         return len(self.base)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Nodes that paths reach after as many splits: the node, the place of the one before in its step, and the side."""
+
+    node: Integers
+    before: Integers
+    side: Flags
+
+
 def find_paths(nodes: TreeNodes) -> LeafPaths:
-    """Return the paths to all leaves, by climbing from each leaf to its root, all leaves at once.
+    """Return the paths from the roots to leaves, all paths at once, a split at a time.
 
-    Raises ``NotExact`` for what is no tree: a node with two parents, a cycle.
+    Raises ``NotExact`` if there are too many, or if they are too long (a cycle is).
     """
-    parent, side = _parents(nodes)
-    count = len(nodes.splits)
-    at = np.arange(count, count + nodes.leaves)
-    leaf = np.arange(nodes.leaves)
-    parts: list[tuple[Integers, Integers, Flags]] = []
-    for _ in range(DEEPEST):
-        above = parent[at]
-        going = above >= 0
-        if not going.any():
-            return _joined(parts, at, leaf, nodes)
-        parts.append((leaf[going], above[going], side[at[going]]))
-        at = np.where(going, above, at)
-    raise NotExact(f"a tree is deeper than {DEEPEST} splits")
+    steps = [_Step(nodes.roots, np.full(len(nodes.roots), -1), np.zeros(len(nodes.roots), dtype=bool))]
+    found = 0
+    while True:
+        splits = np.flatnonzero(steps[-1].node < len(nodes.splits))
+        found += len(steps[-1].node) - len(splits)
+        if not len(splits):
+            return _collect(steps, nodes, found)
+        if len(steps) > DEEPEST or found + 2 * len(splits) > MOST_LEAVES:
+            raise NotExact(f"the trees have more than {MOST_LEAVES:,} leaves, or paths of more than {DEEPEST} splits")
+        steps.append(_next_step(steps[-1], splits, nodes))
 
 
-def _parents(nodes: TreeNodes) -> tuple[Integers, Flags]:
-    """The parent of each node (-1 = none), and whether it is on its parent's true side."""
-    count = len(nodes.splits)
-    if nodes.leaves > MOST_LEAVES:
-        raise NotExact(f"the trees have more than {MOST_LEAVES:,} leaves")
-    children = np.concatenate([nodes.on_true, nodes.on_false])
-    if np.bincount(children, minlength=1).max(initial=0) > 1 or np.isin(nodes.roots, children).any():
-        raise NotExact("a node of a tree is below two others")
-    parent = np.full(count + nodes.leaves, -1, dtype=np.int64)
-    parent[children] = np.tile(np.arange(count), 2)
-    side = np.zeros(count + nodes.leaves, dtype=bool)
-    side[nodes.on_true] = True
-    return parent, side
+def _next_step(step: _Step, splits: NDArray[np.intp], nodes: TreeNodes) -> _Step:
+    at = step.node[splits]
+    below = np.concatenate([nodes.on_true[at], nodes.on_false[at]])
+    return _Step(below, np.tile(splits, 2), np.repeat([True, False], len(splits)))
 
 
-def _joined(
-    parts: list[tuple[Integers, Integers, Flags]], tops: Integers, leaf: Integers, nodes: TreeNodes
-) -> LeafPaths:
-    reached = leaf[np.isin(tops, nodes.roots)]
-    if not parts:
+def _collect(steps: list[_Step], nodes: TreeNodes, count: int) -> LeafPaths:
+    """Go back from where paths end, the longest paths first, and join what they met."""
+    leaf = np.zeros(count, dtype=np.int64)
+    path, place = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    met: list[tuple[Integers, Integers, Flags]] = []
+    started = 0
+    for depth in range(len(steps) - 1, -1, -1):
+        step = steps[depth]
+        ends = np.flatnonzero(step.node >= len(nodes.splits))
+        numbers = np.arange(started, started + len(ends))
+        leaf[numbers] = step.node[ends] - len(nodes.splits)
+        started += len(ends)
+        path, place = np.concatenate([path, numbers]), np.concatenate([place, ends])
+        if depth:
+            before = step.before[place]
+            met.append((path, steps[depth - 1].node[before], step.side[place]))
+            place = before
+    return _in_order(met, leaf)
+
+
+def _in_order(met: list[tuple[Integers, Integers, Flags]], leaf: Integers) -> LeafPaths:
+    if not met:
         nothing = np.zeros(0, dtype=np.int64)
-        return LeafPaths(nothing, nothing, np.zeros(0, dtype=bool), reached)
-    leaves, splits, sides = (np.concatenate(part) for part in zip(*parts, strict=True))
-    order = np.argsort(leaves, kind="stable")
-    order = order[np.isin(leaves[order], reached)]
-    return LeafPaths(leaves[order], splits[order], sides[order], reached)
+        return LeafPaths(nothing, nothing, np.zeros(0, dtype=bool), leaf)
+    path, split, side = (np.concatenate(part) for part in zip(*met, strict=True))
+    order = np.argsort(path, kind="stable")
+    return LeafPaths(path[order], split[order], side[order], leaf)
+
+
+def weights_of_paths(weights: LeafWeights, paths: LeafPaths, leaves: int) -> LeafWeights:
+    """Return what paths add: each adds what its leaf does; ``leaf`` of the result is the path."""
+    order = np.argsort(weights.leaf, kind="stable")
+    per_leaf = np.bincount(weights.leaf, minlength=leaves)
+    counts = per_leaf[paths.leaf]
+    first = (np.cumsum(per_leaf) - per_leaf)[paths.leaf]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = order[np.repeat(first, counts) + within]
+    return LeafWeights(np.repeat(np.arange(len(counts)), counts), weights.output[place], weights.weight[place])

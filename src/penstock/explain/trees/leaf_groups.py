@@ -1,12 +1,14 @@
-"""Leaves in groups by the number of features on their paths, so that NumPy looks at all of a group at once."""
+"""Leaves in groups by the number of features on their paths, so that NumPy looks at all of a group at once.
+
+A leaf with several paths counts as several leaves: no row takes two of them.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.explain.nodes import Flags, Floats, Integers, NotExact
-from penstock.explain.trees.ensembles import Ensemble, LeafPaths, find_paths
+from penstock.explain.trees.ensembles import Ensemble, LeafPaths, LeafWeights, find_paths, weights_of_paths
 from penstock.explain.trees.leaf_shares import Sets, set_type, sum_by
 from penstock.explain.trees.shapley_weights import MOST_FEATURES
 
@@ -59,11 +61,11 @@ class LeafGroup:
 class PathFeatures:
     """The different features on each path.
 
-    ``leaf``, ``feature`` and ``place`` (0, 1, ...) of each; ``count`` [leaves] how many a leaf has, and for each
+    ``path``, ``feature`` and ``place`` (0, 1, ...) of each; ``count`` [paths] how many a path has, and for each
     condition of the paths the place of its feature (``condition``).
     """
 
-    leaf: Integers
+    path: Integers
     feature: Integers
     place: Integers
     count: Integers
@@ -71,18 +73,19 @@ class PathFeatures:
 
 
 def make_groups(ensemble: Ensemble, features: int) -> list[LeafGroup]:
-    """Return the leaves that add something and have a path, the groups with the fewest features on a path first.
+    """Return the paths that add something and have a split, the groups with the fewest features on a path first.
 
     ``features`` is the number that rows have. Raises ``NotExact`` if a path has more than 64 of them.
     """
     paths = find_paths(ensemble.nodes)
+    weights = weights_of_paths(ensemble.weights, paths, ensemble.nodes.leaves)
     found = find_features(paths, ensemble, features)
     if found.count.max(initial=0) > MOST_FEATURES:
         raise NotExact(f"the path to a leaf asks for more than {MOST_FEATURES} features")
-    adds = np.isin(np.arange(ensemble.nodes.leaves), ensemble.weights.leaf[ensemble.weights.weight != 0])
-    sizes = _group_sizes(found.count)
-    used = np.where(adds & (found.count > 0), sizes, 0)
-    return [_group(ensemble, paths, found, used == size, features) for size in np.unique(used[used > 0])]
+    adds = np.isin(np.arange(len(paths.leaf)), weights.leaf[weights.weight != 0])
+    used = np.where(adds & (found.count > 0), _group_sizes(found.count), 0)
+    shape = (features, ensemble.outputs)
+    return [_group(paths, weights, found, used == size, shape) for size in np.unique(used[used > 0])]
 
 
 def _group_sizes(count: Integers) -> Integers:
@@ -93,35 +96,33 @@ def _group_sizes(count: Integers) -> Integers:
 
 def find_features(paths: LeafPaths, ensemble: Ensemble, features: int) -> PathFeatures:
     """Return the different features on each path."""
-    keys = paths.leaf * features + ensemble.nodes.splits.features[paths.split]
+    keys = paths.path * features + ensemble.nodes.splits.features[paths.split]
     different, where = np.unique(keys, return_inverse=True)
-    leaf = different // features
-    count = np.bincount(leaf, minlength=ensemble.nodes.leaves)
-    place = np.arange(len(leaf)) - (np.cumsum(count) - count)[leaf]
-    return PathFeatures(leaf, different % features, place, count, place[where])
+    path = different // features
+    count = np.bincount(path, minlength=len(paths.leaf))
+    place = np.arange(len(path)) - (np.cumsum(count) - count)[path]
+    return PathFeatures(path, different % features, place, count, place[where])
 
 
-def _group(ensemble: Ensemble, paths: LeafPaths, found: PathFeatures, chosen: Flags, features: int) -> LeafGroup:
+def _group(
+    paths: LeafPaths, weights: LeafWeights, found: PathFeatures, chosen: Flags, shape: tuple[int, int]
+) -> LeafGroup:
     numbers = np.cumsum(chosen) - 1
     places = int(found.count[chosen].max())
-    condition = np.flatnonzero(chosen[paths.leaf])
-    leaf = numbers[paths.leaf[condition]]
-    starts = np.flatnonzero(np.diff(leaf, prepend=-1))
+    condition = np.flatnonzero(chosen[paths.path])
+    starts = np.flatnonzero(np.diff(numbers[paths.path[condition]], prepend=-1))
     bits: Sets = np.left_shift(np.uint64(1), found.condition[condition].astype(np.uint64)).astype(set_type(places))
-    adds = chosen[ensemble.weights.leaf] & (ensemble.weights.weight != 0)
-    adding, output = numbers[ensemble.weights.leaf[adds]], ensemble.weights.output[adds]
-    target = _features_of(found, chosen, numbers, places, features)[adding] * ensemble.outputs + output[:, None]
-    weight = ensemble.weights.weight[adds]
-    return LeafGroup(
-        paths.split[condition], paths.side[condition], bits, starts, target, adding, output, weight, places
-    )
+    adds = chosen[weights.leaf] & (weights.weight != 0)
+    adding, output, weight = numbers[weights.leaf[adds]], weights.output[adds], weights.weight[adds]
+    features, outputs = shape
+    target = _features_of(found, chosen, numbers, places, features)[adding] * outputs + output[:, None]
+    split, side = paths.split[condition], paths.side[condition]
+    return LeafGroup(split, side, bits, starts, target, adding, output, weight, places)
 
 
-def _features_of(
-    found: PathFeatures, chosen: Flags, numbers: Integers, places: int, features: int
-) -> NDArray[np.int64]:
-    """The feature at each place of each chosen leaf's path; places without one have the number after the last."""
-    of_leaves = np.full((int(chosen.sum()), places), features)
-    use = chosen[found.leaf]
-    of_leaves[numbers[found.leaf[use]], found.place[use]] = found.feature[use]
-    return of_leaves
+def _features_of(found: PathFeatures, chosen: Flags, numbers: Integers, places: int, features: int) -> Integers:
+    """The feature at each place of each chosen path; places without one have the number after the last feature."""
+    of_paths = np.full((int(chosen.sum()), places), features)
+    use = chosen[found.path]
+    of_paths[numbers[found.path[use]], found.place[use]] = found.feature[use]
+    return of_paths

@@ -66,8 +66,8 @@ class TreeModel:
         decided = [self.ensemble.nodes.splits.decide(row) for row in self.transforms.apply(background)]
         prepared = tuple(_prepare(group, table, decided) for group, table in zip(groups, with_table, strict=True))
         constant = self.ensemble.base + _constant_weights(self.ensemble)
-        scores = constant + np.mean([_sum_of(prepared, row, len(constant)) for row in decided], axis=0)
-        return TreeExplainer(self, features, rows, prepared, constant, scores)
+        scores = constant + np.stack([_sum_of(prepared, row, len(constant)) for row in decided])
+        return TreeExplainer(self, features, prepared, constant, scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,14 @@ class PreparedGroup:
 class TreeExplainer:
     """A sum of trees and a background.
 
-    ``constant`` [scores] is what no feature changes, ``base_scores`` [scores] the mean over the background.
+    ``constant`` [scores] is what no feature changes, ``background_scores`` [rows, scores] the sums of the background.
     """
 
     model: TreeModel
     features: int
-    background_rows: int
     groups: tuple[PreparedGroup, ...]
     constant: Floats
-    base_scores: Floats
+    background_scores: Floats
 
     @property
     def method(self) -> str:
@@ -112,6 +111,11 @@ class TreeExplainer:
         """What is kept."""
         return sum(group.leaves.nbytes + group.shares.nbytes for group in self.groups)
 
+    @property
+    def background_prediction(self) -> Floats:
+        """The sums for the rows of the background [rows, outputs]."""
+        return self.model.output_map.apply(self.background_scores)
+
     def tolerances(self, rows: NDArray[Any]) -> Floats:
         """How far the runtime's sums in single precision may be from ours [rows, 1]."""
         largest = float(np.abs(self.model.ensemble.weights.weight).max())
@@ -125,7 +129,8 @@ class TreeExplainer:
         attributions = np.stack([shares for shares, _ in found])
         scores = np.stack([score for _, score in found])
         to_outputs = self.model.output_map
-        return Shares(attributions @ to_outputs.matrix, to_outputs.apply(self.base_scores), to_outputs.apply(scores))
+        base = to_outputs.apply(self.background_scores.mean(axis=0))
+        return Shares(attributions @ to_outputs.matrix, base, to_outputs.apply(scores))
 
     def _explain_row(self, row: NDArray[Any]) -> tuple[Floats, Floats]:
         decided = self.model.ensemble.nodes.splits.decide(row)

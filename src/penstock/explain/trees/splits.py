@@ -33,15 +33,27 @@ _COMPARE = {
 
 
 @dataclass(frozen=True, slots=True)
+class MemberSet:
+    """The members of a set; ``truncates``: the runtime asks whether a number without its fraction is a member."""
+
+    values: NDArray[Any]
+    truncates: bool = False
+
+    def has(self, value: Any) -> bool:
+        """Whether the runtime takes a number for a member."""
+        return bool(np.any(self.values == (np.trunc(value) if self.truncates else value)))
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """The splits of an ensemble, one element for each: feature, mode, threshold, whether NaN takes the true branch, and
-    the members of the sets of those that ask for membership (by split)."""
+    the sets of those that ask for membership (by split)."""
 
     features: Integers
     modes: Integers
     thresholds: NDArray[Any]
     nan_is_true: Flags
-    members: dict[int, NDArray[Any]]
+    members: dict[int, MemberSet]
 
     def __len__(self) -> int:
         """Return the number of splits."""
@@ -68,7 +80,7 @@ class Splits:
     def _compare_one_mode(self, mode: int, places: NDArray[np.intp], values: NDArray[Any]) -> Flags:
         if mode != MEMBER:
             return np.asarray(_COMPARE[mode](values[places], self.thresholds[places]), dtype=bool)
-        return np.array([np.any(self.members[int(place)] == values[place]) for place in places], dtype=bool)
+        return np.array([self.members[int(place)].has(values[place]) for place in places], dtype=bool)
 
 
 def check_modes(modes: Integers) -> None:

@@ -9,11 +9,12 @@ from penstock.explain.links import POST_TRANSFORMS
 from penstock.explain.nodes import GraphNode, Integers, NotExact
 from penstock.explain.trees.attributes import aggregate_scale, ensemble_of
 from penstock.explain.trees.ensembles import Ensemble, LeafWeights, TreeNodes
-from penstock.explain.trees.splits import MEMBER, Splits, check_modes
+from penstock.explain.trees.splits import MEMBER, MemberSet, Splits, check_modes
 
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-"""Names by the numbers of the attributes ``aggregate_function`` and ``post_transform``."""
+TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
+"""Names by the numbers of the attributes ``aggregate_function`` and ``post_transform``, as ONNX Runtime 1.31 reads the
+latter: the text of the operator has SOFTMAX and LOGISTIC the other way round. What counts is what is answered."""
 
 
 def read_tensors(node: GraphNode, dtype: np.dtype[Any]) -> tuple[Ensemble, tuple[str, ...]]:
@@ -47,14 +48,23 @@ def _splits(node: GraphNode, precision: np.dtype[Any]) -> Splits:
     return Splits(features, modes, thresholds, nan_is_true, _sets(modes, members))
 
 
-def _sets(modes: Integers, members: NDArray[Any]) -> dict[int, NDArray[Any]]:
+LONGEST_CHAIN, LARGEST_IN_CHAIN = 30, 30
+"""Sets of more members, or with others than 0 to 30, are looked up by whole numbers; smaller ones are compared."""
+
+
+def _sets(modes: Integers, members: NDArray[Any]) -> dict[int, MemberSet]:
     """The members of each split that asks for them: NaN ends a set."""
     ends = np.flatnonzero(np.isnan(members))
     sets = [part[~np.isnan(part)] for part in np.split(members, ends)]
     asking = np.flatnonzero(modes == MEMBER)
     if len(sets) < len(asking):
         raise NotExact("the trees have fewer sets than splits that ask for them")
-    return {int(split): sets[place] for place, split in enumerate(asking)}
+    return {int(split): _set_of(sets[place]) for place, split in enumerate(asking)}
+
+
+def _set_of(values: NDArray[Any]) -> MemberSet:
+    is_chain = len(values) <= LONGEST_CHAIN and ((values >= 0) & (values <= LARGEST_IN_CHAIN)).all()
+    return MemberSet(values, truncates=not is_chain)
 
 
 def _nodes(node: GraphNode, splits: Splits) -> TreeNodes:
