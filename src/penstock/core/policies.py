@@ -1,11 +1,12 @@
 """The policy of a model: what to monitor, capture and send, as stated and as applied."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkOrigin, SinkSpec, sinks_in
+from penstock.core.texts import shorten
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
@@ -227,18 +228,40 @@ def _names(stated: Document, path: str, most: int, values: dict[str, Any], name:
         values[name] = tuple(names)
 
 
-def refuse_unreachable(policy: MonitorPolicy, columns: Mapping[str, int] | None = None) -> None:
-    """Refuse a policy with rules that can never fire; raises ``InvalidInput`` with every reason.
+@dataclass(frozen=True, slots=True)
+class ReferenceColumns:
+    """What the references of a model's versions have: the largest number of columns by scope of ``drift``, and the
+    features by whose values rows can be watched apart."""
 
-    ``columns`` is how many columns the model has at most in each scope of ``drift``, as far as that is known. Not for
-    policies that are stored already: what was taken once holds.
+    counts: Mapping[str, int]
+    slices: frozenset[str]
+
+
+def refuse_unreachable(policy: MonitorPolicy, known: ReferenceColumns | None = None) -> None:
+    """Refuse a policy with rules that can never fire, or with slices that no reference has; raises ``InvalidInput``
+    with every reason.
+
+    ``known`` is None while a version has no reference. Not for policies that are stored already: what was taken once
+    holds.
     """
     slices, objectives = bool(policy.slices), policy.objectives
     watched = MonitoringCoverage(
-        policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, columns or {}
+        policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, known.counts if known else {}
     )
-    if faults := unreachable(policy.triggers, watched):
+    if faults := [*unreachable(policy.triggers, watched), *_unknown_slices(policy, known)]:
         raise InvalidInput("; ".join(faults))
+
+
+def _unknown_slices(policy: MonitorPolicy, known: ReferenceColumns | None) -> Iterator[str]:
+    if known is None:
+        return
+    expected = ", ".join(shorten(name) for name in sorted(known.slices)[:MOST_SLICES])
+    for name in policy.slices:
+        if name not in known.slices:
+            yield (
+                f"'monitor.slices' has '{shorten(name)}', by which no reference of the model counts rows apart; "
+                + (f"expected some of {expected}" if expected else "its references have no column of few values")
+            )
 
 
 def policy_out(policy: MonitorPolicy) -> dict[str, Any]:

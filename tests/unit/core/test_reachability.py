@@ -6,7 +6,7 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
-from penstock.core.policies import policy_in, refuse_unreachable
+from penstock.core.policies import ReferenceColumns, policy_in, refuse_unreachable
 
 DRIFT: dict[str, Any] = {"drift": {}}
 WEEKLY: dict[str, Any] = {"schedule": "@weekly"}
@@ -20,7 +20,8 @@ def performance(**values: Any) -> dict[str, Any]:
 def refused(when: dict[str, Any], policy: dict[str, Any], columns: dict[str, int] | None = None, **trigger: Any) -> str:
     document = {"triggers": [{"name": "r", "when": when, **trigger}], **policy}
     try:
-        refuse_unreachable(policy_in(document, schedule_in), columns)
+        known = None if columns is None else ReferenceColumns(columns, frozenset({"shop"}))
+        refuse_unreachable(policy_in(document, schedule_in), known)
     except InvalidInput as fault:
         return str(fault)
     return ""
@@ -117,3 +118,23 @@ def test_more_columns_than_there_are_never_drift(drift: dict[str, Any], policy: 
     said = refused({"drift": drift}, policy, {"features": 3, "outputs": 0, "any": 4})
     assert said == "" if taken else "'triggers[0].when.drift.at_least'" in said
     assert refused({"drift": drift}, policy) == "", "who does not know the model refuses nothing"
+
+
+@pytest.mark.parametrize(
+    ("slices", "known", "fault"),
+    [
+        (["site"], ReferenceColumns({}, frozenset({"site", "kind"})), ""),
+        (["other"], None, ""),  # a version has no reference yet
+        (["site", "other"], ReferenceColumns({}, frozenset({"site", "kind"})), "'other'.*expected some of kind, site"),
+        (["site"], ReferenceColumns({}, frozenset()), "'site'.*no column of few values"),
+    ],
+)
+def test_rows_are_watched_apart_by_columns_that_a_reference_counts(
+    slices: list[str], known: ReferenceColumns | None, fault: str
+) -> None:
+    policy = policy_in({"monitor": {"slices": slices}}, schedule_in)
+    if not fault:
+        refuse_unreachable(policy, known)
+        return
+    with pytest.raises(InvalidInput, match=f"'monitor.slices' has {fault}"):
+        refuse_unreachable(policy, known)

@@ -15,6 +15,7 @@ from penstock.core.owner_only import changed_controls, owner_only_settings, refu
 from penstock.core.policies import (
     OWNER_SINKS,
     MonitorPolicy,
+    ReferenceColumns,
     policy_in,
     policy_out,
     refuse_unreachable,
@@ -89,7 +90,7 @@ class Policies:
         document: Document,
         by: Author,
         if_revision: int | None = None,
-        columns: Mapping[str, int] | None = None,
+        columns: ReferenceColumns | None = None,
         caller: Caller = ANONYMOUS,
     ) -> Document:
         """Store and use a model's policy. ``columns``: see ``refuse_unreachable``. A masked secret stands for the
@@ -110,7 +111,7 @@ class Policies:
         self._due.record_success(model)
         return {**self._mask.policy(policy_out(policy)), "revision": revision}
 
-    async def check(self, model: str, document: Document, columns: Mapping[str, int] | None, caller: Caller) -> str:
+    async def check(self, model: str, document: Document, columns: ReferenceColumns | None, caller: Caller) -> str:
         """Return why ``set`` would refuse a document, a sentence for each fault, "" if it would take it. Nothing is
         stored."""
         try:
@@ -120,7 +121,7 @@ class Policies:
         return ""
 
     async def _checked(
-        self, model: str, document: Document, columns: Mapping[str, int] | None, caller: Caller
+        self, model: str, document: Document, columns: ReferenceColumns | None, caller: Caller
     ) -> MonitorPolicy:
         """Return the policy in a document; raises as ``set``."""
         before = self.of(model)

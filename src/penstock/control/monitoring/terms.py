@@ -5,7 +5,7 @@ from dataclasses import replace
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.references import References
 from penstock.control.monitoring.workers import MonitoredWorkers
-from penstock.core.policies import FleetAlarms, MonitorPolicy
+from penstock.core.policies import FleetAlarms, MonitorPolicy, ReferenceColumns
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
@@ -49,14 +49,12 @@ class WatchTerms:
         names, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
         return names or (() if reference is None else tuple(item.bins.name for item in reference.inputs))
 
-    def columns(self, model: str) -> dict[str, int]:
-        """Return the largest number of columns of a model's versions by scope of ``drift``.
-
-        The result is empty while a version has no reference, whose columns are unknown.
-        """
+    def columns(self, model: str) -> ReferenceColumns | None:
+        """Return what the references of a model's versions have; None while a version has no reference."""
         references = [self.references.get(key) for key in self.served() if key[0] == model]
         available = [reference for reference in references if reference is not None]
         if not available or len(available) < len(references):
-            return {}
+            return None
         parts = {"features": "inputs", "outputs": "outputs", "any": "features"}
-        return {scope: max(len(getattr(item, part)) for item in available) for scope, part in parts.items()}
+        counts = {scope: max(len(getattr(item, part)) for item in available) for scope, part in parts.items()}
+        return ReferenceColumns(counts, frozenset(one.key for item in available for one in item.slices))
