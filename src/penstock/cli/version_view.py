@@ -98,5 +98,9 @@ def _proof_text(proof: Document) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key or 'ai.onnx'} {inner}" for key, inner in value.items())
+        return ", ".join(f"{key or 'ai.onnx'} {_inner_text(inner)}" for key, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _inner_text(value: Any) -> str:
+    return f"({_plain(value)})" if isinstance(value, dict) else str(value)

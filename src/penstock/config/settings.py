@@ -21,6 +21,7 @@ from penstock.config.sections import (
     MonitorSettings,
     PrometheusSettings,
     RetentionSettings,
+    RowSettings,
     SecretName,
     SecretSettings,
     SinkHost,
@@ -146,6 +147,7 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     watch: WatchSettings = WatchSettings()
     monitor: MonitorSettings = MonitorSettings()
+    rows: RowSettings = RowSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
     tracing: TracingSettings = TracingSettings()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
+from penstock.core.frames.terms import NO_TERMS, RowTerms
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import sort_key
@@ -64,8 +65,8 @@ class VersionSpec:
     is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
     their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``rows`` says
     whether the graph proves that rows are independent; ``signed`` is what its signatures are about; ``watch`` is how
-    its rows are watched and ``latency_ns`` what is promised of its latency (nanoseconds, 0 = nothing), which both can
-    change while it serves.
+    its rows are watched, ``latency_ns`` what is promised of its latency (nanoseconds, 0 = nothing), and ``row_terms``
+    what it says about its rows, which all can change while it serves.
     """
 
     version: str
@@ -81,6 +82,7 @@ class VersionSpec:
     signed: SignedFiles = UNSIGNED
     watch: WatchSpec = WatchSpec()
     latency_ns: int = 0
+    row_terms: RowTerms = NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)

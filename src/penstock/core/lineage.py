@@ -72,6 +72,24 @@ def _mapping_check(inner: Check, form: str) -> Check:
     return check
 
 
+def _feature(value: Any) -> str:
+    """Check what a card says of one feature."""
+    if not isinstance(value, Mapping):
+        return _text_check(LONGEST_WORD)(value)
+    fits = value.keys() <= {"description", "default"} and not _text_check(LONGEST_WORD)(value.get("description", "-"))
+    default = value.get("default")
+    return "" if fits and (default is None or not _plain(default)) else "a description and a default"
+
+
+def _features(value: Any) -> str:
+    """Check the features of a card: their names, or what it says of each."""
+    if isinstance(value, list):
+        good = not _texts(value) and all(map(_KEY.fullmatch, value)) and len(set(value)) == len(value)
+        return "" if good else "a list of different names"
+    form = "what it means, or a description and a default"
+    return _mapping_check(_feature, form)(value)
+
+
 _CARD: Mapping[str, Check] = {
     "summary": _text_check(LONGEST_TEXT),
     "intended_use": _text_check(LONGEST_TEXT),
@@ -82,7 +100,7 @@ _CARD: Mapping[str, Check] = {
     "owners": _texts,
     "license": _text_check(LONGEST_WORD),
     "contact": _text_check(LONGEST_WORD),
-    "features": _mapping_check(_text_check(LONGEST_WORD), "what it means"),
+    "features": _features,
 }
 
 _METADATA: Mapping[str, Check] = {
@@ -128,7 +146,7 @@ def card_of(document: Mapping[str, Any]) -> Document:
 def card_features(card: Any) -> tuple[str, ...]:
     """Return the features in a model card, in order; none if it names none, or is not a card."""
     features = card.get("features") if isinstance(card, Mapping) else None
-    if not isinstance(features, Mapping):
+    if not isinstance(features, Mapping | list):
         return ()
     return tuple(name for name in features if isinstance(name, str))
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from typing import Protocol as Interface
 
 from penstock.core.errors import Fault, Internal, InvalidInput, Overloaded
+from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds, Signature
@@ -133,6 +134,7 @@ class InferCall:
     - ``counted``, ``judged``: a rollout may count the call, and its label.
     - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
     - ``trace``: what is recorded of it, None for most calls.
+    - ``defaulted``: where defaults of the model card stand in for missing values of the inputs.
     - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
     """
 
@@ -146,6 +148,7 @@ class InferCall:
         "counted",
         "deadline_ns",
         "decoded_ns",
+        "defaulted",
         "fault",
         "id",
         "inputs",
@@ -195,6 +198,7 @@ class InferCall:
         self.client = 0
         self.lease: QuotaLease | None = None
         self.trace: CallTrace | None = None
+        self.defaulted: tuple[DefaultedColumn, ...] = ()
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

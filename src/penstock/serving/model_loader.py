@@ -199,6 +199,8 @@ class ModelLoader:
         if loaded is None:
             return
         loaded.set_latency_slo(spec.latency_ns)
+        if loaded.row_terms != spec.row_terms:
+            loaded.set_row_terms(spec.row_terms)
         learn = spec.watch.learn
         wanted = replace(spec.watch, learn=replace(learn, is_awaited=False))
         if loaded.sampled_as != (wanted, spec.block):

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from penstock.core.frames.terms import NO_TERMS, RowTerms
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.requested_outputs import RequestedOutput
+
+if TYPE_CHECKING:
+    from penstock.core.frames.layout import RowLayout
 
 NO_BOUND: Final = 1 << 62
 
@@ -41,6 +45,21 @@ class VersionInfo:
         self.row_bytes = _row_bytes(signature.outputs, signature.batching)
         self.most_rows = self.max_output_bytes // self.row_bytes if self.row_bytes else NO_BOUND
         self._datatypes = [spec.datatype for spec in signature.outputs]
+        self.row_terms = NO_TERMS
+        self._row_layout: RowLayout | None = None
+
+    @property
+    def row_layout(self) -> "RowLayout":
+        """Return how rows become the inputs of the version; on any thread."""
+        if self._row_layout is None:
+            from penstock.core.frames.binding import row_layout  # noqa: PLC0415 - only dialects need it
+
+            self._row_layout = row_layout(self.signature, self.row_terms)
+        return self._row_layout
+
+    def set_row_terms(self, terms: RowTerms) -> None:
+        """Set what the version says about its rows."""
+        self.row_terms, self._row_layout = terms, None
 
     def names(self, requested: Sequence[RequestedOutput] | None) -> list[str]:
         """Return the names of the requested outputs, each once; all of them for None.

@@ -23,6 +23,7 @@ from penstock.control.periodic import PeriodicTask
 from penstock.control.workers.protocol import rows_out
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
+from penstock.core.frames.terms import RowTerms
 from penstock.core.policies import FleetAlarms, MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -145,6 +146,14 @@ class Watcher:
 @pytest.fixture
 def watcher(tmp_path: Path) -> Watcher:
     return Watcher(World(tmp_path), tmp_path)
+
+
+def test_rows_have_the_names_of_the_reference_and_what_the_gateway_does_with_others(watcher: Watcher) -> None:
+    plain = Desired(1, (ModelSpec("m", (VersionSpec("1", "", row_terms=RowTerms(defaults={"x": 1})),)),))
+    assert watcher.monitoring.decorate(plain).models[0].versions[0].row_terms == RowTerms((), {"x": 1})
+    watcher.give(trained())
+    [spec] = watcher.monitoring.decorate(plain).models[0].versions
+    assert spec.row_terms == RowTerms(tuple(NAMES[0]), {"x": 1}, "refuse")
 
 
 @pytest.mark.simulation

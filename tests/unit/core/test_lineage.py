@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
-from penstock.core.lineage import card_of, metadata_of, metadata_of_pairs
+from penstock.core.lineage import card_features, card_of, metadata_of, metadata_of_pairs
 
 GOOD: dict[str, Any] = {
     "data_digest": "sha256:" + "a" * 64,
@@ -48,12 +48,36 @@ def test_what_a_registry_owes_is_kept_as_it_is() -> None:
         ("card", {"owners": ["ann"]}),
         ("card", {"summary": "s", "owners": "ann"}),
         ("card", {"summary": "s", "title": "t"}),
+        *(
+            ("card", {"summary": "s", "features": features})
+            for features in (
+                ["a", "a"],
+                ["a", 5],
+                [],
+                "a",
+                {"a": 5},
+                {"a": {"default": [1]}},
+                {"a": {"default": float("inf")}},
+                {"a": {"description": 5}},
+                {"a": {"means": "years"}},
+            )
+        ),
         ("colour", "red"),
     ],
 )
 def test_every_fault_is_reported(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=name if name != "card" else "card"):
         metadata_of({**GOOD, name: value})
+
+
+@pytest.mark.parametrize(
+    "features",
+    [["a", "b"], {"a": "in years", "b": {"description": "m", "default": 1.5}}, {"a": {"default": None}, "b": {}}],
+)
+def test_a_card_lists_features_or_describes_them(features: Any) -> None:
+    card = card_of({"summary": "s", "features": features})
+    assert card["features"] == features
+    assert card_features(card) == ("a", "b")
 
 
 def test_all_faults_are_reported_at_once() -> None:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
+from penstock.core.frames.terms import RowTerms
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import RowValues
@@ -157,6 +158,20 @@ def test_rows_that_are_awaited_are_handed_over_and_gathering_is_not_begun_anew(t
             await world.ask("m", [[1, 2]])
         assert world.gathered == [2], "the rows of before they were awaited, once"
         await world.loader.apply(Desired(9, (model("m", replace(awaited, watch=WatchSpec())),)))
+
+    in_world(story)
+
+
+def test_what_a_version_says_about_its_rows_can_change_while_it_serves(tmp_path: Path) -> None:
+    spec = VersionSpec("1", scaled(tmp_path / "one.onnx", 1), block=1, tag="a", row_terms=RowTerms(("a", "b")))
+
+    async def story(world: World) -> None:
+        for revision, names in enumerate((("a", "b"), ("b", "a"))):
+            await world.loader.apply(Desired(revision, (model("m", replace(spec, row_terms=RowTerms(names))),)))
+            loaded = world.plane.route(("m", ""), {})[0]
+            bound = loaded.row_layout.bind_instances([{"a": 1, "b": 2}])
+            assert bound.inputs[0].data.tolist() == [[1, 2] if names[0] == "a" else [2, 1]]
+            assert loaded.row_layout is loaded.row_layout, "it is made once"
 
     in_world(story)
 

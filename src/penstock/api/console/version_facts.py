@@ -97,9 +97,15 @@ def flat_metadata(metadata: Document) -> Iterator[Fact]:
     """Yield the entries of metadata or of a card, those of groups with the name of the group."""
     for name, value in metadata.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", str(item)) for key, item in value.items())
+            yield from ((f"{name}.{key}", _value_text(item)) for key, item in value.items())
         else:
             yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {item}" for name, item in value.items())
+    return str(value)
 
 
 def compare_facts(first: Sequence[Fact], second: Sequence[Fact]) -> list[tuple[str, str, str, str]]:

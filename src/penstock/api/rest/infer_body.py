@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.signature import InputLayout, RowForm
 from penstock.core.tensors import Tensor
 from penstock.serving.requested_outputs import RequestedOutput
@@ -12,9 +13,9 @@ from penstock.serving.requested_outputs import RequestedOutput
 class InferBody:
     """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
     each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
-    in JSON."""
+    in JSON, ``defaulted`` where defaults of the model card stand in for missing values."""
 
-    __slots__ = ("binary", "given", "id", "nulls", "requested", "timeout_ns")
+    __slots__ = ("binary", "defaulted", "given", "id", "nulls", "requested", "timeout_ns")
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class InferBody:
         binary: list[bool] | bool,
         timeout_ns: int | None,
         nulls: bool,
+        defaulted: tuple[DefaultedColumn, ...] = (),
     ) -> None:
         self.id = call_id
         self.given = inputs
@@ -31,6 +33,7 @@ class InferBody:
         self.binary = binary
         self.timeout_ns = timeout_ns
         self.nulls = nulls
+        self.defaulted = defaulted
 
 
 @dataclass(slots=True)

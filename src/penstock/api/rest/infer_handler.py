@@ -258,6 +258,7 @@ class InferHandler:
         )
         call.client = id(exchange.connection)
         call.lease = exchange.lease
+        call.defaulted = body.defaulted
         return call
 
     # Call to answer.

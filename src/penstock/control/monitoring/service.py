@@ -32,6 +32,7 @@ from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported, unknown_model
+from penstock.core.frames.terms import ExtraColumns
 from penstock.core.masking import SecretMask
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
 from penstock.core.policy_faults import PolicyText, ReadPolicyText, UnreadableText, locate_faults
@@ -75,6 +76,7 @@ class Monitoring:
         sinks: SinkRules | None = None,
         mask: SecretMask | None = None,
         read_text: ReadPolicyText | None = None,
+        extra_columns: ExtraColumns = "refuse",
     ) -> None:
         self._store = store
         self._read_text = read_text
@@ -90,7 +92,7 @@ class Monitoring:
         shared = self._pool, self._following, store.gathered
         rows = RowSubmission(*shared, workers, self._policies, self._references, clock)
         self._learning = ReferenceLearning(*shared, self._policies, rows, self._set_learned_reference, workers.renew)
-        self._terms = WatchTerms(workers, self._references, self._policies, alarms)
+        self._terms = WatchTerms(workers, self._references, self._policies, alarms, extra_columns)
         self._regions = CounterRegions(state, workers.clear_region)
         self._queue = EventQueue(partial(self._pool.call, events.emit), state.with_name("events.json"))
         counts = state.with_name("labels.json")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.references import References
 from penstock.control.monitoring.workers import MonitoredWorkers
+from penstock.core.frames.terms import ExtraColumns, RowTerms, names_in_order
 from penstock.core.policies import FleetAlarms, MonitorPolicy, ReferenceColumns
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
@@ -12,15 +13,22 @@ from penstock.registry.records import Document
 
 
 class WatchTerms:
-    """The terms of the versions that a gateway serves; ``alarms`` is the fleet's bound."""
+    """The terms of the versions that a gateway serves; ``alarms`` is the fleet's bound, and ``extra_columns`` says what
+    becomes of columns of rows that a model does not take."""
 
     def __init__(
-        self, workers: MonitoredWorkers, references: References, policies: Policies, alarms: FleetAlarms
+        self,
+        workers: MonitoredWorkers,
+        references: References,
+        policies: Policies,
+        alarms: FleetAlarms,
+        extra_columns: ExtraColumns = "refuse",
     ) -> None:
         self.references = references
         self.policies = policies
         self._workers = workers
         self._alarms = alarms
+        self._extra_columns = extra_columns
 
     def served(self) -> list[VersionKey]:
         """Return the versions that the gateway serves."""
@@ -48,6 +56,12 @@ class WatchTerms:
         """Return the feature names of a version, from its graph, its model card, or its reference."""
         names, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
         return names or (() if reference is None else tuple(item.bins.name for item in reference.inputs))
+
+    def row_terms(self, key: VersionKey, stated: RowTerms) -> RowTerms:
+        """Return what a version says about its rows, with the names of its features in the order of its reference."""
+        reference = self.references.get(key)
+        names = () if reference is None else tuple(item.bins.name for item in reference.inputs)
+        return replace(stated, names=names_in_order(stated.names, names), extra_columns=self._extra_columns)
 
     def columns(self, model: str) -> ReferenceColumns | None:
         """Return what the references of a model's versions have; None while a version has no reference."""

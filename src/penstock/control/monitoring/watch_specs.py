@@ -1,4 +1,4 @@
-"""Adds to the desired state how the workers watch each version."""
+"""Adds to the desired state how the workers watch each version, and what it says about its rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,8 @@ class WatchSpecs:
     def _with_watch(self, model: str, spec: VersionSpec) -> VersionSpec:
         key, policy = (model, spec.version), self._terms.policies.of(model)
         latency_ns = int(policy.objectives.get("latency_p99_ms", 0) * 1e6)
-        return replace(spec, latency_ns=latency_ns, watch=self._with_region(key, policy, self._storage(key, policy)))
+        terms, watch = self._terms.row_terms(key, spec.row_terms), self._storage(key, policy)
+        return replace(spec, latency_ns=latency_ns, watch=self._with_region(key, policy, watch), row_terms=terms)
 
     def _storage(self, key: VersionKey, policy: MonitorPolicy) -> WatchSpec:
         """Return the spec of a version's stored requests and answers."""

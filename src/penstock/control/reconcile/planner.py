@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.frames.terms import Default, RowTerms
 from penstock.core.model_memory import MemoryNeed, exclude_versions
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.routing import RouteSpec
@@ -30,8 +31,8 @@ class MaterializedVersion:
     files. ``files`` are the paths below ``root`` and their SHA-256 (hex), which workers check before they load.
     ``probes`` (JSON) holds the answers that admission recorded; ``rows`` says whether admission found the rows to be
     independent. ``digest`` is the content's public name, ``report`` its admission report. ``content`` names the copy
-    that holds the files ("" = they are not a copy); ``features`` are the feature names of the graph or model card.
-    ``signed`` is what its signatures are about.
+    that holds the files ("" = they are not a copy); ``features`` are the feature names of the graph or model card, and
+    ``defaults`` the values of the card that stand in for missing ones. ``signed`` is what its signatures are about.
     """
 
     path: str
@@ -47,6 +48,7 @@ class MaterializedVersion:
     report: AdmissionReport | None = None
     content: str = ""
     features: tuple[str, ...] = ()
+    defaults: Mapping[str, Default] = field(default_factory=dict)
     signed: SignedFiles = UNSIGNED
 
 
@@ -307,6 +309,7 @@ def _spec(model: SourceModel, version: str, block: int, state: ControllerState) 
         probes=placed.probes,
         rows=placed.rows,
         signed=placed.signed,
+        row_terms=RowTerms(placed.features, placed.defaults),
     )
 
 

@@ -16,6 +16,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
 from penstock.core.errors import DataLoss, Fault, NotReady
+from penstock.core.frames.terms import card_defaults
 from penstock.core.lineage import card_features
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.versions import sort_key
@@ -312,5 +313,6 @@ def _materialized(record: VersionRecord, placed: _PlacedContent) -> Materialized
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=record.report,
         features=tuple(facts.get("feature_names") or card_features(record.metadata.get("card"))),
+        defaults=card_defaults(record.metadata.get("card")),
         signed=placed.signed,
     )

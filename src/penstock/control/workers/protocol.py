@@ -17,6 +17,7 @@ from penstock.core.batching import RowProof
 from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
+from penstock.core.frames.terms import RowTerms
 from penstock.core.model_signing import SignedFiles
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
@@ -137,6 +138,7 @@ def _version_in(values: Message) -> VersionSpec:
     parts: dict[str, Any] = {
         "signed": SignedFiles(**{**signed, "bundles": tuple(signed["bundles"])}),
         "watch": WatchSpec(**watch),
+        "row_terms": RowTerms(**{**values["row_terms"], "names": tuple(values["row_terms"]["names"])}),
     }
     return VersionSpec(**{**values, **parts, "files": files, "rows": RowProof(**values["rows"])})
 

@@ -1,5 +1,6 @@
 """Binds rows with a value for each column: to one tensor of features, or to one input for each column."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -8,10 +9,10 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.cells import ABSENT, UnfitCells, describe_value, pack_rows
-from penstock.core.frames.columns import ColumnRule, Counts, common_length
+from penstock.core.frames.columns import ColumnRule, FilledRows, common_length
 from penstock.core.frames.frame import Frame, FrameColumn, list_names
 from penstock.core.frames.layout import BoundRows, LayoutKind, kind_of, rules_of
-from penstock.core.frames.terms import RowTerms
+from penstock.core.frames.terms import DefaultedColumn, RowTerms
 from penstock.core.signature import Signature
 from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
@@ -74,7 +75,7 @@ class ColumnRows:
         for rule, target in inputs.targets():
             column = columns.get(rule.name)
             if column is None:
-                target[:] = rule.fill_absent(frame.rows, inputs.counts)
+                target[:] = rule.fill_absent(frame.rows, inputs.filled)
             else:
                 inputs.fill(rule, target, column)
             pause()
@@ -190,6 +191,12 @@ class ColumnRows:
         self._check_names(frame.columns)
         return {name: column for name, column in frame.columns.items() if name in self._known}
 
+    def place_of(self, name: str) -> tuple[str, int]:
+        """Return where a column lies: its input, and the index in a row of it."""
+        if self.kind is LayoutKind.FEATURES:
+            return self._specs[0].name, self.columns.index(name)
+        return name, 0
+
     @property
     def rules(self) -> list[ColumnRule]:
         """Return the rules of the columns, in order."""
@@ -215,8 +222,8 @@ class _Inputs:
         self.left_out = left_out
         self._heads = [head for head in layout.tensor_shapes(rows) if head[0] not in left_out]
         self.arrays = [np.empty(shape, NUMPY_TYPES[datatype]) for _, datatype, shape in self._heads]
-        self.counts = Counts()
-        self._sizes = Counts()
+        self.filled = FilledRows()
+        self._sizes = Counter[str]()
 
     def targets(self) -> list[tuple[ColumnRule, Array]]:
         """Return the rule of each column with the part [rows] of an input that it fills."""
@@ -227,13 +234,13 @@ class _Inputs:
 
     def take(self, rule: ColumnRule, values: list[Any], first: int) -> Array:
         """Return values of one column in its type, and count what stands in for missing ones."""
-        array, size = rule.convert(values, first, self.counts)
+        array, size = rule.convert(values, first, self.filled)
         self._sizes[rule.name] += size
         return array
 
     def fill(self, rule: ColumnRule, target: Array, column: FrameColumn) -> None:
         """Fill ``target`` with the column of a frame."""
-        target[:] = rule.cast(column, self.counts)
+        target[:] = rule.cast(column, self.filled)
         if rule.datatype == "BYTES":
             self._sizes[rule.name] += sum(map(len, target.tolist()))
 
@@ -244,4 +251,10 @@ class _Inputs:
             Tensor(name, datatype, array, self._sizes.total() if is_one else self._sizes[name])
             for (name, datatype, _), array in zip(self._heads, self.arrays, strict=True)
         ]
-        return BoundRows(inputs, dict(self.counts))
+        return BoundRows(inputs, self._defaulted())
+
+    def _defaulted(self) -> tuple[DefaultedColumn, ...]:
+        return tuple(
+            DefaultedColumn(name, *self._layout.place_of(name), np.frombuffer(rows, np.int64))
+            for name, rows in self.filled.by_column.items()
+        )

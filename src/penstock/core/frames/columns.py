@@ -1,6 +1,6 @@
 """One column of a version's rows: which type its values have, and what stands in for missing ones."""
 
-from collections import Counter
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, nan
@@ -24,8 +24,21 @@ from penstock.core.frames.terms import Default
 from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.core.texts import shorten
 
-Counts = Counter[str]
-"""Number of values by column that a default of the model card stands in for."""
+
+class FilledRows:
+    """The rows in which a default of the model card stands in for a missing value, by column."""
+
+    def __init__(self) -> None:
+        self.by_column: dict[str, array[int]] = {}
+
+    def add(self, column: str, row: int) -> None:
+        """Add a row."""
+        self.by_column.setdefault(column, array("q")).append(row)
+
+    def add_all(self, column: str, rows: Array) -> None:
+        """Add rows of a column that has none yet."""
+        self.by_column[column] = array("q", rows.astype(np.int64).tobytes())
+
 
 REQUIRED: Final = object()
 """Stands for the default of a column without one."""
@@ -43,7 +56,7 @@ class ColumnRule:
     absent: Any = REQUIRED
     unwraps: bool = False
 
-    def convert(self, values: list[Any], first_row: int, counts: Counts) -> tuple[Array, int]:
+    def convert(self, values: list[Any], first_row: int, filled: FilledRows) -> tuple[Array, int]:
         """Return values [rows] of the rows from ``first_row`` on in the type of the column, and the size of their UTF-8
         if they are texts.
 
@@ -53,53 +66,53 @@ class ColumnRule:
         try:
             return pack_cells(values, self.datatype)
         except UnfitCells:
-            prepared = self._prepare(values, first_row, counts)
+            prepared = self._prepare(values, first_row, filled)
         try:
             return pack_cells(prepared, self.datatype)
         except UnfitCells:
             row = first_unfit(len(prepared), lambda part: pack_cells(prepared[part], self.datatype))
             raise cell_fault(first_row + row, self.name, expected_of(self.datatype), values[row]) from None
 
-    def cast(self, column: FrameColumn, counts: Counts) -> Array:
+    def cast(self, column: FrameColumn, filled: FilledRows) -> Array:
         """Return a frame's column in the type of this column; raises ``InvalidInput`` as ``convert`` does."""
         if column.missing is None or not column.missing.any():
             return self._cast(column.values, np.arange(len(column)))
         missing, present = np.flatnonzero(column.missing), np.flatnonzero(~column.missing)
-        filled = np.empty(len(column), NUMPY_TYPES[self.datatype])
-        filled[present] = self._cast(column.values[present], present)
-        filled[missing] = self._stand_in(None, missing, counts)
-        return filled
+        found = np.empty(len(column), NUMPY_TYPES[self.datatype])
+        found[present] = self._cast(column.values[present], present)
+        found[missing] = self._stand_in(None, missing, filled)
+        return found
 
-    def fill_absent(self, rows: int, counts: Counts) -> Array:
+    def fill_absent(self, rows: int, filled: FilledRows) -> Array:
         """Return the value [1] of a column that no row has; raises ``InvalidInput``."""
-        return self._stand_in(ABSENT, np.arange(rows), counts)
+        return self._stand_in(ABSENT, np.arange(rows), filled)
 
-    def _prepare(self, values: list[Any], first_row: int, counts: Counts) -> list[Any]:
+    def _prepare(self, values: list[Any], first_row: int, filled: FilledRows) -> list[Any]:
         """Return values with the defaults of missing ones, and without lists around them."""
         return [
             value
             if value is not None and value is not ABSENT and type(value) is not list
-            else self._replace(value, first_row + row, counts)
+            else self._replace(value, first_row + row, filled)
             for row, value in enumerate(values)
         ]
 
-    def _replace(self, value: Any, row: int, counts: Counts) -> Any:
+    def _replace(self, value: Any, row: int, filled: FilledRows) -> Any:
         if type(value) is list:
             return value[0] if self.unwraps and len(value) == 1 and type(value[0]) is not list else value
         chosen = self.null if value is None else self.absent
         if chosen is REQUIRED:
             raise cell_fault(row, self.name, expected_of(self.datatype), value)
         if not _is_nan(chosen):
-            counts[self.name] += 1
+            filled.add(self.name, row)
         return chosen
 
-    def _stand_in(self, value: Any, rows: Array, counts: Counts) -> Array:
+    def _stand_in(self, value: Any, rows: Array, filled: FilledRows) -> Array:
         """Return what stands in for the values [1] that are missing in these rows."""
         row = int(rows[0])
-        chosen = self._replace(value, row, counts)
+        chosen = self._replace(value, row, filled)
         if not _is_nan(chosen):
-            counts[self.name] += len(rows) - 1
-        return self.convert([chosen], row, counts)[0]
+            filled.add_all(self.name, rows)
+        return self.convert([chosen], row, filled)[0]
 
     def _cast(self, values: Array, rows: Array) -> Array:
         """Return values of a frame, which are those of these ``rows``, in the type of the column."""

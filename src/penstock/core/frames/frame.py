@@ -58,6 +58,10 @@ class FrameColumn:
     def __len__(self) -> int:
         return len(self.values)
 
+    def part(self, first: int, last: int) -> "FrameColumn":
+        """Return the rows from ``first`` until before ``last``, as far as there are any."""
+        return FrameColumn(self.values[first:last], None if self.missing is None else self.missing[first:last])
+
     def to_list(self) -> list[Any]:
         """Return Python values, None where one is missing; float32 as the shortest decimal that is the same number."""
         values: list[Any] = (
@@ -82,6 +86,11 @@ class Frame:
     def names(self) -> tuple[str, ...]:
         """Return the names of the columns, in order."""
         return tuple(self.columns)
+
+    def part(self, first: int, last: int) -> "Frame":
+        """Return the rows from ``first`` until before ``last``, as far as there are any."""
+        rows = max(0, min(last, self.rows) - first)
+        return Frame({name: column.part(first, last) for name, column in self.columns.items()}, rows)
 
     def select(self, names: Iterable[str]) -> "Frame":
         """Return the columns with these names, in their order.

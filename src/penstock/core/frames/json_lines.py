@@ -1,24 +1,31 @@
 """Frames from JSON lines and back: one object on each line."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameLimits
 from penstock.core.frames.records import from_records, to_records
+from penstock.core.slices import NUMBER_SLICE, PauseWork, no_pause
+
+LONGEST_LINE: Final = 2 << 20
+"""Characters of a line: it is parsed at once."""
+
+LINES: Final = 256
+"""Lines that are parsed at once."""
 
 
-def from_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+def from_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause) -> Frame:
     """Return the frame of objects, one on each line; blank lines are skipped, NaN and Infinity are numbers.
 
     Raises:
         InvalidInput: a line is no JSON object, a value is not one of a column, or there are too many.
     """
-    return from_records(read_json_lines(data, limits), limits)
+    return from_records(read_json_lines(data, limits, pause), limits, pause)
 
 
-def read_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS) -> list[Any]:
-    """Return the JSON value of each line that is not blank.
+def read_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause) -> list[Any]:
+    """Return the JSON value of each line that is not blank; with pauses.
 
     Raises:
         InvalidInput: a line is not JSON, or there are too many.
@@ -29,16 +36,29 @@ def read_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS) -> 
     except UnicodeDecodeError:
         raise InvalidInput("the JSON lines are not UTF-8") from None
     limits.check(text.count("\n"), 0)
-    return [_value(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    values = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            values.append(_value(number, line))
+        if number % LINES == 0 or len(line) > LINES * LINES:
+            pause()
+    return values
 
 
-def to_json_lines(frame: Frame) -> str:
-    """Return one object on each line; NaN and infinity, which JSON does not have, are null."""
-    lines = [json.dumps(_finite(record), ensure_ascii=False) for record in to_records(frame)]
-    return "".join([line + "\n" for line in lines])
+def to_json_lines(frame: Frame, pause: PauseWork = no_pause) -> str:
+    """Return one object on each line; NaN and infinity, which JSON does not have, are null. There is a pause after
+    each slice."""
+    step, lines = max(1, NUMBER_SLICE // max(1, len(frame.columns))), list[str]()
+    for first in range(0, frame.rows, step):
+        records = to_records(frame.part(first, first + step))
+        lines += [json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records]
+        pause()
+    return "".join(lines)
 
 
 def _value(number: int, line: str) -> Any:
+    if len(line) > LONGEST_LINE:
+        raise InvalidInput(f"line {number} has {len(line)} characters, over the limit of {LONGEST_LINE}")
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -1,15 +1,15 @@
 """How rows become the inputs of a version, in three kinds: one tensor of features, one input for each column, or
 tensors as they are."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
 from typing import Any, Protocol
 
 from penstock.core.frames.columns import REQUIRED, ColumnRule, rule_of
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame
-from penstock.core.frames.terms import NO_TERMS, RowTerms
+from penstock.core.frames.terms import NO_TERMS, DefaultedColumn, RowTerms
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import PauseWork, no_pause
 from penstock.core.tensors import Array, Tensor
@@ -30,10 +30,10 @@ class LayoutKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BoundRows:
-    """The ``inputs`` of a request, and how many values of each column a default of the model card stands in for."""
+    """The ``inputs`` of a request, and the columns of which values were missing."""
 
     inputs: list[Tensor]
-    defaulted: Mapping[str, int] = field(default_factory=dict)
+    defaulted: tuple[DefaultedColumn, ...] = ()
 
 
 class RowLayout(Protocol):

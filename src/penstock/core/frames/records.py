@@ -1,6 +1,6 @@
 """Frames from JSON values and back: records, split (columns and data), and columns by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -9,15 +9,16 @@ import numpy as np
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.cells import ABSENT, NUMBERS, UnfitCells, cell_fault, text_array
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameColumn, FrameLimits
+from penstock.core.slices import NUMBER_SLICE, PauseWork, no_pause
 from penstock.core.tensors import Array
 from penstock.core.texts import shorten
 
 CELL: Final = "a number, a text, true, false or null"
 
 
-def from_records(records: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
+def from_records(records: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause) -> Frame:
     """Return the frame of objects, one for each row; the columns are in the order in which they first appear, and what
-    an object does not have is missing.
+    an object does not have is missing. There is a pause after each slice.
 
     Raises:
         InvalidInput: a row is no object, a value is not one of a column, or there are too many.
@@ -28,11 +29,13 @@ def from_records(records: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS) -
             raise InvalidInput(f"row {row}: expected an object of columns and values")
     names = list(dict.fromkeys(chain.from_iterable(records)))
     limits.check(len(records), len(names))
-    return Frame({name: column_of(name, [row.get(name) for row in records]) for name in names}, len(records))
+    return Frame({name: column_of(name, [row.get(name) for row in records], pause) for name in names}, len(records))
 
 
-def from_split(columns: Sequence[Any], data: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
-    """Return the frame of names and rows of as many values.
+def from_split(
+    columns: Sequence[Any], data: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause
+) -> Frame:
+    """Return the frame of names and rows of as many values; with a pause after each slice.
 
     Raises:
         InvalidInput: a name is no text or there twice, a row has another length, or a value is not one of a column.
@@ -43,14 +46,15 @@ def from_split(columns: Sequence[Any], data: Sequence[Any], limits: FrameLimits 
         if not isinstance(values, list | tuple) or len(values) != len(names):
             got = f"{len(values)} values" if isinstance(values, list | tuple) else "no list"
             raise InvalidInput(f"row {row}: expected a list of {len(names)} values, got {got}")
-    by_column = zip(*data, strict=True) if data else ([] for _ in names)
     return Frame(
-        {name: column_of(name, list(values)) for name, values in zip(names, by_column, strict=True)}, len(data)
+        {name: column_of(name, [row[index] for row in data], pause) for index, name in enumerate(names)}, len(data)
     )
 
 
-def from_columns(columns: Mapping[str, Any], limits: FrameLimits = DEFAULT_LIMITS) -> Frame:
-    """Return the frame of lists by name.
+def from_columns(
+    columns: Mapping[str, Any], limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause
+) -> Frame:
+    """Return the frame of lists by name; with a pause after each slice.
 
     Raises:
         InvalidInput: they differ in length, or a value is not one of a column.
@@ -64,7 +68,7 @@ def from_columns(columns: Mapping[str, Any], limits: FrameLimits = DEFAULT_LIMIT
             raise InvalidInput(f"column '{shorten(name)}' has {len(values)} values; the columns before it have {rows}")
     limits.check(rows or 0, len(columns))
     names = check_names(list(columns))
-    return Frame({name: column_of(name, list(columns[name])) for name in names}, rows or 0)
+    return Frame({name: column_of(name, list(columns[name]), pause) for name in names}, rows or 0)
 
 
 def to_records(frame: Frame) -> list[dict[str, Any]]:
@@ -100,7 +104,7 @@ def check_names(columns: Sequence[Any]) -> list[str]:
     return list(columns)
 
 
-def column_of(name: str, values: list[Any]) -> FrameColumn:
+def column_of(name: str, values: list[Any], pause: PauseWork = no_pause) -> FrameColumn:
     """Return a column of Python values; None and ``ABSENT`` are missing.
 
     Whole numbers become int64 or uint64, numbers of which some are not whole float64, and a column without values is
@@ -109,38 +113,55 @@ def column_of(name: str, values: list[Any]) -> FrameColumn:
     Raises:
         InvalidInput: a value is of no type that columns have, or of another type than those before it.
     """
+    types = set[type]()
+    for part in _slices(values, pause):
+        types.update(map(type, part))
     missing, present = None, values
-    types = set(map(type, values))
     if types & _NOTHING:
         missing = np.fromiter((type(value) in _NOTHING for value in values), np.bool_, len(values))
         types -= _NOTHING
         filler: Any = "" if str in types else 0
         present = [filler if type(value) in _NOTHING else value for value in values]
     try:
-        return FrameColumn(_typed(present, types), missing)
+        convert = _converter(types, present)
+        return FrameColumn(np.concatenate([convert(part) for part in _slices(present, pause)]), missing)
     except (UnfitCells, OverflowError):
         raise _column_fault(name, values) from None
+
+
+def _slices(values: list[Any], pause: PauseWork) -> Iterator[list[Any]]:
+    """Yield values in slices, one at least, with a pause after each."""
+    for first in range(0, len(values) or 1, NUMBER_SLICE):
+        yield values[first : first + NUMBER_SLICE]
+        pause()
 
 
 _NOTHING: Final = {type(None), type(ABSENT)}
 _MOST_SIGNED: Final = (1 << 63) - 1
 
 
-def _typed(values: list[Any], types: set[type]) -> Array:
+def _converter(types: set[type], values: list[Any]) -> Callable[[list[Any]], Array]:
+    """Return what makes an array of values of these types; raises ``UnfitCells`` if nothing does."""
     if types == {str}:
-        return text_array(values)[0]
+        return lambda part: text_array(part)[0]
     if not types <= NUMBERS:
         raise UnfitCells
     if types == {bool}:
-        return np.array(values, np.bool_)
+        return lambda part: np.array(part, np.bool_)
     if float in types or not types:
-        return np.array(values, np.float64)
-    return whole_numbers(values)
+        return lambda part: np.array(part, np.float64)
+    dtype = whole_type(values)
+    return lambda part: np.array(part, dtype)
+
+
+def whole_type(values: list[int]) -> type[np.int64 | np.uint64]:
+    """Return the type of whole numbers, of which there is one at least: int64, or else uint64."""
+    return np.uint64 if max(values) > _MOST_SIGNED and min(values) >= 0 else np.int64
 
 
 def whole_numbers(values: list[int]) -> Array:
     """Return whole numbers, of which there is one at least, as int64 or else uint64; raises ``OverflowError``."""
-    return np.array(values, np.uint64 if max(values) > _MOST_SIGNED and min(values) >= 0 else np.int64)
+    return np.array(values, whole_type(values))
 
 
 def _column_fault(name: str, values: list[Any]) -> InvalidInput:

@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.cells import UnfitCells, cast_column, expected_of
-from penstock.core.frames.columns import Counts, rule_of
+from penstock.core.frames.columns import FilledRows, rule_of
 from penstock.core.frames.frame import Frame, FrameColumn, list_names
 from penstock.core.frames.layout import BoundRows, LayoutKind, row_width
 from penstock.core.frames.nested import NestedArray
@@ -101,7 +101,7 @@ def _names_of(spec: TensorSpec) -> tuple[str, ...]:
 
 def _from_columns(spec: TensorSpec, columns: Mapping[str, FrameColumn], rows: int, pause: PauseWork) -> Tensor | None:
     """Return an input from its columns, None if it is optional and has none."""
-    names, counts = _names_of(spec), Counts()
+    names, filled = _names_of(spec), FilledRows()
     if spec.optional and not columns.keys() & set(names):
         return None
     if not names:
@@ -110,7 +110,7 @@ def _from_columns(spec: TensorSpec, columns: Mapping[str, FrameColumn], rows: in
     for index, name in enumerate(names):
         rule = rule_of(name, spec.datatype)
         column = columns.get(name)
-        data[:, index] = rule.fill_absent(rows, counts) if column is None else rule.cast(column, counts)
+        data[:, index] = rule.fill_absent(rows, filled) if column is None else rule.cast(column, filled)
         pause()
     size = sum(map(len, data.ravel().tolist())) if spec.datatype == "BYTES" else 0
     return Tensor(spec.name, spec.datatype, data.reshape(rows, *spec.shape[1:]), size)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from penstock.core.tensors import Array
+
 ExtraColumns = Literal["refuse", "ignore"]
 """What becomes of columns that a model does not take."""
 
@@ -22,6 +24,24 @@ class RowTerms:
 
 
 NO_TERMS: Final = RowTerms()
+
+
+def names_in_order(stated: tuple[str, ...], reference: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of features in the order of the input, from those that a graph or a model card has ``stated``
+    and those of the ``reference``: a card may have them in another order than the data that a model was trained with.
+    """
+    return reference if not stated or set(stated) == set(reference) else stated
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DefaultedColumn:
+    """A column of which values were missing: its ``name``, where it lies (the ``tensor``, and the ``index`` in a row of
+    it), and the ``rows`` [values] in which a default of the model card stands in, counted from 0."""
+
+    name: str
+    tensor: str
+    index: int
+    rows: Array
 
 
 def card_defaults(card: Any) -> dict[str, Default]:

@@ -24,6 +24,7 @@ from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.capture import Capture
+from penstock.serving.observers.missing_values import mark_missing
 
 log = logging.getLogger("penstock.serving")
 
@@ -196,7 +197,8 @@ class RowSampler:
         if not calls:
             self._memory.give_back(size)
             return
-        for alike, inputs, outputs in self._group_alike(calls):
+        for alike, given, outputs in self._group_alike(calls):
+            inputs = mark_missing(alike, given) if any(call.defaulted for call in alike) else given
             if self._collector is not None:
                 self._work.append(partial(_safely, self._collector.gather, alike, inputs, outputs))
             self._work.append(partial(_safely, self._count, inputs, outputs))

@@ -21,6 +21,7 @@ from penstock.control.reconcile.planner import (
     next_expiry,
     plan,
 )
+from penstock.core.frames.terms import RowTerms
 from penstock.core.versions import VersionPolicy
 
 
@@ -39,6 +40,12 @@ def test_every_version_gets_a_block_of_its_own_and_keeps_it() -> None:
     third = plan([found("a", "1")], second.state, 10)
     assert third.desired.models[0].versions[0].block == blocks["a", "1"]
     assert [member.desired.revision for member in (first, second, third)] == [1, 2, 3]
+
+
+def test_a_version_says_how_its_rows_look() -> None:
+    version = MaterializedVersion("/m/1", "a", features=("age", "sex"), defaults={"age": 40})
+    planned = plan([SourceModel("m", {"1": version})], ControllerState(), 10)
+    assert planned.desired.models[0].versions[0].row_terms == RowTerms(("age", "sex"), {"age": 40})
 
 
 def test_a_version_without_a_free_block_is_unavailable_and_says_why() -> None:

@@ -30,6 +30,7 @@ from penstock.control.workers.server import Channel, Listeners, WorkerReport
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
+from penstock.core.frames.terms import RowTerms
 from penstock.core.versions import VersionKey
 from penstock.monitor.columns import RowValues
 from penstock.monitor.feedback import Feedback, FeedbackResult
@@ -38,7 +39,9 @@ from tests.harness import PATIENCE_S, reached
 
 texts = st.text(max_size=8)
 proofs = st.builds(RowProof, st.booleans(), texts, texts, texts)
-specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts, rows=proofs)
+defaults = st.dictionaries(texts, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts)
+terms = st.builds(RowTerms, st.lists(texts).map(tuple), defaults, st.sampled_from(["refuse", "ignore"]))
+specs = st.builds(VersionSpec, texts, texts, texts, texts, st.integers(0, 1023), texts, rows=proofs, row_terms=terms)
 models = st.builds(
     ModelSpec,
     texts,

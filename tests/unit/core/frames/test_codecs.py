@@ -261,3 +261,43 @@ def test_json_lines_are_json_that_others_can_read() -> None:
     frame = from_columns({"a": [float("nan"), float("inf"), 1.0], "b": ["x", "\u00e9", None]})
     lines = [json.loads(line, parse_constant=pytest.fail) for line in to_json_lines(frame).splitlines()]
     assert lines == [{"a": None, "b": "x"}, {"a": None, "b": "\u00e9"}, {"a": 1.0, "b": None}]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_long_data_is_read_and_written_in_slices(quoted: bool) -> None:
+    rows = 20_000
+    frame = from_columns(
+        {
+            "id": list(range(rows)),
+            "y": [index / 3 if index % 7 else None for index in range(rows)],
+            "text": ['say "no"' if quoted else "x"] * rows,
+        }
+    )
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(1)
+
+    check_same(from_csv(to_csv(frame, pause=pause), pause=pause), frame)
+    check_same(from_json_lines(to_json_lines(frame, pause), pause=pause), frame)
+    assert len(pauses) > 50
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "dtype"), [(0, 2**63, "uint64"), (-1, 2**63, "float64"), (0, 5, "int64"), (0, 2.5, "float64")]
+)
+def test_slices_of_a_column_have_one_type(first: int, last: float, dtype: str) -> None:
+    frame = from_csv("x\n" + f"{first}\n" * 20_000 + f"{last}\n")
+    values = frame.columns["x"].values
+    assert (str(values.dtype), values[0], values[-1]) == (dtype, first, last)
+
+
+def test_a_line_of_json_is_bounded() -> None:
+    with pytest.raises(InvalidInput, match=r"line 2 has .* characters"):
+        read_json_lines("1\n" + '"' + "x" * (2 << 20) + '"')
+
+
+def test_parts_of_frames_have_some_of_the_rows() -> None:
+    frame = from_columns({"a": [1, None, 3]})
+    assert to_records(frame.part(1, 5)) == [{"a": None}, {"a": 3}]
+    assert frame.part(5, 9).rows == 0

@@ -13,7 +13,7 @@ from penstock.core.frames.csv_text import from_csv
 from penstock.core.frames.frame import Frame, FrameColumn
 from penstock.core.frames.layout import BoundRows, LayoutKind, RowLayout
 from penstock.core.frames.records import from_columns, from_records
-from penstock.core.frames.terms import RowTerms, card_defaults
+from penstock.core.frames.terms import RowTerms, card_defaults, names_in_order
 from penstock.core.signature import Signature, TensorSpec
 
 NAN = float("nan")
@@ -27,6 +27,11 @@ def layout_of(*specs: TensorSpec, **terms: Any) -> RowLayout:
 def values_of(bound: BoundRows) -> dict[str, Any]:
     """The inputs as lists by name."""
     return {tensor.name: tensor.data.tolist() for tensor in bound.inputs}
+
+
+def counts_of(bound: BoundRows) -> dict[str, int]:
+    """How many values of each column a default stands in for."""
+    return {column.name: len(column.rows) for column in bound.defaulted}
 
 
 def features(datatype: str = "FP32", **terms: Any) -> RowLayout:
@@ -201,16 +206,26 @@ def test_defaults_of_the_card_stand_in_and_are_counted(row: dict[str, Any], foun
         layout.bind_frame(from_records([row])),
     ):
         np.testing.assert_array_equal(bound.inputs[0].data, [found])
-        assert bound.defaulted == counted
+        assert counts_of(bound) == counted
 
 
 def test_every_value_that_a_default_stands_in_for_is_counted() -> None:
     frame = from_csv("a,b,c\n,1,1\n2,1,1\n,1,1\n")
     bound = features(defaults=DEFAULTS).bind_frame(frame)
     assert bound.inputs[0].data[:, 0].tolist() == [7, 2, 7]
-    assert bound.defaulted == {"a": 2}
+    assert counts_of(bound) == {"a": 2}
+    assert bound.defaulted[0].rows.tolist() == [0, 2]
     absent = features(defaults=DEFAULTS).bind_frame(frame.select(["b", "c"]))
-    assert absent.defaulted == {"a": 3}
+    assert counts_of(absent) == {"a": 3}
+
+
+def test_it_is_known_where_a_default_stands_in() -> None:
+    rows = [{"a": 1, "b": 2}, {"a": None, "b": 2, "c": 3}, {"c": 1}]
+    [a, b] = features(defaults={"a": 7, "b": 8, "c": None}).bind_instances(rows).defaulted
+    assert (a.name, a.tensor, a.index, a.rows.tolist()) == ("a", "x", 0, [1, 2])
+    assert (b.name, b.tensor, b.index, b.rows.tolist()) == ("b", "x", 1, [2])
+    [city] = pipeline(defaults={"city": "?"}).bind_instances([{"age": 1, "visits": 1}]).defaulted
+    assert (city.name, city.tensor, city.index, city.rows.tolist()) == ("city", "city", 0, [0])
 
 
 def test_a_column_without_a_default_must_have_values() -> None:
@@ -444,7 +459,7 @@ def test_many_rows_are_bound_in_slices() -> None:
     rows = [[index, index + 0.5, None if index == 9_000 else 1] for index in range(10_000)]
     bound = features(defaults={"c": 8}).bind_instances(rows, lambda: pauses.append(1))
     assert bound.inputs[0].data[[0, 9_000, 9_999]].tolist() == [[0, 0.5, 1], [9_000, 9_000.5, 8], [9_999, 9_999.5, 1]]
-    assert bound.defaulted == {"c": 1}
+    assert counts_of(bound) == {"c": 1}
     assert pauses
     with pytest.raises(InvalidInput, match="row 9001, column 'c'"):
         features().bind_instances([*rows[:9_001], [1, 2, "x"]])
@@ -462,3 +477,19 @@ def test_defaults_come_from_the_features_of_a_card() -> None:
     }
     assert card_defaults(card) == {"a": 40, "d": None}
     assert card_defaults({"features": ["a"]}) == card_defaults(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("stated", "reference", "names"),
+    [
+        ((), ("a", "b"), ("a", "b")),
+        (("b", "a"), ("a", "b"), ("a", "b")),
+        (("b", "a"), ("x[0]", "x[1]"), ("b", "a")),
+        (("b", "a"), (), ("b", "a")),
+        ((), (), ()),
+    ],
+)
+def test_the_data_that_a_model_was_trained_with_has_the_order_of_its_features(
+    stated: tuple[str, ...], reference: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert names_in_order(stated, reference) == names

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from penstock.api.common.work import INLINE_BYTES, RequestWork
 from penstock.api.http1.answers import error_body
 from penstock.core.errors import Fault, InvalidInput
-from penstock.core.frames.binding import row_layout
 from penstock.core.frames.frame import Frame
 from penstock.core.frames.layout import BoundRows, RowLayout
+from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensor
@@ -61,15 +61,19 @@ class DialectSetup:
 
 @dataclass(frozen=True, slots=True)
 class RowsRequest:
-    """The body of a request, inflated, the version that it is for, and how rows become the inputs of that one."""
+    """The body of a request, inflated, and the version that it is for."""
 
     verb: str
     fields: Fields
     query: bytes
     body: bytes
     loaded: Servable
-    layout: RowLayout
     work: RequestWork
+
+    @property
+    def layout(self) -> RowLayout:
+        """Return how rows become the inputs of the version."""
+        return self.loaded.row_layout
 
     @property
     def signature(self) -> Signature:
@@ -103,14 +107,14 @@ class RowsRequest:
 @dataclass(frozen=True, slots=True)
 class RowsBody:
     """A decoded request: its tensors, or the bytes of one row (see ``Signature.row``). ``form`` is what ``encode``
-    needs to know of the request; ``defaulted`` counts by column the values that were missing and have a default."""
+    needs to know of the request; ``defaulted`` says where defaults of the model card stand in for missing values."""
 
     inputs: list[Tensor] | bytes
     form: object = None
     requested: list[RequestedOutput] | None = None
     timeout_ns: int | None = None
     id: str = ""
-    defaulted: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    defaulted: tuple[DefaultedColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +197,3 @@ def status_of(fault: Fault) -> int:
     if isinstance(fault, UnsupportedMediaType):
         return 415
     return 406 if isinstance(fault, NotAcceptable) else HTTP_STATUS[fault.kind]
-
-
-def layout_of(loaded: Servable) -> RowLayout:
-    """Return how rows become the inputs of a version."""
-    return row_layout(loaded.signature)

@@ -2,17 +2,15 @@
 
 from typing import Final, cast
 
-from penstock.api.common.response_metadata import MadeOncePerVersion
 from penstock.api.common.work import RequestWork, json_too_large, output_too_large
 from penstock.api.http1.answers import STATUS_LINES, fault_fields, field_lines
 from penstock.api.http1.exchange import ConnectionIo, Exchange
 from penstock.api.http1.request_head import Http1RequestHead
 from penstock.api.rest.cors import CorsPolicy
-from penstock.api.rest.dialects.base import Dialect, RowsRequest, layout_of
+from penstock.api.rest.dialects.base import Dialect, RowsRequest
 from penstock.api.rest.infer_body import InferBody
 from penstock.api.rest.infer_handler import Encoded, InferExchange, InferHandler, compress_answer
 from penstock.core.errors import Fault
-from penstock.core.frames.layout import RowLayout
 from penstock.core.slices import PauseWork
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, Servable
@@ -44,7 +42,6 @@ class DialectExchange(InferExchange):
         super().__init__(connection, head, began_ns, handler, target, owner)
         self.verb = verb
         self.form: object = None
-        self.layout: RowLayout | None = None
         self._dialect_handler = handler
 
     def body_fault(self, size: int) -> Fault | None:
@@ -61,7 +58,6 @@ class DialectHandler(InferHandler):
     def __init__(self, plane: DataPlane, cors: CorsPolicy, dialect: Dialect) -> None:
         super().__init__(plane, cors)
         self._dialect = dialect
-        self._layouts = MadeOncePerVersion(plane, layout_of)
 
     def accepts_binary(self, exchange: DialectExchange) -> bool:
         """Whether the body of a request is no text."""
@@ -85,13 +81,10 @@ class DialectHandler(InferHandler):
             work.add_copied(len(raw))
         else:
             work.add_json(len(raw))
-        layout = exchange.layout  # made on the event loop, which always tries first
-        if layout is None:
-            layout = exchange.layout = self._layouts.get(loaded)
-        request = RowsRequest(exchange.verb, fields, exchange.head.query, raw, loaded, layout, work)
+        request = RowsRequest(exchange.verb, fields, exchange.head.query, raw, loaded, work)
         found = self._dialect.read(request)
         exchange.form = found.form
-        return InferBody(found.id, found.inputs, found.requested, False, found.timeout_ns, False)
+        return InferBody(found.id, found.inputs, found.requested, False, found.timeout_ns, False, found.defaulted)
 
     def _encode(self, exchange: InferExchange, call: InferCall, pause: PauseWork | None) -> Encoded:
         exchange = cast("DialectExchange", exchange)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from penstock.core.frames.terms import RowTerms
 from penstock.monitor.counters.totals import Totals
+from penstock.serving.infer_call import InferCall
 from tests.fuzz.targets import World
 from tests.unit.api.rest.dialects.worlds import DialectClient
 
@@ -111,3 +113,41 @@ def test_predictions_are_counted_as_those_of_rest(client: DialectClient, world: 
     client.ask(PREDICT, {"instances": [[1, 2, 3]]})
     client.ask(PREDICT, {"instances": [[1, 2]]})
     assert (counted("ok"), counted("invalid")) == (before[0] + 1, before[1] + 1)
+
+
+class SeenCalls:
+    """Keeps the calls that are offered to the monitor."""
+
+    def __init__(self) -> None:
+        self.calls: list[InferCall] = []
+
+    def offer(self, call: InferCall) -> None:
+        """Keep a call."""
+        self.calls.append(call)
+
+    def publish_baseline(self) -> None:
+        """There is none."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_rows_follow_what_the_version_says_and_the_monitor_learns_of_defaults(
+    client: DialectClient, world: World
+) -> None:
+    loaded, seen = world.plane.route(("row", ""), {})[0], SeenCalls()
+    terms, sampler = loaded.row_terms, loaded.sampler
+    loaded.set_row_terms(RowTerms(("a", "b", "c"), {"b": 2}))
+    loaded.sampler = seen
+    try:
+        rows = [{"a": 1, "b": 5, "c": 3}, {"c": 3, "a": 1}]
+        assert client.ask(PREDICT, {"instances": rows})[1] == {"predictions": [[3, 11, 7], [3, 5, 7]]}
+        assert client.ask(PREDICT, {"instances": [{"a": 1}]})[0] == 400
+    finally:
+        loaded.sampler = sampler
+        loaded.set_row_terms(terms)
+    [column] = seen.calls[0].defaulted
+    assert (column.name, column.tensor, column.index, column.rows.tolist()) == ("b", "x", 1, [1])
