@@ -14,6 +14,7 @@ VERBS = {
     "demo": "demo",
     "console": "open_console",
     "predict": "predict",
+    "score": "score",
     "loadtest": "loadtest.verb",
     "replay": "replay.verb",
     "models": "models",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.core.tensors import Array, Tensor
 
@@ -45,6 +46,35 @@ def compare(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> OutputDiffer
     return difference
 
 
+def find_disagreeing_rows(primary: Sequence[Tensor], shadow: Sequence[Tensor], rows: int) -> NDArray[np.bool_]:
+    """Return for each of ``rows`` rows [rows] whether ``compare`` would find that this row alone disagrees; the first
+    axis of every output is rows."""
+    apart = np.full(rows, len(primary) != len(shadow))
+    for one, other in zip(primary, shadow, strict=False):
+        apart |= _disagreeing_rows(one, other, rows)
+    return apart
+
+
+def _disagreeing_rows(one: Tensor, other: Tensor, rows: int) -> NDArray[np.bool_]:
+    shape = one.data.shape
+    if (one.name, one.datatype, shape) != (other.name, other.datatype, other.data.shape) or shape[:1] != (rows,):
+        return np.ones(rows, np.bool_)
+    if one.data.dtype.kind != "f":
+        return _any_of_row(one.data != other.data, rows)
+    a, b = one.data.astype(np.float64), other.data.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    odd = ~(finite | (a == b) | (np.isnan(a) & np.isnan(b)))
+    if a.ndim > 1 and 1 < a.shape[-1] <= MOST_CLASSES:
+        return _any_of_row(a.argmax(axis=-1) != b.argmax(axis=-1), rows) | _any_of_row(odd, rows)
+    known = np.where(finite, a, 0.0)
+    beyond = np.abs(known - np.where(finite, b, 0.0)) > ABSOLUTE + RELATIVE * np.abs(known)
+    return _any_of_row(odd | beyond, rows)
+
+
+def _any_of_row(differs: Array, rows: int) -> NDArray[np.bool_]:
+    return np.asarray(differs.reshape(rows, prod(differs.shape[1:])).any(axis=1), np.bool_)
+
+
 def _compare(one: Tensor, other: Tensor) -> OutputDifference:
     if one.name != other.name or one.datatype != other.datatype or one.data.shape != other.data.shape:
         return OutputDifference(disagrees=True)
@@ -64,5 +94,4 @@ def _compare(one: Tensor, other: Tensor) -> OutputDifference:
 
 
 def _count_differing_rows(differs: Array) -> int:
-    rows = differs.reshape(len(differs), prod(differs.shape[1:])) if differs.ndim else differs.reshape(1, 1)
-    return int(rows.any(axis=1).sum())
+    return int(_any_of_row(differs if differs.ndim else differs.reshape(1), len(differs) if differs.ndim else 1).sum())

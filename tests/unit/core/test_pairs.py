@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from penstock.core.pairs import OutputDifference, compare
+from penstock.core.pairs import OutputDifference, compare, find_disagreeing_rows
 from penstock.core.tensors import Tensor
 
 
@@ -51,6 +53,38 @@ def test_one_output(one: Tensor, other: Tensor, expected: OutputDifference) -> N
     assert (found.disagrees, found.flips, found.elements) == (expected.disagrees, expected.flips, expected.elements)
     assert found.sum_abs == pytest.approx(expected.sum_abs, rel=1e-3)
     assert found.max_abs == pytest.approx(expected.max_abs, rel=1e-3)
+
+
+FORMS: dict[str, list[Any]] = {
+    "FP32": [0.0, 1.0, 1.0005, 1.5, np.nan, np.inf, -np.inf],
+    "INT64": [0, 1],
+    "BYTES": ["a", "b"],
+}
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_rows_disagree_as_they_would_alone(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(0, 4))
+    answers: list[list[Tensor]] = [[], []]
+    for number in range(data.draw(st.integers(1, 2))):
+        form, inner = data.draw(st.sampled_from(sorted(FORMS))), data.draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
+        size = rows * int(np.prod(inner))
+        for answer in answers:
+            values = data.draw(st.lists(st.sampled_from(FORMS[form]), min_size=size, max_size=size))
+            shaped = np.array(values, object).reshape((rows, *inner))
+            answer.append(tensor(shaped.tolist() if size else np.zeros((rows, *inner)), form, f"y{number}"))
+    alone = [
+        compare(*([Tensor(item.name, item.datatype, item.data[row : row + 1]) for item in side] for side in answers))
+        for row in range(rows)
+    ]
+    assert find_disagreeing_rows(answers[0], answers[1], rows).tolist() == [found.disagrees for found in alone]
+
+
+def test_every_row_of_another_form_disagrees() -> None:
+    one = [tensor([[1.0], [2.0]])]
+    assert find_disagreeing_rows(one, [], 2).tolist() == [True, True]
+    assert find_disagreeing_rows(one, [tensor([[1.0]])], 2).tolist() == [True, True]
 
 
 def test_a_label_and_its_scores_are_one_flip() -> None:

@@ -73,7 +73,7 @@ class SignedContents(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _PlacedContent:
+class PlacedContent:
     """Where a content is on this machine, and what its signatures are about."""
 
     folder: Path
@@ -109,7 +109,7 @@ class RegistrySource:
         self._clock = clock
         self._seen: Sequence[ModelRecord] = ()
         self._known: dict[str, ModelRecord] = {}
-        self._placed: dict[str, _PlacedContent] = {}
+        self._placed: dict[str, PlacedContent] = {}
         self._failures: dict[str, _MaterializationFailure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._problem_log = ProblemLog()
@@ -152,7 +152,7 @@ class RegistrySource:
     def _check_model(self, model: ModelRecord) -> ModelRecord | None:
         try:
             for record in _admitted(model):
-                _materialized(record, _PlacedContent(Path(), Path()))
+                describe_placed(record, PlacedContent(Path(), Path()))
         except UNKNOWN_FORM as error:
             log.error(
                 "model %s keeps its previous versions, as this release cannot read its admission report: %s",
@@ -202,7 +202,7 @@ class RegistrySource:
         async with self._slots:
             try:
                 folder, graph = await self._layouts.call(self._layout.materialize, record.content, record.rewrite)
-                self._placed[key] = _PlacedContent(folder, graph, await self._place_signatures(record, folder))
+                self._placed[key] = PlacedContent(folder, graph, await self._place_signatures(record, folder))
                 self._failures.pop(key, None)
                 self._problem_log.clear(digest)
             except Fault as fault:
@@ -245,7 +245,7 @@ class RegistrySource:
         for record in _admitted(model):
             location = self._placed.get(_content_key(record))
             if location is not None:
-                versions[record.version] = _materialized(record, location)
+                versions[record.version] = describe_placed(record, location)
             elif record.version in wanted:
                 failed = self._failures.get(_content_key(record))
                 broken[record.version] = failed.reason if failed else FETCHING
@@ -297,7 +297,8 @@ def _digests(content: Content) -> dict[str, str]:
     return {file.path: file.digest for file in content.files}
 
 
-def _materialized(record: VersionRecord, placed: _PlacedContent) -> MaterializedVersion:
+def describe_placed(record: VersionRecord, placed: PlacedContent) -> MaterializedVersion:
+    """Return a version whose content is on this machine."""
     content, facts, folder, graph = record.content, record.report.facts, placed.folder, placed.graph
     bare = content.form == "onnx"
     return MaterializedVersion(

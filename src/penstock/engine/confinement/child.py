@@ -71,17 +71,8 @@ def run_confined(module: str, arguments: Sequence[str], paths: AllowedPaths, sec
         subprocess.TimeoutExpired: it took longer; it is ended.
         OSError: no process can be started.
     """
-    limits = ResourceLimits(
-        max(read_memory() // 2, _LEAST_BYTES),
-        None,
-        _FILE_BYTES,
-        count_processes() + SPARE_PROCESSES,
-        open_files=_OPEN_FILES,
-    )
-    plan = json.dumps({**program_out(SandboxedProgram(paths, limits)), "required": _Requirement.is_complete})
-    command = [sys.executable, "-P", "-m", PROGRAM, plan, module, *arguments]
     with subprocess.Popen(
-        command,
+        confined_command(module, arguments, paths, _FILE_BYTES),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -95,6 +86,21 @@ def run_confined(module: str, arguments: Sequence[str], paths: AllowedPaths, sec
     if process.returncode == UNSAFE:
         raise NotReady(errors.decode(errors="replace").strip().removeprefix("penstock: "))
     return ConfinedRun(process.returncode, output, errors)
+
+
+def confined_command(module: str, arguments: Sequence[str], paths: AllowedPaths, file_bytes: int) -> list[str]:
+    """Return the command of a process that runs a module with ``paths`` and no network, in half of the memory of this
+    machine; it writes files of at most ``file_bytes``. It ends with ``UNSAFE`` where a layer is missing that
+    ``require_confinement`` asks for; start it with ``clean_environment`` and in a session of its own."""
+    limits = ResourceLimits(
+        max(read_memory() // 2, _LEAST_BYTES),
+        None,
+        file_bytes,
+        count_processes() + SPARE_PROCESSES,
+        open_files=_OPEN_FILES,
+    )
+    plan = json.dumps({**program_out(SandboxedProgram(paths, limits)), "required": _Requirement.is_complete})
+    return [sys.executable, "-P", "-m", PROGRAM, plan, module, *arguments]
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,20 @@
+"""Scores a folder of Parquet files with Spark: `spark-submit spark.py IN OUT`."""
+
+import sys
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from penstock.scoring import Scorer
+
+scorer = Scorer("house", "champion")  # the registry of PENSTOCK_REGISTRY, on every executor too
+
+
+def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Return the outputs of a partition."""
+    return map(scorer, batches)
+
+
+rows = SparkSession.builder.getOrCreate().read.parquet(sys.argv[1])
+rows.mapInArrow(score, "price float").write.parquet(sys.argv[2])

@@ -1,0 +1,398 @@
+"""Streams tables as Arrow record batches: reads and writes Parquet, CSV, JSON lines and Arrow IPC in bounded memory.
+
+Text formats are read without guesses: every column of a CSV file is text, so that a value in the millionth line cannot
+contradict the first thousand. What a column has to be is known to whoever reads it.
+"""
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.texts import shorten
+
+Batch = Any
+"""A ``pyarrow.RecordBatch``."""
+
+PARQUET, CSV, JSON_LINES, ARROW = "parquet", "csv", "jsonl", "arrow"
+FORMATS: Final[Mapping[str, str]] = {
+    ".parquet": PARQUET,
+    ".csv": CSV,
+    ".jsonl": JSON_LINES,
+    ".ndjson": JSON_LINES,
+    ".arrow": ARROW,
+    ".feather": ARROW,
+}
+"""The format of a file by its suffix."""
+
+BLOCK_BYTES: Final = 1 << 20
+"""Bytes of a text file that are read at once."""
+
+LONGEST_LINE: Final = 16 << 20
+"""Bytes of one line of JSON."""
+
+GROUP_ROWS: Final = 1 << 16
+GROUP_BYTES: Final = 32 << 20
+"""Rows and bytes of a row group that is written, at most: a writer of Parquet holds one of them in memory."""
+
+_ARROW_MAGIC: Final = b"ARROW1"
+
+
+@dataclass(frozen=True, slots=True)
+class TableBatch:
+    """Some rows of a table: ``data`` (a record batch), and by their places in it the rows that cannot be read, whose
+    values are null."""
+
+    data: Batch
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TableChunk:
+    """Some rows that were read and may have to be parsed by ``load``, on any thread; ``done`` is the part of the file
+    (0 to 1) that ends with them."""
+
+    rows: int
+    load: Callable[[], TableBatch]
+    done: float
+
+
+class TableWriter(Protocol):
+    """Writes record batches of one schema to a file. Of one thread at a time."""
+
+    def write(self, batch: Batch) -> None:
+        """Append rows.
+
+        Raises:
+            InvalidInput: a column has another type than in the first batch.
+        """
+
+    def close(self) -> None:
+        """Complete the file."""
+
+
+def format_of(path: Path) -> str:
+    """Return the format of a file by its suffix.
+
+    Raises:
+        InvalidInput: the suffix is not known.
+    """
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise InvalidInput(f"expected a file name that ends with {', '.join(FORMATS)} (got '{shorten(path.name)}')")
+    return found
+
+
+def has_texts(path: Path) -> bool:
+    """Whether numbers may come as texts: always from CSV, and from JSON lines where a column also has other values."""
+    return format_of(path) in (CSV, JSON_LINES)
+
+
+def read_chunks(path: Path, rows: int) -> Iterator[TableChunk]:
+    """Yield the rows of a file in order, at most ``rows`` at once; the same file and number give the same chunks.
+
+    Raises:
+        InvalidInput: the file is not in the format of its suffix, or has no columns.
+        Unsupported: pyarrow is not installed.
+        OSError: it cannot be read.
+    """
+    require_arrow()
+    read = {PARQUET: _read_parquet, CSV: _read_csv, JSON_LINES: _read_json_lines, ARROW: _read_arrow}[format_of(path)]
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    try:
+        yield from read(path, rows)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        if isinstance(error, OSError):
+            raise
+        raise InvalidInput(f"the file is not valid {format_of(path)}: {_describe(error)}") from None
+
+
+def require_arrow() -> None:
+    """Check that pyarrow is installed.
+
+    Raises:
+        Unsupported: it is not.
+    """
+    try:
+        import pyarrow  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise Unsupported("tables need the extra 'parquet': pip install 'penstock[parquet]'") from None
+
+
+def _describe(error: Exception) -> str:
+    return shorten(str(error).partition("\n")[0])
+
+
+def _chunk(batch: Batch, done: float) -> TableChunk:
+    whole = TableBatch(batch)
+    return TableChunk(batch.num_rows, lambda: whole, done)
+
+
+def _slices(batch: Batch, rows: int, done: float) -> Iterator[TableChunk]:
+    for start in range(0, batch.num_rows, rows):
+        yield _chunk(batch.slice(start, rows), done)
+
+
+def _read_parquet(path: Path, rows: int) -> Iterator[TableChunk]:
+    from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+    # a buffer of its own for each column: a row group may be larger than memory
+    with parquet.ParquetFile(path, buffer_size=BLOCK_BYTES, pre_buffer=False) as file:
+        total, done = max(1, file.metadata.num_rows), 0
+        for batch in file.iter_batches(batch_size=rows):
+            done += batch.num_rows
+            yield from _slices(batch, rows, done / total)
+
+
+def _read_arrow(path: Path, rows: int) -> Iterator[TableChunk]:
+    from pyarrow import OSFile, ipc  # noqa: PLC0415 - an extra
+
+    with OSFile(str(path)) as file:
+        is_file = file.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC
+        file.seek(0)
+        if not is_file:
+            size = max(1, path.stat().st_size)
+            for batch in ipc.open_stream(file):
+                yield from _slices(batch, rows, file.tell() / size)
+            return
+        reader = ipc.open_file(file)
+        for index in range(reader.num_record_batches):
+            yield from _slices(reader.get_batch(index), rows, (index + 1) / reader.num_record_batches)
+
+
+def _read_csv(path: Path, rows: int) -> Iterator[TableChunk]:
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import csv  # noqa: PLC0415 - an extra
+
+    names = _csv_names(path)
+    size = max(1, path.stat().st_size)
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    with path.open("rb") as opened, pa.PythonFile(opened, "r") as file:
+        blocks = csv.open_csv(
+            file,
+            read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=convert,
+        )
+        for batch in blocks:
+            yield from _slices(batch, rows, min(1.0, opened.tell() / size))
+
+
+def _csv_names(path: Path) -> list[str]:
+    """Return the names in the first line.
+
+    Raises:
+        InvalidInput: one occurs twice.
+    """
+    from pyarrow import csv  # noqa: PLC0415 - an extra
+
+    with csv.open_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True)) as reader:
+        names: list[str] = reader.schema.names
+    check_distinct(names)
+    return names
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Check that every column has a name of its own.
+
+    Raises:
+        InvalidInput: two have the same.
+    """
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise InvalidInput(f"two columns are called '{shorten(twice)}'; give every column its own name")
+
+
+def _read_json_lines(path: Path, rows: int) -> Iterator[TableChunk]:
+    size = max(1, path.stat().st_size)
+    lines: list[bytes] = []
+    held = 0
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise InvalidInput(f"a line of JSON has more than {LONGEST_LINE} bytes")
+            if line.isspace():
+                continue
+            lines.append(line)
+            held += len(line)
+            if len(lines) >= rows or held >= BLOCK_BYTES:
+                yield _lines_chunk(lines, file.tell() / size)
+                lines, held = [], 0
+        if lines:
+            yield _lines_chunk(lines, 1.0)
+
+
+def _lines_chunk(lines: list[bytes], done: float) -> TableChunk:
+    return TableChunk(len(lines), lambda: _parse_lines(lines), done)
+
+
+def _parse_lines(lines: list[bytes]) -> TableBatch:
+    """Parse lines of JSON objects: together, or one by one if one of them is wrong or columns are of mixed types."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import json as arrow_json  # noqa: PLC0415 - an extra
+
+    with suppress(pa.ArrowInvalid):
+        blob = io.BytesIO(b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines))
+        options = arrow_json.ReadOptions(use_threads=False, block_size=max(map(len, lines)) + blob.getbuffer().nbytes)
+        table = arrow_json.read_json(blob, read_options=options)
+        if table.num_rows == len(lines):
+            return TableBatch(table.combine_chunks().to_batches()[0])
+    records, faults = list[dict[str, Any]](), dict[int, str]()
+    for index, line in enumerate(lines):
+        record = _parse_line(line)
+        if record is None:
+            faults[index] = "expected a JSON object on one line"
+        records.append(record or {})
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = {name: _array([record.get(name) for record in records]) for name in names}
+    if not columns:
+        columns = {"": pa.nulls(len(lines))}
+    return TableBatch(pa.RecordBatch.from_pydict(columns), faults)
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _array(values: list[Any]) -> Any:
+    """Return a column of values; of mixed ones as their texts."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
+
+
+def open_writer(path: Path, file_format: str) -> TableWriter:
+    """Return a writer of ``file_format`` to a file, which is created with the first rows."""
+    return _Writer(path, file_format)
+
+
+class _Writer:
+    def __init__(self, path: Path, file_format: str) -> None:
+        self._path, self._format = path, file_format
+        self._schema: Any = None
+        self._sink: Any = None
+
+    def write(self, batch: Batch) -> None:
+        if self._sink is None:
+            batch = _without_null_columns(batch)
+            self._schema = batch.schema
+            self._sink = _open_sink(self._path, self._format, self._schema)
+        self._sink.write(_fitting(batch, self._schema))
+
+    def close(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+
+
+def _without_null_columns(batch: Batch) -> Batch:
+    """Return rows whose columns without any value are texts: later rows may have one."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    types = [pa.string() if pa.types.is_null(item.type) else item.type for item in batch.schema]
+    return batch.cast(pa.schema([item.with_type(kind) for item, kind in zip(batch.schema, types, strict=True)]))
+
+
+def _fitting(batch: Batch, schema: Any) -> Batch:
+    """Return rows in a schema.
+
+    Raises:
+        InvalidInput: they have other columns, or values that do not fit.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    if batch.schema.equals(schema):
+        return batch
+    columns = []
+    for item in schema:
+        at = batch.schema.get_field_index(item.name)
+        try:
+            columns.append(pa.nulls(batch.num_rows, item.type) if at < 0 else batch.column(at).cast(item.type))
+        except pa.ArrowException:
+            raise InvalidInput(
+                f"column '{shorten(item.name)}' changes from {item.type} to {batch.schema.field(at).type}; "
+                "leave it out of --join"
+            ) from None
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _open_sink(path: Path, file_format: str, schema: Any) -> Any:
+    match file_format:
+        case "parquet":
+            return _ParquetSink(path, schema)
+        case "csv":
+            from pyarrow import csv  # noqa: PLC0415 - an extra
+
+            return csv.CSVWriter(path, schema)
+        case "arrow":
+            from pyarrow import ipc  # noqa: PLC0415 - an extra
+
+            return ipc.new_file(path, schema)
+    return _JsonLinesSink(path)
+
+
+class _ParquetSink:
+    """Writes row groups of ``GROUP_ROWS`` rows: small ones would be slow to read."""
+
+    def __init__(self, path: Path, schema: Any) -> None:
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+        self._writer = parquet.ParquetWriter(path, schema)
+        self._held: list[Batch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, batch: Batch) -> None:
+        self._held.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+
+        if self._held:
+            self._writer.write_table(pa.Table.from_batches(self._held), row_group_size=self._rows)
+        self._held, self._rows, self._bytes = [], 0, 0
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+
+class _JsonLinesSink:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, batch: Batch) -> None:
+        for record in batch.to_pylist():
+            self._file.write(json.dumps(_finite(record), default=str, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of JSON: numbers that are not finite become null."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list():
+            return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,47 @@
+"""The confined process of a scoring job: reads it from a file, and writes progress and the summary as JSON lines.
+
+A line has ``progress`` (the rows done and their part of the file), ``summary``, or ``fault`` with its ``kind``.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from penstock.core.errors import Fault
+from penstock.scoring.job import job_in, run_job
+
+PAUSE_S: Final = 0.1
+"""Seconds between two lines of progress."""
+
+
+def _write(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+class _Progress:
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, rows: int, part: float) -> None:
+        now = time.monotonic()
+        if now - self._last >= PAUSE_S:
+            self._last = now
+            _write({"progress": [rows, part]})
+
+
+def main(plan: str) -> int:
+    """Run the job in the file ``plan``."""
+    try:
+        _write({"summary": run_job(job_in(json.loads(Path(plan).read_text())), _Progress())})
+    except Fault as fault:
+        _write({"fault": fault.full_text, "kind": fault.kind})
+    except OSError as error:
+        _write({"fault": (error.strerror or str(error)).lower(), "kind": "os"})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

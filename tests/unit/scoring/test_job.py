@@ -1,0 +1,88 @@
+"""Jobs as JSON, what is refused before one begins, and scorers without their models."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from penstock.core.errors import InvalidInput, NotReady, Refused
+from penstock.core.versions import CHAMPION
+from penstock.registry.records import AliasRecord, Content, ModelRecord, VersionRecord, VersionState
+from penstock.scoring import Scorer
+from penstock.scoring.command import ScoreRequest, run_request
+from penstock.scoring.confined import fault_of
+from penstock.scoring.job import ScoreJob, job_in, job_out
+from penstock.scoring.results import JoinedColumns
+from penstock.scoring.run import ScoreTask
+from penstock.scoring.versions import VersionContent, choose_version
+
+CONTENT = VersionContent(
+    "m",
+    "1",
+    "sha256:1",
+    "/r/model.onnx",
+    "/r",
+    "/r",
+    "{}",
+    (("model.onnx", "ab"),),
+    "",
+    ("a", "b"),
+    {"a": {}},
+    {"x": 1},
+)
+
+
+@pytest.mark.parametrize("errors", [None, Path("/w/errors.jsonl")])
+def test_a_job_comes_back_as_it_was(errors: Path | None) -> None:
+    joined = JoinedColumns(("x",), True, "key")
+    task = ScoreTask(Path("/w/in.csv"), Path("/w/out.csv"), joined, "y", errors, True, 3, 7, ("sha256:1",))
+    job = ScoreJob(task, [CONTENT, CONTENT], True)
+    assert job_in(json.loads(json.dumps(job_out(job)))) == job
+    assert CONTENT.title == "m:1"
+
+
+def test_a_failed_process_ends_with_its_fault() -> None:
+    assert isinstance(fault_of({"kind": "refused", "fault": "no"}), Refused)
+    assert str(fault_of({"kind": "not_ready", "fault": "later"})) == "later"
+    assert isinstance(fault_of({"kind": "not_ready", "fault": "later"}), NotReady)
+    assert fault_of({"kind": "os", "fault": "no space left"}).kind == "internal"
+
+
+def test_files_must_differ(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    with pytest.raises(FileNotFoundError):
+        run_request(ScoreRequest("m", "", file, tmp_path / "out.csv"), lambda *_: None)
+    file.touch()
+    with pytest.raises(InvalidInput, match="different files"):
+        run_request(ScoreRequest("m", "", file, tmp_path / "x" / ".." / "in.csv"), lambda *_: None)
+    with pytest.raises(InvalidInput, match="ends with"):
+        run_request(ScoreRequest("m", "", file, tmp_path / "out.txt"), lambda *_: None)
+
+
+def record(version: str, state: VersionState = VersionState.ADMITTED) -> VersionRecord:
+    return VersionRecord("m", version, Content("sha256:1", 1, "onnx", ()), "", "", state)
+
+
+VERSIONS = {"1": record("1"), "9": record("9", VersionState.RETIRED), "2": record("2")}
+ALIASES = {"old": AliasRecord("old", "1")}
+
+
+@pytest.mark.parametrize(("selector", "version"), [("", "2"), ("1", "1"), ("old", "1"), ("@old", "1"), ("9", "9")])
+def test_a_version_is_chosen_by_name_alias_or_order(selector: str, version: str) -> None:
+    assert choose_version(ModelRecord("m", 1, VERSIONS, ALIASES), selector) == version
+
+
+def test_the_champion_is_chosen_first() -> None:
+    aliases = {CHAMPION: AliasRecord(CHAMPION, "1")}
+    assert choose_version(ModelRecord("m", 1, VERSIONS, aliases), "") == "1"
+    assert choose_version(ModelRecord("m", 1), "") == ""
+
+
+def test_a_scorer_is_pickled_without_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.scoring.local.find_version", lambda *_: record("2"))
+    scorer = Scorer("m", registry="/home")
+    data = pickle.dumps(scorer)
+    assert len(data) < 500
+    again = pickle.loads(data)
+    assert (again.version, again.digest, repr(again)) == ("2", "sha256:1", "Scorer(m:2, sha256:1)")
