@@ -38,6 +38,7 @@ class Fleet:
         database, bucket = stack.enter_context(postgres.running()), stack.enter_context(s3.running())
         env = {**bucket.environment, "PENSTOCK_BLOBS": f"s3://{bucket.name}/fleet"}
         options = ("--registry", database.create("fleet"), "--workers", "1")
+        self.settings = {**env, "PENSTOCK_REGISTRY": options[1]}
         self.bucket, self.trained, self.servers = bucket, workspace / "trained", dict[str, Server]()
         self.trained.mkdir()
         for name in ASKED:
@@ -137,7 +138,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(tmp_path, stack)
 
 
-def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet) -> None:
+def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet, tmp_path: Path) -> None:
     asked = {id_ for ids in fleet.ids.values() for id_ in ids}
     wanted = asked - fleet.held_out(*asked)
     other = next(name for name in ASKED if name != fleet.leader())
@@ -156,6 +157,11 @@ def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet)
         assert reported["gateways"][fleet.names[name]] >= len(set(ids) & wanted)
     [shown] = fleet.events(other, "retraining.rows")
     assert {name: shown[name] for name in reported} == reported
+
+    table = tmp_path / "fleet.parquet"
+    done = harness.run_command("capture", f"m:{GOOD}", "-o", str(table), "--fleet", folder=tmp_path, env=fleet.settings)
+    assert done.returncode == 0, done.stderr
+    assert asked <= set(parquet.read_table(table).column("id").to_pylist())
 
     assert fleet.servers["a"].push("m", SAME, scorer().SerializeToString()).status == 201
     wait_until(lambda: bool(fleet.events("a", "candidate.passed")), PATIENCE_S, "the exam")

@@ -1,7 +1,7 @@
 """`penstock capture`: export captured requests for retraining and replay, and erase those of a subject."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -13,6 +13,10 @@ from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, ReasonOption, Url, Where
 from penstock.cli.registry_selection import open_registry
+
+if TYPE_CHECKING:
+    from penstock.config.settings import Settings
+    from penstock.monitor.captured_rows import RowSelection
 
 COUNTS = {
     "requests": "captured requests",
@@ -46,33 +50,65 @@ def register(app: typer.Typer) -> None:
 def export(
     target: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="The model and its version.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The Parquet file to write.")],
+    of_fleet: Annotated[
+        bool, typer.Option("--fleet", help="Of every gateway that shares --registry, and not only of this machine.")
+    ] = False,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the captured requests of a version and their labels as Parquet, from the gateway on this machine."""
+    """Write the captured requests of a version and their labels as Parquet, from the gateway on this machine.
+
+    With --fleet the newest of all gateways, up to 1,000,000 rows or 1 GiB; exit 7 if some gateway is away.
+    """
     from penstock.core.errors import Fault
-    from penstock.monitor.answer_segments import ANSWERS
-    from penstock.monitor.answer_store import AnswerStore
-    from penstock.monitor.capture import CAPTURES
-    from penstock.monitor.captured_rows import CapturedRows, RowSelection
-    from penstock.monitor.row_tables import write_table
+    from penstock.monitor.captured_rows import RowSelection
 
     name, colon, version = target.rpartition(":")
     if not colon or not name or not version:
         fail(f"'{target}' has no version; expected NAME:VERSION", ExitCode.USAGE)
-    home, selection = location_in(read_settings(registry)).home, RowSelection(name, version)
-    captured = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
     try:
-        rows = write_table(captured.batches(selection), selection, output)
+        written = _write(read_settings(registry), RowSelection(name, version), output, of_fleet)
     except Fault as fault:
-        fail(str(fault), ExitCode.NOT_FOUND if fault.kind == "not_found" else ExitCode.FAILURE)
+        fail(str(fault), _EXITS.get(fault.kind, ExitCode.FAILURE))
     except OSError as error:
         fail(f"{error.filename}: {(error.strerror or 'error').lower()}", ExitCode.USAGE)
     if as_json:
-        print_json({"rows": rows, "file": str(output)})
+        print_json({**written, "file": str(output)})
     else:
-        say(f"{rows} rows")
+        say(f"{written['rows']} rows")
         typer.echo(str(output))
+    for gateway, why in written.get("missing", {}).items():
+        say(f"the rows of gateway {gateway} are missing: {why}")
+    if written.get("missing"):
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+_EXITS = {
+    "not_found": ExitCode.NOT_FOUND,
+    "not_ready": ExitCode.UNAVAILABLE,
+    "unsupported": ExitCode.USAGE,
+}
+
+
+def _write(settings: "Settings", selection: "RowSelection", output: Path, of_fleet: bool) -> Document:
+    """Write the rows; return their number, and with ``of_fleet`` that of each gateway and why others are missing."""
+    from penstock.core.errors import NotFound
+    from penstock.monitor.answer_segments import ANSWERS
+    from penstock.monitor.answer_store import AnswerStore
+    from penstock.monitor.capture import CAPTURES
+    from penstock.monitor.captured_rows import CapturedRows
+    from penstock.monitor.row_tables import write_table
+
+    location = location_in(settings)
+    if not of_fleet:
+        captured = CapturedRows(location.home / CAPTURES, AnswerStore(location.home / ANSWERS))
+        return {"rows": write_table(captured.batches(selection), selection, output)}
+    from penstock.cli.fleet_capture import write_fleet_rows
+
+    available = write_fleet_rows(location, selection, output)
+    if not available.rows:
+        raise NotFound(f"no gateway has captured anything of model '{selection.model}' version '{selection.version}'")
+    return available.document()
 
 
 def forget(

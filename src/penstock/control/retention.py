@@ -65,7 +65,7 @@ TABLES: Mapping[str, str] = {
     "feedback_readers": "a day after the gateway looked last",
     "request_history": "the longest window of the model's burn rates, two days at most",
     "labelled": "while a gateway serves the version, the newest ones",
-    "row_requests": "while the gateway that leads gathers captured rows, 10 minutes more where it ended",
+    "row_requests": "while captured rows of a fleet are gathered, 10 minutes more where that was cut off",
     "row_answers": "as long as their requests; the files lie in the blobs as long, an hour more where both ended",
     "erasures": "while they are answered, in a fleet retention.erasures_days",
     "erasure_reports": "as long as their erasures",

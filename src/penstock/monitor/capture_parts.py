@@ -20,7 +20,7 @@ from penstock.monitor.tables import PARQUET
 SLACK_S: Final = 5.0
 """A part may have records that are older than its first one by this much."""
 
-MOST_OPEN: Final = 256
+MOST_OPEN: Final = 64
 """Parts that are open at a time; if more lie beside each other, the order of their records is not exact."""
 
 REORDERED: Final = 1024

@@ -13,10 +13,14 @@ import numpy as np
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.core.tensors import Array, Tensor, numpy_type
 from penstock.monitor.capture import CapturedRequest, packed_request
-from penstock.monitor.capture_parts import CapturePart, ReadCounts, RecordWithSize
+from penstock.monitor.capture_parts import CapturePart, ReadCounts, RecordWithSize, time_of
 
 BATCH: Final = 1024
-"""Rows that are held at a time, beside those of one request."""
+"""Rows that are read at a time."""
+
+SORTED_BYTES: Final = 16 << 20
+"""Row groups up to this size are read whole and put in the order of time: in a file of a fleet, one may hold the rows
+of several gateways one after the other."""
 
 _NEEDED: Final = ("id", "row", "at")
 
@@ -74,8 +78,11 @@ def _read_group(
     try:
         with parquet.ParquetFile(file) as opened:
             batches = opened.iter_batches(BATCH, row_groups=[number], columns=columns)
-            for lines in _requests(line for batch in batches for line in batch.to_pylist()):
-                yield _request(lines, tensors), len(lines)
+            requests = _requests(line for batch in batches for line in batch.to_pylist())
+            found: Iterator[RecordWithSize] = ((_request(lines, tensors), len(lines)) for lines in requests)
+            if opened.metadata.row_group(number).total_byte_size <= SORTED_BYTES:
+                found = iter(sorted(found, key=lambda sized: time_of(sized[0])))
+            yield from found
     except FileNotFoundError:
         counts.deleted += 1
     except (ArrowException, ValueError, TypeError, OSError):

@@ -102,6 +102,14 @@ def test_parquet_gives_back_the_requests_that_were_exported(tmp_path: Path) -> N
     assert (counts.size, counts.share) == (3, 1.0)
 
 
+def test_a_row_group_with_several_gateways_is_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_parts, "REORDERED", 0)
+    file = tmp_path / "rows.parquet"
+    write_table([[captured(str(at), at) for at in (1.0, 3.0, 2.0, 4.0)]], RowSelection("m", "1"), file)
+    found = merge_parts(table_parts(file, [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}], []), ReadCounts())
+    assert [record.id for record in found] == ["1.0", "2.0", "3.0", "4.0"]
+
+
 def test_requests_of_many_rows_and_whole_tensors_come_back_from_parquet(tmp_path: Path) -> None:
     from penstock.monitor.capture import packed_request
 

@@ -1,4 +1,4 @@
-"""Requests of the leading gateway for the captured rows of all others, and their answers.
+"""Requests for the captured rows of gateways, of the one that leads or of an operator's command, and their answers.
 
 Each method is one transaction, and blocks. The files are blobs; the gateway that wrote one and the one that asked for
 it delete it when the request is closed.
@@ -49,17 +49,17 @@ class RowRequestState:
 
 class RowRequestStore:
     """Requests and answers; times are those of the database. Every method raises ``NotReady`` while the database cannot
-    be reached or written."""
+    be reached or written. ``by_leader``: only the gateway that leads may ask."""
 
-    def __init__(self, database: Connections) -> None:
+    def __init__(self, database: Connections, by_leader: bool = True) -> None:
         self._database = database
-        self._leader = LeaderConnections(database)
+        self._asking: Connections = LeaderConnections(database) if by_leader else database
 
-    # The gateway that leads.
+    # Whoever asks.
 
     def ask(self, request: RowRequest) -> None:
         """Ask every other gateway, for ``WAIT_S`` from now; raises ``NotLeading``."""
-        with self._leader.recording() as connection:
+        with self._asking.recording() as connection:
             deadline = database_now(connection) + WAIT_S
             connection.execute(schema.row_requests.insert().values(**_values(request), deadline=deadline))
 
@@ -78,7 +78,7 @@ class RowRequestStore:
 
     def close(self, request: str) -> None:
         """Delete a request and its answers; raises ``NotLeading``."""
-        with self._leader.recording() as connection:
+        with self._asking.recording() as connection:
             for table, key in ((schema.row_answers, "request"), (schema.row_requests, "id")):
                 connection.execute(table.delete().where(table.c[key] == request))
 

@@ -28,9 +28,10 @@ from penstock.monitor.feedback import Feedback
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
+from penstock.registry.db.lease import NotLeading
 from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.row_requests import RowRequest, RowRequestStore
-from tests.leases import leading
+from tests.leases import leading, looking
 
 TARGET = ("m", "1")
 
@@ -132,6 +133,26 @@ def test_rows_of_all_come_gateway_by_gateway_and_nothing_is_left(fleet: Fleet) -
     fleet.step()
     assert fleet.leftovers() == []
     assert [path for path in fleet._workspace.iterdir() if is_scratch(path.name)] == []
+
+
+def test_a_command_that_leads_nothing_gets_the_rows_of_all_and_nothing_is_left(fleet: Fleet) -> None:
+    """`penstock capture --fleet`: not a gateway, from a home without captures."""
+    fleet.join("b")
+    fleet.keep("a", "a1")
+    fleet.keep("b", "b1", "b2")
+    operator = looking(open_database(f"sqlite:///{fleet._workspace / 'registry.db'}", 5.0), "operator")
+    requests = RowRequestStore(operator, by_leader=False)
+    home = fleet._workspace / "nowhere"
+    rows = FleetRows(requests, fleet.gateways, lambda: fleet.blobs, "operator", home, fleet._pause)
+    file = fleet._workspace / "rows.parquet"
+    found = RowSource(home, rows).table(RowSelection(*TARGET), file)
+    assert parquet.read_table(file).column("id").to_pylist() == ["a1", "b1", "b2"]
+    assert (found.gateways, found.missing) == ({"a": 1, "b": 2, "operator": 0}, {})
+    fleet.step()
+    assert (fleet.leftovers(), fleet.requests.open("a")[0]) == ([], [])
+    with pytest.raises(NotLeading):
+        RowRequestStore(operator).close("any")
+    operator.close()
 
 
 def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:
