@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.nodes import Floats
 
 Rows: TypeAlias = NDArray[Any]
@@ -25,7 +26,8 @@ class ExplainOptions:
 
     ``method``: "auto" takes the first of exact, enumeration and permutation that is possible within the budget.
     ``seed`` decides the order of background rows and the permutations. ``max_rows``: rows that may be run in all,
-    ``chunk_rows``: in one step. ``deadline_ns``: by ``clock``; None = no deadline. ``output_scale``: what the
+    ``chunk_rows``: in one step. ``deadline_ns``: by ``clock``; None = no deadline. ``pause`` is
+    called between slices of work. ``output_scale``: what the
     outputs of the model are, for the answer.
     """
 
@@ -35,6 +37,7 @@ class ExplainOptions:
     chunk_rows: int = 2048
     deadline_ns: int | None = None
     clock: Callable[[], int] = time.monotonic_ns
+    pause: PauseWork = no_pause
     output_scale: OutputScale = "value"
 
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.nodes import Floats
 
 
@@ -47,8 +48,8 @@ class ExactExplainer(Protocol):
     def tolerances(self, rows: NDArray[Any]) -> Floats:
         """Return how far the runtime's sums, in its precision, may be from ours [rows, 1]."""
 
-    def explain(self, rows: NDArray[Any]) -> Shares:
-        """Return the Shapley values of rows [rows, features]."""
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
+        """Return the Shapley values of rows [rows, features]; ``pause`` is called between slices of work."""
 
 
 class ExactModel(Protocol):
@@ -58,6 +59,6 @@ class ExactModel(Protocol):
     def links(self) -> tuple[str, ...]:
         """What turns the explained margin into the answer, in order."""
 
-    def prepare(self, background: NDArray[Any]) -> ExactExplainer:
+    def prepare(self, background: NDArray[Any], pause: PauseWork = no_pause) -> ExactExplainer:
         """Return what explains rows against a background [rows, features]; raises ``NotExact`` if that needs too much
         memory or time."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.exact import Shares
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Floats, NotExact
@@ -34,8 +35,11 @@ class LinearModel:
         """Return the model with a number added to its outputs, or one to each."""
         return replace(self, sums=self.sums.plus(addend))
 
-    def prepare(self, background: NDArray[Any]) -> "LinearExplainer":
-        """Return what explains rows against a background [rows, features]; raises ``NotExact`` if they do not fit."""
+    def prepare(self, background: NDArray[Any], pause: PauseWork = no_pause) -> "LinearExplainer":
+        """Return what explains rows against a background [rows, features]; ``pause`` is not needed.
+
+        Raises ``NotExact`` if they do not fit.
+        """
         features = background.shape[1]
         if features != len(self.sums.matrix):
             raise NotExact("the weights are of another number of features than rows have")
@@ -80,8 +84,8 @@ class LinearExplainer:
         terms = np.abs(self.model.transforms.apply(rows).astype(np.float64)) @ np.abs(self.model.sums.matrix)
         return np.asarray(terms.max(axis=1, keepdims=True) * 1e-6 + 1e-5)
 
-    def explain(self, rows: NDArray[Any]) -> Shares:
-        """Return the Shapley values of rows [rows, features]."""
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
+        """Return the Shapley values of rows [rows, features]; ``pause`` is not needed."""
         inputs = self.model.transforms.apply(rows).astype(np.float64)
         mean = self.background.mean(axis=0)
         attributions = (inputs - mean)[:, :, None] * self.model.sums.matrix

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import DeadlineExceeded, InvalidInput, Unsupported
 from penstock.explain.budgets import ExplainOptions, RowRunner, Rows, Steps
 from penstock.explain.coalitions import MOST_ENUMERATED
 from penstock.explain.exact import ExactExplainer, Shares
 from penstock.explain.links import apply_links
 from penstock.explain.nodes import Floats
 from penstock.explain.sampling import Sampled, enumerate_steps, permute_steps
+
+ROWS_TOGETHER = 8
+"""Rows that are explained exactly between two looks at the clock."""
 
 NOT_EQUAL = "the runtime answers otherwise than the graph's trees or weights add up to"
 
@@ -57,7 +60,7 @@ def explain_steps(
     if explainer is None or options.method not in {"auto", "exact"}:
         return (yield from _sample(runner, rows, background, options, ""))
     outputs = yield from runner.run(np.concatenate([rows, background]))
-    shares = explainer.explain(rows)
+    shares = explain_in_time(explainer, rows, options)
     if not agrees(explainer, shares, outputs, rows, background):
         return (yield from _sample(runner, rows, background, options, NOT_EQUAL))
     scale = "margin" if explainer.links else options.output_scale
@@ -84,7 +87,7 @@ def explain_difference_steps(
         note = _why_not_comparable(second, first)
         if not note:
             outputs = yield from runner.run(np.concatenate([rows, background]))
-            found = _difference(second, first, rows, background, outputs)
+            found = _difference(second, first, rows, background, outputs, options)
             if found is not None:
                 return _exact(*found, runner.rows, len(background))
             note = NOT_EQUAL
@@ -98,6 +101,17 @@ def check_rows(rows: Rows, background: Rows) -> None:
         raise InvalidInput("an explanation needs a row and a background of at least one row")
     if rows.shape[1] != background.shape[1] or not rows.shape[1]:
         raise InvalidInput(f"the background has {background.shape[1]} features, the rows have {rows.shape[1]}")
+
+
+def explain_in_time(explainer: ExactExplainer, rows: Rows, options: ExplainOptions) -> Shares:
+    """Return the exact values, some rows at a time; raises ``DeadlineExceeded`` when the deadline has passed."""
+    parts: list[Shares] = []
+    for start in range(0, len(rows), ROWS_TOGETHER):
+        if options.deadline_ns is not None and options.clock() > options.deadline_ns:
+            raise DeadlineExceeded("the time was too short for an explanation; send fewer rows at once")
+        parts.append(explainer.explain(rows[start : start + ROWS_TOGETHER], options.pause))
+    attributions = np.concatenate([part.attributions for part in parts])
+    return Shares(attributions, parts[0].base_value, np.concatenate([part.prediction for part in parts]))
 
 
 def agrees(explainer: ExactExplainer, shares: Shares, outputs: Floats, rows: Rows, background: Rows) -> bool:
@@ -116,10 +130,15 @@ def _why_not_comparable(second: ExactExplainer, first: ExactExplainer) -> str:
 
 
 def _difference(
-    second: ExactExplainer, first: ExactExplainer, rows: Rows, background: Rows, outputs: Floats
+    second: ExactExplainer,
+    first: ExactExplainer,
+    rows: Rows,
+    background: Rows,
+    outputs: Floats,
+    options: ExplainOptions,
 ) -> tuple[Shares, str, str] | None:
     """The difference, its method and its scale; None if a runtime answers otherwise."""
-    one, other = second.explain(rows), first.explain(rows)
+    one, other = explain_in_time(second, rows, options), explain_in_time(first, rows, options)
     of_second, of_first = np.hsplit(outputs, 2)
     if not (agrees(second, one, of_second, rows, background) and agrees(first, other, of_first, rows, background)):
         return None

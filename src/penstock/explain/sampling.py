@@ -134,6 +134,7 @@ def _add_round(
     count = len(coalitions.masks)
     together = max(1, options.chunk_rows // max(1, count))
     for start in range(0, len(ends.rows), together):
+        options.pause()
         some = ends.rows[start : start + together]
         outputs = yield from _run_coalitions(runner, some, ends.background[place], coalitions, len(nothing))
         for offset, between in enumerate(outputs.reshape(len(some), count, len(nothing))):

@@ -10,7 +10,7 @@ from penstock.explain.nodes import Floats, Integers, NotExact
 from penstock.explain.transforms import InputTransforms
 from penstock.explain.trees.ensembles import Ensemble, LeafWeights, TreeNodes
 from penstock.explain.trees.model import TreeModel
-from penstock.explain.trees.splits import Splits
+from penstock.explain.trees.splits import MemberSets, Splits
 
 
 def add_models(first: TreeModel | LinearModel, second: TreeModel | LinearModel) -> TreeModel | LinearModel:
@@ -69,7 +69,11 @@ def _join_nodes(one: TreeNodes, other: TreeNodes) -> TreeNodes:
 
 
 def _join_splits(one: Splits, other: Splits) -> Splits:
-    members = one.members | {split + len(one): found for split, found in other.members.items()}
+    members = MemberSets(
+        np.concatenate([one.members.split, other.members.split + len(one)]),
+        np.concatenate([one.members.value, other.members.value]),
+        np.concatenate([one.members.truncates, other.members.truncates]),
+    )
     return Splits(
         np.concatenate([one.features, other.features]),
         np.concatenate([one.modes, other.modes]),

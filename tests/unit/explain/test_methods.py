@@ -193,6 +193,32 @@ def test_a_difference_of_other_scales_is_sampled_and_says_why() -> None:
     assert found.method == "enumeration"
 
 
+def test_rows_may_hold_texts() -> None:
+    rows = np.array([["red", 2.0, None]], dtype=object)
+    background = np.array([["blue", 1.0, None], ["red", 3.0, None]], dtype=object)
+    found = drive(
+        explain_steps(None, rows, background, ExplainOptions()),
+        lambda many: np.array([[10.0 * (color == "red") + number] for color, number, _ in many]),
+    )
+    np.testing.assert_allclose(found.attributions[0, :, 0], [5.0, 0.0, 0.0], atol=1e-12)
+
+
+def test_exact_values_of_many_rows_keep_the_deadline() -> None:
+    rows, background = random_rows(30, FEATURES, 1), random_rows(5, FEATURES, 2)
+    explainer = read_exact_model(single_node("TreeEnsembleRegressor", tree_attributes(1)), "y").prepare(background)
+    now = [0]
+
+    def pause() -> None:
+        now[0] += 1
+
+    options = ExplainOptions(deadline_ns=10, clock=lambda: now[0], pause=pause)
+    with pytest.raises(DeadlineExceeded, match="fewer rows"):
+        drive(explain_steps(explainer, rows, background, options), lambda many: walk(tree_attributes(1), many, 1))
+    free = ExplainOptions(pause=pause)
+    found = drive(explain_steps(explainer, rows, background, free), lambda many: walk(tree_attributes(1), many, 1))
+    assert found.attributions.shape == (30, FEATURES, 1)
+
+
 def test_the_error_of_all_is_none() -> None:
     mean = RunningMean()
     for value in (1.0, 2.0, 3.0):

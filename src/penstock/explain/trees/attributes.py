@@ -11,8 +11,9 @@ import numpy as np
 
 from penstock.explain.links import OutputMap, identity_map
 from penstock.explain.nodes import Flags, Floats, GraphNode, Integers, NotExact
+from penstock.explain.trees.chains import merge_chains
 from penstock.explain.trees.ensembles import Ensemble, LeafWeights, TreeNodes
-from penstock.explain.trees.splits import LEAF, MODES, Splits, check_modes
+from penstock.explain.trees.splits import LEAF, MODES, Splits, check_modes, no_sets
 
 Precision = type[np.float32 | np.float64]
 
@@ -94,7 +95,7 @@ def _splits(node: GraphNode, is_split: Flags, modes: Integers, precision: Precis
     nan_is_true = np.zeros(len(modes), dtype=bool)
     nan_is_true[: len(tracks)] = tracks[: len(modes)] == 1
     features, values = node.integers("nodes_featureids"), node.array("nodes_values", precision)
-    return Splits(features[is_split], modes[is_split], values[is_split], nan_is_true[is_split], {})
+    return Splits(features[is_split], modes[is_split], values[is_split], nan_is_true[is_split], no_sets())
 
 
 def read_weights(node: GraphNode, prefix: str, places: _Ids, numbers: Integers, precision: Precision) -> LeafWeights:
@@ -159,7 +160,7 @@ def ensemble_of(nodes: TreeNodes, weights: LeafWeights, scale: float, base: Floa
         raise NotExact("a leaf has a weight that is not finite")
     if nodes.splits.features.size and nodes.splits.features.min() < 0:
         raise NotExact("a split asks for a feature that does not exist")
-    return Ensemble(nodes, LeafWeights(weights.leaf, weights.output, weights.weight * scale), base)
+    return Ensemble(merge_chains(nodes), LeafWeights(weights.leaf, weights.output, weights.weight * scale), base)
 
 
 def read_classifier(node: GraphNode, precision: Precision) -> tuple[Ensemble, OutputMap, bool]:

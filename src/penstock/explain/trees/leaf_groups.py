@@ -3,6 +3,7 @@
 A leaf with several paths counts as several leaves: no row takes two of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from penstock.explain.trees.shapley_weights import MOST_FEATURES
 
 ALONE = 8
 """Paths of up to so many features are grouped by their exact number."""
+
+MOST_TOGETHER = 4096
+"""Paths in a group, so that no single step of work is long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,17 @@ def make_groups(ensemble: Ensemble, features: int) -> list[LeafGroup]:
     adds = np.isin(np.arange(len(paths.leaf)), weights.leaf[weights.weight != 0])
     used = np.where(adds & (found.count > 0), _group_sizes(found.count), 0)
     shape = (features, ensemble.outputs)
-    return [_group(paths, weights, found, used == size, shape) for size in np.unique(used[used > 0])]
+    return [_group(paths, weights, found, chosen, shape) for chosen in _split_groups(used)]
+
+
+def _split_groups(sizes: Integers) -> Iterator[Flags]:
+    """Yield the paths of each group, at most ``MOST_TOGETHER`` at a time."""
+    for size in np.unique(sizes[sizes > 0]):
+        places = np.flatnonzero(sizes == size)
+        for start in range(0, len(places), MOST_TOGETHER):
+            chosen = np.zeros(len(sizes), dtype=bool)
+            chosen[places[start : start + MOST_TOGETHER]] = True
+            yield chosen
 
 
 def _group_sizes(count: Integers) -> Integers:

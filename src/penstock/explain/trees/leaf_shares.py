@@ -2,8 +2,7 @@
 
 Given the features of a leaf's path that a row misses (bits), what does each of them get, in units of the leaf's weight,
 averaged over the background? ``LeafTable`` has the answer for every set of a short path, so
-that a row costs one look-up a leaf; ``LeafPairs`` keeps the different sets that background rows miss, with their
-frequencies.
+that a row costs one look-up a leaf; ``LeafPairs`` keeps the sets that the background rows miss.
 """
 
 from dataclasses import dataclass
@@ -65,37 +64,35 @@ def table_bytes(features: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LeafPairs:
-    """An element for each leaf and each different set that a background row misses."""
+    """What each background row misses of each leaf [leaves, rows]."""
 
     features: int
-    leaves: int
-    leaf: NDArray[np.int32]
-    missed: Sets
-    size: NDArray[np.uint8]
-    frequency: Floats
+    background: Sets
 
     @property
     def nbytes(self) -> int:
         """The memory that is held."""
-        return self.leaf.nbytes + self.missed.nbytes + self.size.nbytes + self.frequency.nbytes
+        return self.background.nbytes
 
     def shares(self, missed: Sets) -> Floats:
-        """Return for each leaf and place on its path the share [leaves, features]."""
-        gain, loss = gain_and_loss()
-        alive = np.flatnonzero((missed[self.leaf] & self.missed) == 0)
-        leaf, v = self.leaf[alive], self.size[alive]
-        u = np.bitwise_count(missed)
-        of_row = sum_by(leaf, loss[v, u[leaf]] * self.frequency[alive], self.leaves)
-        of_background = gain[v, u[leaf]] * self.frequency[alive]
-        columns = [self._column(place, missed, leaf, alive, of_row, of_background) for place in range(self.features)]
-        return np.stack(columns, axis=1)
+        """Return for each leaf and place on its path the share [leaves, features].
 
-    def _column(
-        self, place: int, missed: Sets, leaf: NDArray[np.int32], alive: NDArray[np.intp], of_row: Floats, gains: Floats
-    ) -> Floats:
-        """What the feature at one place of each path gets: it is missed by the row, by background rows, or by none."""
-        gained = sum_by(leaf, gains * has_bit(self.missed[alive], place), self.leaves)
-        return gained - of_row * has_bit(missed, place)
+        Most pairs of a leaf and a background row are out at once, because both rows miss a feature.
+        """
+        gain, loss = gain_and_loss()
+        leaves, rows = self.background.shape
+        alive = np.flatnonzero((missed[:, None] & self.background) == 0)
+        leaf, sets = alive // rows, self.background.ravel()[alive]
+        weight = np.bitwise_count(sets) * np.int64(len(gain)) + np.bitwise_count(missed)[leaf]
+        of_row, gains = sum_by(leaf, loss.ravel()[weight], leaves), gain.ravel()[weight]
+        columns = [_column(place, missed, leaf, sets, gains, of_row) for place in range(self.features)]
+        return np.asarray(np.stack(columns, axis=1) / rows)
+
+
+def _column(place: int, missed: Sets, leaf: NDArray[np.intp], sets: Sets, gains: Floats, of_row: Floats) -> Floats:
+    """What the feature at one place of each path gets: it is missed by the row, by background rows, or by none."""
+    has = np.flatnonzero(has_bit(sets, place))
+    return sum_by(leaf[has], gains[has], len(missed)) - of_row * has_bit(missed, place)
 
 
 def sum_by(places: NDArray[np.integer[Any]], values: Floats, size: int) -> Floats:
@@ -106,19 +103,6 @@ def sum_by(places: NDArray[np.integer[Any]], values: Floats, size: int) -> Float
 def has_bit(sets: Sets, place: int) -> Flags:
     """Return for each set whether it has the feature at a place."""
     return np.asarray((sets & sets.dtype.type(1 << place)) != 0)
-
-
-def make_pairs(background: Sets, features: int) -> LeafPairs:
-    """Return the pairs for leaves with so many features on their paths; ``background`` as for ``make_table``."""
-    leaves, rows = background.shape
-    ordered = np.sort(background, axis=1)
-    starts = np.ones(ordered.shape, dtype=bool)
-    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    place = np.flatnonzero(starts)
-    counts = np.diff(place, append=leaves * rows)
-    missed = ordered.ravel()[place]
-    leaf = (place // rows).astype(np.int32)
-    return LeafPairs(features, leaves, leaf, missed, np.bitwise_count(missed), counts / rows)
 
 
 def set_type(features: int) -> type[np.uint8 | np.uint16 | np.uint32 | np.uint64]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.exact import Shares
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Flags, Floats, NotExact
 from penstock.explain.transforms import InputTransforms
 from penstock.explain.trees.ensembles import Ensemble
 from penstock.explain.trees.leaf_groups import LeafGroup, make_groups
-from penstock.explain.trees.leaf_shares import LeafShares, make_pairs, make_table, sum_by, table_bytes
+from penstock.explain.trees.leaf_shares import LeafPairs, LeafShares, make_table, sum_by, table_bytes
 
 LONGEST_IN_TABLES = 8
 """Features on the paths of leaves that may get a table: it has 2^k rows for each leaf."""
@@ -24,8 +25,8 @@ LONGEST_IN_TABLES = 8
 MOST_TABLE_BYTES = 32 * 2**20
 """Memory of the tables of one model; leaves beyond it are explained by pairs."""
 
-MOST_PAIRS = 5_000_000
-"""Leaves times background rows that are explained by pairs; a few nanoseconds each for every explained row."""
+MOST_PAIRS = 6_000_000
+"""Leaves times background rows that are explained by pairs: about 20 ms for every explained row."""
 
 MOST_SETS = 25_000_000
 """Leaves times background rows at all: what is computed once for each of them."""
@@ -53,8 +54,8 @@ class TreeModel:
         """Return the model with a number added to its outputs, or one to each."""
         return replace(self, output_map=self.output_map.plus(addend))
 
-    def prepare(self, background: NDArray[Any]) -> "TreeExplainer":
-        """Return what explains rows against a background [rows, features].
+    def prepare(self, background: NDArray[Any], pause: PauseWork = no_pause) -> "TreeExplainer":
+        """Return what explains rows against a background [rows, features]; ``pause`` is called between slices of work.
 
         Raises ``NotExact`` if a path has too many features, or leaves times rows are too many.
         """
@@ -63,11 +64,17 @@ class TreeModel:
             raise NotExact("a split asks for a feature that rows do not have")
         groups = make_groups(self.ensemble, features)
         with_table = choose_tables(groups, rows)
-        decided = [self.ensemble.nodes.splits.decide(row) for row in self.transforms.apply(background)]
-        prepared = tuple(_prepare(group, table, decided) for group, table in zip(groups, with_table, strict=True))
+        decided = [self._decide(row, pause) for row in self.transforms.apply(background)]
+        prepared = tuple(
+            _prepare(group, table, decided, pause) for group, table in zip(groups, with_table, strict=True)
+        )
         constant = self.ensemble.base + _constant_weights(self.ensemble)
-        scores = constant + np.stack([_sum_of(prepared, row, len(constant)) for row in decided])
+        scores = constant + np.stack([_sum_of(prepared, row, len(constant), pause) for row in decided])
         return TreeExplainer(self, features, prepared, constant, scores)
+
+    def _decide(self, row: NDArray[Any], pause: PauseWork) -> Flags:
+        pause()
+        return self.ensemble.nodes.splits.decide(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,33 +130,38 @@ class TreeExplainer:
         error = factor * largest * len(self.model.ensemble.nodes.roots) * 1e-6 + 1e-5
         return np.full((len(rows), 1), error)
 
-    def explain(self, rows: NDArray[Any]) -> Shares:
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
         """Return the Shapley values of rows [rows, features], one row after the other."""
-        found = [self._explain_row(row) for row in self.model.transforms.apply(rows)]
+        found = [self._explain_row(row, pause) for row in self.model.transforms.apply(rows)]
         attributions = np.stack([shares for shares, _ in found])
         scores = np.stack([score for _, score in found])
         to_outputs = self.model.output_map
         base = to_outputs.apply(self.background_scores.mean(axis=0))
         return Shares(attributions @ to_outputs.matrix, base, to_outputs.apply(scores))
 
-    def _explain_row(self, row: NDArray[Any]) -> tuple[Floats, Floats]:
+    def _explain_row(self, row: NDArray[Any], pause: PauseWork) -> tuple[Floats, Floats]:
         decided = self.model.ensemble.nodes.splits.decide(row)
         scores = len(self.constant)
         total = np.zeros((self.features + 1) * scores)
         reached = self.constant.copy()
         for group in self.groups:
+            pause()
             missed = group.leaves.missed(decided)
             total += group.leaves.spread(group.shares.shares(missed), len(total))
             reached += group.leaves.reach(missed, scores)
         return total.reshape(-1, scores)[:-1], reached
 
 
-def _prepare(group: LeafGroup, table: bool, decided: list[Flags]) -> PreparedGroup:
-    missed = np.stack([group.missed(row) for row in decided], axis=1)
-    return PreparedGroup(group, (make_table if table else make_pairs)(missed, group.places))
+def _prepare(group: LeafGroup, table: bool, decided: list[Flags], pause: PauseWork) -> PreparedGroup:
+    missed = np.empty((len(group.starts), len(decided)), dtype=group.bit.dtype)
+    for place, row in enumerate(decided):
+        pause()
+        missed[:, place] = group.missed(row)
+    return PreparedGroup(group, make_table(missed, group.places) if table else LeafPairs(group.places, missed))
 
 
-def _sum_of(groups: tuple[PreparedGroup, ...], decided: Flags, scores: int) -> Floats:
+def _sum_of(groups: tuple[PreparedGroup, ...], decided: Flags, scores: int, pause: PauseWork) -> Floats:
+    pause()
     parts = [group.leaves.reach(group.leaves.missed(decided), scores) for group in groups]
     return np.asarray(np.sum([np.zeros(scores), *parts], axis=0), dtype=np.float64)
 

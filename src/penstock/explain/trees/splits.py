@@ -33,27 +33,38 @@ _COMPARE = {
 
 
 @dataclass(frozen=True, slots=True)
-class MemberSet:
-    """The members of a set; ``truncates``: the runtime asks whether a number without its fraction is a member."""
+class MemberSets:
+    """The members of sets, an element for each: the split that asks, the value, and whether the runtime compares it
+    with the whole part of a number (``truncates``)."""
 
-    values: NDArray[Any]
-    truncates: bool = False
+    split: Integers
+    value: NDArray[Any]
+    truncates: Flags
 
-    def has(self, value: Any) -> bool:
-        """Whether the runtime takes a number for a member."""
-        return bool(np.any(self.values == (np.trunc(value) if self.truncates else value)))
+    def ask(self, values: NDArray[Any]) -> Flags:
+        """Return for each split whether its value is a member of its set; without a set it is not."""
+        asked = values[self.split]
+        hit = np.where(self.truncates, np.trunc(asked), asked) == self.value
+        found = np.zeros(len(values), dtype=bool)
+        found[self.split[hit]] = True
+        return found
+
+
+def no_sets() -> MemberSets:
+    """Return no sets at all."""
+    return MemberSets(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
     """The splits of an ensemble, one element for each: feature, mode, threshold, whether NaN takes the true branch, and
-    the sets of those that ask for membership (by split)."""
+    the sets of those that ask for membership."""
 
     features: Integers
     modes: Integers
     thresholds: NDArray[Any]
     nan_is_true: Flags
-    members: dict[int, MemberSet]
+    members: MemberSets
 
     def __len__(self) -> int:
         """Return the number of splits."""
@@ -78,9 +89,9 @@ class Splits:
         return decided
 
     def _compare_one_mode(self, mode: int, places: NDArray[np.intp], values: NDArray[Any]) -> Flags:
-        if mode != MEMBER:
-            return np.asarray(_COMPARE[mode](values[places], self.thresholds[places]), dtype=bool)
-        return np.array([self.members[int(place)].has(values[place]) for place in places], dtype=bool)
+        if mode == MEMBER:
+            return self.members.ask(values)[places]
+        return np.asarray(_COMPARE[mode](values[places], self.thresholds[places]), dtype=bool)
 
 
 def check_modes(modes: Integers) -> None:

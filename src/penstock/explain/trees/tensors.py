@@ -9,7 +9,7 @@ from penstock.explain.links import POST_TRANSFORMS
 from penstock.explain.nodes import GraphNode, Integers, NotExact
 from penstock.explain.trees.attributes import aggregate_scale, ensemble_of
 from penstock.explain.trees.ensembles import Ensemble, LeafWeights, TreeNodes
-from penstock.explain.trees.splits import MEMBER, MemberSet, Splits, check_modes
+from penstock.explain.trees.splits import MEMBER, MemberSets, Splits, check_modes
 
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
@@ -52,19 +52,19 @@ LONGEST_CHAIN, LARGEST_IN_CHAIN = 30, 30
 """Sets of more members, or with others than 0 to 30, are looked up by whole numbers; smaller ones are compared."""
 
 
-def _sets(modes: Integers, members: NDArray[Any]) -> dict[int, MemberSet]:
-    """The members of each split that asks for them: NaN ends a set."""
-    ends = np.flatnonzero(np.isnan(members))
-    sets = [part[~np.isnan(part)] for part in np.split(members, ends)]
+def _sets(modes: Integers, members: NDArray[Any]) -> MemberSets:
+    """The members of the sets in the order of the splits that ask for them: NaN ends a set."""
+    ends = np.isnan(members)
+    number = (np.cumsum(ends) - ends)[~ends]
     asking = np.flatnonzero(modes == MEMBER)
-    if len(sets) < len(asking):
+    if ends.sum() + (len(ends) > 0 and not ends[-1]) < len(asking):
         raise NotExact("the trees have fewer sets than splits that ask for them")
-    return {int(split): _set_of(sets[place]) for place, split in enumerate(asking)}
-
-
-def _set_of(values: NDArray[Any]) -> MemberSet:
-    is_chain = len(values) <= LONGEST_CHAIN and ((values >= 0) & (values <= LARGEST_IN_CHAIN)).all()
-    return MemberSet(values, truncates=not is_chain)
+    use = number < len(asking)
+    number, value = number[use], members[~ends][use]
+    outside = (value < 0) | (value > LARGEST_IN_CHAIN)
+    is_large = np.bincount(number, minlength=len(asking)) > LONGEST_CHAIN
+    is_large |= np.bincount(number, outside, minlength=len(asking)) > 0
+    return MemberSets(asking[number], value, is_large[number])
 
 
 def _nodes(node: GraphNode, splits: Splits) -> TreeNodes:
@@ -91,7 +91,8 @@ def _only(nodes: TreeNodes, kept: NDArray[np.bool_], roots: Integers) -> TreeNod
     count, number = len(kept), np.cumsum(kept) - 1
     moved = np.concatenate([number, np.arange(nodes.leaves) + int(kept.sum())])
     splits, old = nodes.splits, np.flatnonzero(kept)
-    members = {int(number[split]): found for split, found in splits.members.items() if kept[split]}
+    use = kept[splits.members.split]
+    members = MemberSets(number[splits.members.split[use]], splits.members.value[use], splits.members.truncates[use])
     left = Splits(splits.features[old], splits.modes[old], splits.thresholds[old], splits.nan_is_true[old], members)
     if count and (nodes.on_true.max() >= len(moved) or nodes.on_false.max() >= len(moved)):
         raise NotExact("a tree refers to a node that it does not have")

@@ -6,13 +6,13 @@ import pytest
 from penstock.explain.nodes import NotExact
 from penstock.explain.trees import ensembles
 from penstock.explain.trees.ensembles import LeafWeights, TreeNodes, find_paths, weights_of_paths
-from penstock.explain.trees.splits import Splits
+from penstock.explain.trees.splits import Splits, no_sets
 
 
 def nodes(on_true: list[int], on_false: list[int], roots: list[int], leaves: int) -> TreeNodes:
     count = len(on_true)
     zeros = np.zeros(count, dtype=np.int64)
-    splits = Splits(zeros, zeros, np.zeros(count, dtype=np.float32), np.zeros(count, dtype=bool), {})
+    splits = Splits(zeros, zeros, np.zeros(count, dtype=np.float32), np.zeros(count, dtype=bool), no_sets())
     return TreeNodes(splits, np.array(on_true), np.array(on_false), np.array(roots), leaves)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.explain.nodes import NotExact
-from penstock.explain.trees.splits import MEMBER, MODES, MemberSet, Splits, check_modes
+from penstock.explain.trees.splits import MEMBER, MODES, MemberSets, Splits, check_modes
 
 NAN = float("nan")
 
@@ -13,7 +13,8 @@ def decide(mode: int, values: list[float], *, nan_is_true: bool = False) -> list
     """What splits at 1 make of values."""
     count = len(values)
     thresholds = np.ones(count, dtype=np.float32)
-    members = dict.fromkeys(range(count), MemberSet(np.array([1.0, 3.0])))
+    places = np.repeat(np.arange(count), 2)
+    members = MemberSets(places, np.tile([1.0, 3.0], count), np.zeros(len(places), dtype=bool))
     splits = Splits(np.arange(count), np.full(count, mode), thresholds, np.full(count, nan_is_true), members)
     return [bool(found) for found in splits.decide(np.array(values))]
 
@@ -40,9 +41,8 @@ def test_numbers_are_compared_in_the_precision_of_the_thresholds() -> None:
 
 
 def test_large_sets_are_looked_up_by_whole_numbers() -> None:
-    assert MemberSet(np.array([2.0]), truncates=True).has(2.5)
-    assert not MemberSet(np.array([2.0])).has(2.5)
-    assert not MemberSet(np.array([2.0]), truncates=True).has(NAN)
+    sets = MemberSets(np.array([0, 1, 2]), np.array([2.0, 2.0, 2.0]), np.array([True, False, True]))
+    assert sets.ask(np.array([2.5, 2.5, NAN, 2.0])).tolist() == [True, False, False, False]
 
 
 def test_unknown_modes_are_refused() -> None:
