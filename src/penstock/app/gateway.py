@@ -330,8 +330,8 @@ class GatewayProcess:
 
     def _open_predictions(self) -> Predictions:
         """Let the ops port ask for predictions."""
-        authenticator = self._opened_access().authenticator
-        predictions = open_predictions(self._http, self._grpc, self._certificates, authenticator, self._delegation_key)
+        ports, authenticator = (self._http, self._grpc, self._certificates), self._opened_access().authenticator
+        predictions = open_predictions(*ports, authenticator, self._delegation_key, self._place.home)
         self._plane.measure(predictions.readings)
         return predictions
 

@@ -304,7 +304,7 @@ class Worker:
         timeout = self._options.drain_timeout_s
         self._grpc.drain()
         await asyncio.gather(self._rest.stop(timeout), self._grpc.stop(timeout))
-        self._plane.offload.close()
+        self._plane.close_threads()
         await self._close()
 
     async def _close(self) -> None:

@@ -15,6 +15,7 @@ VERBS = {
     "console": "open_console",
     "predict": "predict",
     "score": "score",
+    "explain": "explain",
     "loadtest": "loadtest.verb",
     "replay": "replay.verb",
     "models": "models",

@@ -167,6 +167,11 @@ class AdminApiClient:
         query = f"?{urlencode({'version': version})}" if version else ""
         return self._call("GET", f"{_path(model, 'monitor')}{query}")
 
+    def explain_captured(self, model: str, version: str, request_id: str, parameters: Document) -> Document:
+        """Return the explanation of a captured request."""
+        body: Document = {"id": request_id, "parameters": parameters} | ({"version": version} if version else {})
+        return self._call("POST", _path(model, "captured", "explain"), body)
+
     def relearn(self, model: str, version: str | None, reason: str) -> Document:
         """Discard a version's reference and learn a new one from traffic."""
         body = {"reason": reason} | ({"version": version} if version else {})

@@ -88,6 +88,10 @@ class RestClient:
         """See ``Client``."""
         return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
 
+    def explain(self, model: str, version: str, request: Document) -> InferReply:
+        """Send one V2 request and return the explanation of its answer."""
+        return self._call("POST", model_path(model, version) + "/explain", json.dumps(request).encode())
+
     def statistics(self, model: str, version: str) -> list[Document]:
         """See ``Client``."""
         statistics: list[Document] = self._call("GET", model_path(model, version) + "/stats").document["model_stats"]

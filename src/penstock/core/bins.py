@@ -111,9 +111,12 @@ class FeatureBins:
 
     def value_labels(self) -> list[str]:
         """Return a text for each place: the value alone, where the reference had one value in each bin."""
-        values = () if self.kind is FeatureKind.CATEGORICAL else _discrete_values(self.edges)
-        labels = self.labels()
+        values, labels = self.single_numbers(), self.labels()
         return [labels[0], *map(_edge_text, values), *labels[len(values) + 1 :]] if values else labels
+
+    def single_numbers(self) -> tuple[float, ...]:
+        """Return the number of each inner place where the reference had few different ones, () otherwise."""
+        return () if self.kind is FeatureKind.CATEGORICAL else _discrete_values(self.edges)
 
     def public_labels(self) -> list[str]:
         """Return the texts without values, which may come from callers."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from enum import Enum
 from time import monotonic_ns
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.core.errors import OverBudget
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route, is_attributed
@@ -18,6 +18,7 @@ from penstock.serving.access.caller_resolver import CallerAuthenticator, CallerR
 from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.admission import MEMORY
 from penstock.serving.infer_call import CallObserver, InferCall, Servable
+from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
@@ -27,6 +28,9 @@ from penstock.serving.routing_table import SOURCE, Fields, RouteDecision, Routin
 from penstock.serving.server_queries import ModelRepository, ServerQueries
 from penstock.serving.shared_memory import SharedRegions
 from penstock.serving.tracer import Tracer
+
+if TYPE_CHECKING:
+    from penstock.serving.explanations.explainer import Explainer
 
 OFFLOAD_BODIES: Final = 4
 """Maximum bodies of the largest size that may wait for the threads of ``offload`` together."""
@@ -85,6 +89,7 @@ class DataPlane:
         self.stalls = LoopStalls(slot.count_stall)
         self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
         self.loop_utilisation = 0.0
+        self._explainer: Explainer | None = None
         self._phase = WorkerPhase.STARTING
         self._readiness_listeners: list[Callable[[], None]] = []
         self._unmatched = slot.block(NO_VERSION_BLOCK)
@@ -100,6 +105,23 @@ class DataPlane:
         router = self.routing_table.routers.get(target)
         decision = self.routing_table.find(target) if router is None else router.pick(fields)
         return mark_decision(decision, fields[SOURCE]) if SOURCE in fields else decision
+
+    def explainer(self) -> "Explainer":
+        """Return what makes the explanations of the worker; a worker that makes none does not load it."""
+        if self._explainer is None:
+            from penstock.serving.explanations.explainer import Explainer  # noqa: PLC0415 - see above
+
+            self._explainer = Explainer(self.memory, self._find_version)
+        return self._explainer
+
+    def _find_version(self, target: Target) -> LoadedVersion:
+        return self.routing_table.find(target)[0]
+
+    def close_threads(self) -> None:
+        """End the threads of large work and of explanations, each after its current job."""
+        self.offload.close()
+        if self._explainer is not None:
+            self._explainer.close()
 
     # Counting.
 

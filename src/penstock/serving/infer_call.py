@@ -9,6 +9,7 @@ from typing import Any, Final
 from typing import Protocol as Interface
 
 from penstock.core.errors import Fault, Internal, InvalidInput, Overloaded
+from penstock.core.explanations import ExplanationRecord
 from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol, Route
 from penstock.core.limits import RequestLimits
@@ -135,6 +136,7 @@ class InferCall:
     - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
     - ``trace``: what is recorded of it, None for most calls.
     - ``defaulted``: where defaults of the model card stand in for missing values of the inputs.
+    - ``explanation``: what is asked for instead of a prediction, None for nearly all calls.
     - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
     """
 
@@ -149,6 +151,7 @@ class InferCall:
         "deadline_ns",
         "decoded_ns",
         "defaulted",
+        "explanation",
         "fault",
         "id",
         "inputs",
@@ -199,6 +202,7 @@ class InferCall:
         self.lease: QuotaLease | None = None
         self.trace: CallTrace | None = None
         self.defaulted: tuple[DefaultedColumn, ...] = ()
+        self.explanation: ExplanationRecord | None = None
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

@@ -15,8 +15,9 @@ from penstock.core.options import ModelOptions
 from penstock.core.placement import runs_inline
 from penstock.core.queueing import PATIENT, PATIENT_OF_SHORT
 from penstock.core.signature import Feeds
-from penstock.core.tensors import Tensor
+from penstock.core.tensors import Array, Tensor
 from penstock.engine.model import Model, RunInterrupt
+from penstock.monitor.columns import Columns
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.monitor.value_masks import NO_MASK, RequestMask
 from penstock.serving.admission import ConcurrencyLimiter
@@ -25,6 +26,7 @@ from penstock.serving.batch_run_check import BatchRunCheck, Submit
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
 from penstock.serving.inline_executor import InlineExecutor, set_outcome
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
+from penstock.serving.observers.live_rows import LiveRows
 from penstock.serving.observers.shadow import LoadOf, ShadowExecutor
 from penstock.serving.version_info import VersionIdentity
 from penstock.serving.worker_pool import WorkerPool
@@ -37,11 +39,24 @@ QUEUE_BOUND: Final = 1000
 PER_THREAD: Final = 256
 """Maximum waiting calls for each thread while the queue does not only grow."""
 
+UNKNOWN_RUN_NS: Final = 1_000_000
+"""The assumed time of a run of one row where it could not be measured."""
+
 _NO_FEEDS: Final[Feeds] = {}
 
 
+def _no_graph() -> bytes:
+    """Return nothing: the graph is not at hand."""
+    return b""
+
+
 class LoadedVersion(Servable):
-    """One loaded version; every method but ``rerun`` and ``release_memory`` belongs to the event loop."""
+    """One loaded version; every method but ``rerun`` and ``release_memory`` belongs to the event loop.
+
+    For explanations: ``input_columns`` are the names of its inputs' values, ``live_rows`` a few of its recent rows,
+    ``reference_path`` the file of its reference ("" = none), ``read_graph`` returns the bytes of its admitted graph (on
+    any thread; none if it is too large), and ``explained`` is the version as it answers with explanations.
+    """
 
     def __init__(
         self,
@@ -73,6 +88,11 @@ class LoadedVersion(Servable):
         self._executor = InlineExecutor(model, self, gathers)
         wait_ns = options.queue.default_timeout_ns
         self._pool = WorkerPool(model, self._threads, self.limiter, self.memory, batch_rules, wait_ns)
+        self.input_columns = Columns((), self.signature.batching)
+        self.live_rows: LiveRows | None = None
+        self.reference_path = ""
+        self.read_graph: Callable[[], bytes] = _no_graph
+        self.explained: Servable | None = None
         self._in_use = 0
         self._idle: asyncio.Event | None = None  # set when the last call has ended
 
@@ -105,6 +125,25 @@ class LoadedVersion(Servable):
     def sheds(self) -> bool:
         """Whether calls were rejected recently, so that optional work should be skipped."""
         return monotonic_ns() < self.limiter.busy_until_ns
+
+    # Explanations.
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether rows may be run together, because none of them changes the answer to another."""
+        return self.signature.batching and self._model.batch_cost is not None
+
+    @property
+    def row_ns(self) -> int:
+        """Return the expected time of a run of one row in nanoseconds, and of one more row where rows share runs."""
+        cost = self._model.batch_cost
+        if cost is not None and self.signature.batching:
+            return max(1, int(cost.run_ns(64) / 64))
+        return self._model.run_ns or UNKNOWN_RUN_NS
+
+    def live_tensors(self) -> dict[str, Array]:
+        """Return recent rows of each input; none if no rows are kept."""
+        return {} if self.live_rows is None else self.live_rows.tensors()
 
     # Calls.
 

@@ -41,6 +41,7 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.serving.observers.capture import Capture
+from penstock.serving.observers.live_rows import LiveRows
 from penstock.serving.observers.row_sampler import NullRowObserver, RowSampler
 from penstock.serving.observers.shadow import ShadowExecutor
 from penstock.serving.routing_table import LoopLoad, RoutingTable, build_model_entry
@@ -50,6 +51,9 @@ log = logging.getLogger("penstock.serving")
 
 RESOURCES = "resources"
 """The transition that unloads old versions before it loads new ones."""
+
+MOST_GRAPH_BYTES = 64 << 20
+"""Bytes of the largest graph that is read for explanations."""
 
 TRIES = 3
 """How often a version is read whose files others change meanwhile."""
@@ -191,6 +195,7 @@ class ModelLoader:
         identity, block = VersionIdentity(model, spec.version), self._slot.block(spec.block)
         version = LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
         version.check_batch_runs(self._low_priority_pool.submit)
+        version.read_graph = partial(_read_graph, spec)
         return version
 
     def _sample(self, key: VersionKey, spec: VersionSpec) -> None:
@@ -219,6 +224,9 @@ class ModelLoader:
             output_columns(signature.outputs, signature.batching),
         )
         loaded.set_mask(request_mask(columns, wanted.masked, wanted.patterns))
+        loaded.input_columns, loaded.reference_path = columns[0], wanted.path
+        keeps = signature.batching and loaded.mask.inputs.is_empty  # what is masked is kept nowhere
+        loaded.live_rows = LiveRows([spec.name for spec in signature.inputs if not spec.optional]) if keeps else None
         answers = AnswerWriter(Path(wanted.answers), *key) if wanted.answers else None
         capture = None
         if wanted.capture:
@@ -230,7 +238,7 @@ class ModelLoader:
         if answers or capture or counter or collector:
             counted = counter or NullRowObserver()
             hidden = [spec.name for spec in signature.outputs if loaded.mask.outputs.hides(spec.name)]
-            parts = (answers, capture, self._plane.memory, collector, hidden)
+            parts = (answers, capture, self._plane.memory, collector, hidden, loaded.live_rows)
             loaded.sampler = RowSampler(counted, signature.batching, *parts)
 
     def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
@@ -327,6 +335,21 @@ def _closing_on_failure(loaded: Model) -> Iterator[None]:
     except BaseException:
         loaded.close()
         raise
+
+
+def _read_graph(spec: VersionSpec) -> bytes:
+    """Return the bytes of a version's graph as they were admitted; none if they are too many, or have changed since."""
+    with suppress(OSError, Fault):
+        if not spec.root:
+            return _read_small(Path(spec.path))
+        root = Path(spec.root)
+        with verified_files(root, spec.files) as anchor:
+            return _read_small(anchor / os.path.relpath(spec.path, root))
+    return b""
+
+
+def _read_small(path: Path) -> bytes:
+    return path.read_bytes() if path.stat().st_size <= MOST_GRAPH_BYTES else b""
 
 
 def _release_memory(versions: Sequence[LoadedVersion]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from penstock.api.common import request_rules
+from penstock.api.common.explanations import EXPLAIN, asks_for_explanation
 from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import array_of
@@ -24,9 +25,10 @@ Output = pb.ModelInferRequest.InferRequestedOutputTensor
 
 
 class InferMessage:
-    """A decoded request; ``typed``: it used typed contents; ``closing``: it requests an empty last answer."""
+    """A decoded request; ``typed``: it used typed contents; ``closing``: it requests an empty last answer;
+    ``explanation``: the parameters of the explanation that it asks for, None for a prediction."""
 
-    __slots__ = ("closing", "requested", "tensors", "timeout_ns", "typed")
+    __slots__ = ("closing", "explanation", "requested", "tensors", "timeout_ns", "typed")
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class InferMessage:
         self.timeout_ns = timeout_ns
         self.typed = typed
         self.closing = closing
+        self.explanation: dict[str, Any] | None = None
 
 
 def decode_message(
@@ -59,7 +62,18 @@ def decode_message(
     timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
     requested = _requested_outputs(request.outputs, signature, regions, owner) if request.outputs else None
     tensors = _Tensors(parsed, signature, regions, owner, work)
-    return InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
+    message = InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
+    message.explanation = explanation_in(request.parameters)
+    return message
+
+
+def explanation_in(parameters: Parameters) -> dict[str, Any] | None:
+    """Return the parameters of the explanation that a request asks for, None for a prediction; raises
+    ``InvalidInput``."""
+    if EXPLAIN not in parameters:
+        return None
+    values = {name: value_of(parameter) for name, parameter in parameters.items()}
+    return values if asks_for_explanation(values) else None
 
 
 def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:

@@ -104,6 +104,29 @@ def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
     return response.SerializeToString()
 
 
+def explanation_parameters(call: InferCall) -> bytes:
+    """Return what says how an explanation was made, as bytes that may follow the other fields of its answer; none for a
+    prediction."""
+    record = call.explanation
+    if record is None:
+        return b""
+    found: dict[str, pb.InferParameter] = {}
+    for name, value in record.parameters.items():
+        if isinstance(value, bool):
+            found[name] = pb.InferParameter(bool_param=value)
+        elif isinstance(value, int):
+            found[name] = pb.InferParameter(int64_param=value)
+        else:
+            found[name] = pb.InferParameter(string_param=value)
+    return answer_parameters(found)
+
+
+def with_more(answer: Payload, more: bytes) -> Payload:
+    """Return a framed message with more fields at its end."""
+    size = size_of(answer) - PREFIX + len(more)
+    return in_parts((b"\x00" + size.to_bytes(4), *without_prefix(answer), more), size)
+
+
 class _SmallAnswer:
     """The answers of one version whose few, plain outputs have the same names, types and shapes: all bytes but the id
     and the values.

@@ -8,6 +8,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Any, Final, Protocol
 
+from penstock.api.common.explanations import explain_instead, with_requested
 from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import admit, build_call, request_id
 from penstock.api.common.work import LargeWork, RequestWork
@@ -234,7 +235,18 @@ class InferRequest:
         self._parsed = None
         self.typed = message.typed and self._shared.mirrors_typed
         self.closing = message.closing
-        return self._make_call(message.tensors, message.requested, message.timeout_ns)
+        call = self._make_call(message.tensors, message.requested, message.timeout_ns)
+        if message.explanation is not None:
+            self._explain(call, with_requested(message.explanation, message.requested))
+        return call
+
+    def _explain(self, call: InferCall, parameters: dict[str, Any]) -> None:
+        """Make the call one for an explanation; raises ``Fault``."""
+        try:
+            explain_instead(self._shared.plane, call, parameters)
+        except Fault:
+            self.submitted = None
+            raise
 
     def _make_call(
         self, inputs: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None

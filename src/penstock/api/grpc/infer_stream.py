@@ -13,7 +13,13 @@ from typing import Final
 
 from penstock.api.common.parts import Payload, size_of
 from penstock.api.common.work import LargeWork
-from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_message, stream_refusal
+from penstock.api.grpc.encode import (
+    NOT_FINAL,
+    closing_answer,
+    explanation_parameters,
+    stream_message,
+    stream_refusal,
+)
 from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.methods import Method, ServerCall
@@ -242,7 +248,8 @@ class StreamedRequest:
     def _encode(self, call: InferCall, pause: PauseWork | None) -> Payload:
         """Encode the answer as framed messages; on any thread, but without a ``pause`` only on the event loop."""
         version = self._stream.shared.versions.get(call.loaded)
-        answer, parameters = version.template.answer(call, self._request.typed, pause), version.parameters[call.route]
+        answer = version.template.answer(call, self._request.typed, pause)
+        parameters = version.parameters[call.route] + explanation_parameters(call)
         if self._request.closing:
             return stream_message(answer, (parameters, NOT_FINAL), closing_answer(call))
         return stream_message(answer, (parameters,))

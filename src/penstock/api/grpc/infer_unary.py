@@ -12,6 +12,7 @@ from penstock.api.common.text_safety import id_text
 from penstock.api.common.work import LargeWork, body_too_large
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
+from penstock.api.grpc.encode import explanation_parameters, with_more
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
 from penstock.api.grpc.framing import PREFIX, MessageBuffer, compress, messages_too_large, no_memory
 from penstock.api.grpc.http2.answer_memory import SMALL_BYTES, SPARE_BYTES
@@ -173,6 +174,8 @@ class UnaryInferStream(Http2Stream):
         """Return the framed answer, compressed as the request if the client accepts that; on any thread, but without a
         ``pause`` only on the event loop."""
         message = self._shared.versions.get(call.loaded).template.answer(call, self._request.typed, pause)
+        if call.explanation is not None:
+            message = with_more(message, explanation_parameters(call))
         encoding = self._call_head.encoding
         if encoding != "identity" and encoding in self._call_head.accepts:
             return compress(message, encoding, pause)

@@ -110,7 +110,13 @@ class LayoutCache:
 def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
     """Return the layout of a request; None if the values of another one could change its meaning."""
     request, raw, tensors = parsed.request, parsed.message, message.tensors
-    if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
+    if (
+        message.explanation is not None
+        or message.typed
+        or message.closing
+        or not tensors
+        or len(parsed.raw_contents) != len(tensors)
+    ):
         return None
     if any(item.into is not None for item in message.requested or ()):
         return None  # what is in shared memory belongs to one caller, and may be elsewhere the next time

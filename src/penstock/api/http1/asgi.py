@@ -217,6 +217,7 @@ class AsgiExchange(Exchange):
                 "certificate_names": self.connection.certificate_names,
             },
             "access": self._access,
+            "lease": self.lease,
         }
 
     async def _receive(self) -> Message:

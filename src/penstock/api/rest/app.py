@@ -18,6 +18,7 @@ from penstock.api.rest.documents import (
     region_document,
     statistics_document,
 )
+from penstock.api.rest.explain import ExplainEndpoint
 from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.api.rest.request_body import BodyReader, decode_body
@@ -63,6 +64,7 @@ class Endpoints:
     def __init__(self, plane: DataPlane, version: str) -> None:
         self._plane = plane
         self._bodies = BodyReader(plane.memory, plane.offload)
+        self._explanations = ExplainEndpoint(plane)
         self._version = version
         self._described: Response | None = None
 
@@ -105,6 +107,8 @@ class Endpoints:
             # only forms that the infer handler does not recognise get here
             "/v2/models/{model}/infer": self._unrecognised_infer,
             "/v2/models/{model}/versions/{version}/infer": self._unrecognised_infer,
+            "/v2/models/{model}/explain": self._explanations.explain,
+            "/v2/models/{model}/versions/{version}/explain": self._explanations.explain,
         }
         refused = {path: _refuse_endpoint(reason) for path, reason in _NOT_OFFERED.items()}
         return [*_routes("GET", get), *_routes("POST", post), *_routes("*", refused)]

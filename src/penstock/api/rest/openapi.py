@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from penstock.core.explanations import BACKGROUNDS, METHODS, MOST_BUDGET_MS
 from penstock.core.tensors import NUMPY_TYPES
 
 Schema = dict[str, Any]
@@ -57,6 +58,40 @@ _SCHEMAS: dict[str, Schema] = {
             "model_name": {"type": "string"},
             "model_version": {"type": "string"},
             "id": {"type": "string"},
+            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+        },
+    },
+    "ExplainRequest": {
+        "type": "object",
+        "description": "An infer request; its parameters choose the explanation.",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "method": {"type": "string", "enum": list(METHODS)},
+                    "outputs": {"description": "NAME or NAME:COLUMN, or a list of them, of one output."},
+                    "background": {"type": "string", "enum": list(BACKGROUNDS)},
+                    "budget_ms": {"type": "integer", "minimum": 1, "maximum": MOST_BUDGET_MS},
+                    "seed": {"type": "integer", "minimum": 0},
+                    "against": {"type": "string", "description": "A version whose answer is subtracted."},
+                },
+            },
+            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/RequestedOutput"}},
+        },
+    },
+    "ExplainResponse": {
+        "type": "object",
+        "description": "The tensors attributions, base_value, prediction, error and features; the parameters say how "
+        "the explanation was made.",
+        "required": ["model_name", "model_version", "parameters", "outputs"],
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "parameters": {"type": "object"},
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
         },
     },
@@ -208,6 +243,9 @@ def document(version: str) -> dict[str, Any]:
         paths[f"{prefix}/infer"] = _post(
             f"infer{tail}", "One prediction", "InferRequest", "InferResponse", *path_parameters
         )
+        paths[f"{prefix}/explain"] = _post(
+            f"explain{tail}", "Why a prediction is as it is", "ExplainRequest", "ExplainResponse", *path_parameters
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -228,7 +266,10 @@ def _get(operation: str, summary: str, answer: str, *path_parameters: str) -> Sc
 
 def _post(operation: str, summary: str, body: str, answer: str, *path_parameters: str) -> Schema:
     described = _operation(operation, summary, answer, path_parameters)
-    described["requestBody"] = {"required": body in ("InferRequest", "FeedbackRequest"), "content": _content(body)}
+    described["requestBody"] = {
+        "required": body in ("InferRequest", "ExplainRequest", "FeedbackRequest"),
+        "content": _content(body),
+    }
     return {"post": described}
 
 

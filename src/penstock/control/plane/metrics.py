@@ -15,6 +15,7 @@ from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, count_load, count_refused
 from penstock.telemetry import capture_metrics, metrics
+from penstock.telemetry.explanation_metrics import EXPLANATION_SECONDS, EXPLANATIONS
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 UNKNOWN = ("_unknown", "")
@@ -107,6 +108,7 @@ def worker_readings(
         totals = Totals.of(slots, block)
         yield from _requests(key, totals)
         yield from _stages(key, totals)
+        yield from _explanations(key, totals)
     yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or ControlCounters())
 
 
@@ -191,6 +193,15 @@ def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     if rows.count:
         yield Distribution(metrics.BATCH_ROWS, key, rows.buckets, rows.total)
         yield Point(metrics.JOINT_RUN_MISMATCHES, key, totals.joint_run_mismatches)
+
+
+def _explanations(key: VersionKey, totals: Totals) -> Iterator[Reading]:
+    counts = totals.explanations()
+    took_ns = counts.pop("ns")
+    for outcome, count in counts.items() if took_ns else ():
+        yield Point(EXPLANATIONS, (*key, outcome), count)
+    if took_ns:
+        yield Point(EXPLANATION_SECONDS, key, took_ns / 1e9)
 
 
 def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:

@@ -5,9 +5,11 @@ another origin than the data ports, and so cannot ask them itself.
 """
 
 import http.client
+import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.instance.ports import LOOPBACK_OF
 from penstock.core.access.callers import Caller
 from penstock.core.errors import NotReady, TooLarge
+from penstock.monitor.captured_request import find_captured, request_document
 from penstock.telemetry.readings import Reading
 
 THREADS: Final = 4
@@ -27,6 +30,9 @@ TIMEOUT_S: Final = 20
 MARGIN_S: Final = 5.0
 MOST_BYTES: Final = 8 << 20
 """Maximum bytes of an answer."""
+
+INFER, EXPLAIN = "infer", "explain"
+"""What a request may ask for."""
 
 _PASSED: Final = (
     "content-type",
@@ -58,19 +64,20 @@ class DataPorts:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """A request for a prediction: a V2 document as bytes, for a version or alias ("" = as the route decides), with the
-    header ``fields`` that rules may look at."""
+    """A request for a prediction, or for what ``verb`` says: a V2 document as bytes, for a version or alias ("" = as
+    the route decides), with the header ``fields`` that rules may look at."""
 
     model: str
     version: str
     body: bytes
     fields: Mapping[str, str] = field(default_factory=dict)
+    verb: str = INFER
 
     @property
     def path(self) -> str:
         """The path of the request."""
         path = f"/v2/models/{quote(self.model, safe='')}"
-        return f"{path}/versions/{quote(self.version, safe='')}/infer" if self.version else f"{path}/infer"
+        return f"{path}/versions/{quote(self.version, safe='')}/{self.verb}" if self.version else f"{path}/{self.verb}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,12 @@ class PredictionAnswer:
 
 
 class Predictions:
-    """Asks for predictions on threads of its own. Belongs to the event loop."""
+    """Asks for predictions on threads of its own. Belongs to the event loop. ``captures`` is the folder of captured
+    requests."""
 
-    def __init__(self, ports: DataPorts, delegate: Delegate) -> None:
+    def __init__(self, ports: DataPorts, delegate: Delegate, captures: Path = Path()) -> None:
         self._ports = ports
+        self._captures = captures
         self._delegate = delegate
         self._pool = BlockingPool("predictions", THREADS, "the data plane", TIMEOUT_S + MARGIN_S, WAITING)
 
@@ -110,6 +119,19 @@ class Predictions:
         credential = self._delegate(caller, request.model)
         return await self._pool.call(ask, self._ports, request, credential)
 
+    async def explain_captured(
+        self, model: str, version: str, request_id: str, parameters: Mapping[str, Any], caller: Caller
+    ) -> PredictionAnswer:
+        """Return the explanation of a captured request by the version that answered it; ``version`` "" is any.
+
+        Raises:
+            NotFound: no such request is captured here.
+            Refused: its values were masked.
+            Fault: as ``predict``.
+        """
+        answered, body = await self._pool.call(_read_captured, self._captures, (model, version), request_id, parameters)
+        return await self.predict(PredictionRequest(model, answered, body, verb=EXPLAIN), caller)
+
     def readings(self) -> Iterator[Reading]:
         """Return the metrics of the threads."""
         yield from self._pool.readings()
@@ -117,6 +139,14 @@ class Predictions:
     def close(self) -> None:
         """End the threads."""
         self._pool.close()
+
+
+def _read_captured(
+    captures: Path, target: tuple[str, str], request_id: str, parameters: Mapping[str, Any]
+) -> tuple[str, bytes]:
+    """Return the version that answered a captured request, and the request as a V2 document; blocks."""
+    version, record = find_captured(captures, *target, request_id)
+    return version, json.dumps(request_document(record, parameters)).encode()
 
 
 def ask(ports: DataPorts, request: PredictionRequest, credential: str | None) -> PredictionAnswer:

@@ -79,6 +79,7 @@ REST: Final[Mapping[str, Requirement]] = {
             "GET /v2/models/{model}/config": DESCRIBE,
             "GET /v2/models/{model}/stats": READ,
             "POST /v2/models/{model}/infer": PREDICT,
+            "POST /v2/models/{model}/explain": PREDICT,
             "* /v2/models/{model}/generate": ANY_CALLER,
             "* /v2/models/{model}/generate_stream": ANY_CALLER,
         }

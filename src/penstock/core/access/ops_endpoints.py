@@ -70,6 +70,8 @@ _ADMIN: Final[Mapping[str, Requirement]] = {
     f"GET {_VERSION}/gates": READ,
     f"POST {_VERSION}/approve": APPROVE,
     f"POST {_MODEL}/predict": PREDICT,
+    f"POST {_MODEL}/explain": PREDICT,
+    f"POST {_MODEL}/captured/explain": OPERATE,
     f"PUT {_MODEL}/aliases/{{alias}}": OPERATE,
     f"DELETE {_MODEL}/aliases/{{alias}}": OPERATE,
     f"POST {_MODEL}/rollback": OPERATE,

@@ -19,6 +19,8 @@ from penstock.monitor.counters.layout import (
     DROPPED_AT,
     DURATION_AT,
     ENCODE_AT,
+    EXPLANATION_COUNTERS,
+    EXPLANATIONS_AT,
     FAIL_NS_AT,
     FINE_AT,
     FINE_CELLS,
@@ -269,6 +271,11 @@ class BlockWriter:
     def count_joint_run_mismatch(self) -> None:
         """Count a run of several requests whose answers differ from those of the requests alone."""
         self._cells[MISMATCHES_AT] += 1
+
+    def count_explanation(self, outcome: str, took_ns: int) -> None:
+        """Count one explanation by its outcome, one of ``EXPLANATION_COUNTERS``, and the time that it took."""
+        self._cells[EXPLANATIONS_AT + EXPLANATION_COUNTERS.index(outcome)] += 1
+        self._cells[EXPLANATIONS_AT + EXPLANATION_COUNTERS.index("ns")] += took_ns
 
     def set_in_flight(self, calls: int) -> None:
         """Publish how many requests wait or run now."""

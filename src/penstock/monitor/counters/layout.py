@@ -61,6 +61,9 @@ SHADOW_COUNTERS: Final = (
 CAPTURE_COUNTERS: Final = ("captured", "bytes", "dropped")
 """Captured requests, their bytes, and requests that were chosen for capture and could not be written."""
 
+EXPLANATION_COUNTERS: Final = ("exact", "sampled", "failed", "ns")
+"""Explanations by how they ended, and the nanoseconds that they took."""
+
 OUTCOME_COUNT: Final = len(OUTCOMES)
 REQUESTS_AT: Final = 0
 DURATION_AT: Final = REQUESTS_AT + SERIES * OUTCOME_COUNT
@@ -85,12 +88,13 @@ MISMATCHES_AT: Final = ATTRIBUTED_AT + 1
 FINE_RUN_AT: Final = MISMATCHES_AT + 1
 COUNTED_AT: Final = FINE_RUN_AT + FINE_CELLS
 MARKED_AT: Final = COUNTED_AT + 1
-BLOCK_CELLS: Final = MARKED_AT + len(MARKED)
+EXPLANATIONS_AT: Final = MARKED_AT + len(MARKED)
+BLOCK_CELLS: Final = EXPLANATIONS_AT + len(EXPLANATION_COUNTERS)
 
 _MEANING: Final = (
     (ROUTE_NAMES, PROTOCOL_NAMES, OUTCOMES, SHED_REASONS),
     (LATENCY_EDGES_NS, ROWS_EDGES, FINE_EDGES_NS, RUN_BASE_NS),
-    (STAGES, BATCH_SIZES, OUTPUTS, OUTPUT_BINS, SHADOW_COUNTERS, CAPTURE_COUNTERS, BLOCK_CELLS),
+    (STAGES, BATCH_SIZES, OUTPUTS, OUTPUT_BINS, SHADOW_COUNTERS, CAPTURE_COUNTERS, EXPLANATION_COUNTERS, BLOCK_CELLS),
 )
 LAYOUT_ID: Final = int.from_bytes(hashlib.blake2b(repr(_MEANING).encode(), digest_size=8).digest(), "big")
 """What the cells of a block mean, as a number: counts that are stored with another one must not be added to these, also

@@ -20,6 +20,8 @@ from penstock.monitor.counters.layout import (
     CAPTURE_COUNTERS,
     COUNTED_AT,
     DURATION_AT,
+    EXPLANATION_COUNTERS,
+    EXPLANATIONS_AT,
     FAIL_NS_AT,
     FINE_AT,
     FINE_CELLS,
@@ -164,12 +166,16 @@ class Totals:
 
     def marked_rows(self) -> dict[str, int]:
         """Return the rows of requests that are not live traffic, by ``MARKED_ROUTES``; no monitor counts them."""
-        return dict(zip(MARKED_ROUTES, self._cells[MARKED_AT:BLOCK_CELLS], strict=True))
+        return dict(zip(MARKED_ROUTES, self._cells[MARKED_AT:EXPLANATIONS_AT], strict=True))
 
     @property
     def joint_run_mismatches(self) -> int:
         """Number of runs of several requests whose answers differed from those of the requests alone."""
         return self._cells[MISMATCHES_AT]
+
+    def explanations(self) -> dict[str, int]:
+        """Return the counters of explanations, by ``EXPLANATION_COUNTERS``."""
+        return dict(zip(EXPLANATION_COUNTERS, self._cells[EXPLANATIONS_AT:BLOCK_CELLS], strict=True))
 
     def batch_rows(self) -> Histogram:
         """Return the histogram of rows by run."""

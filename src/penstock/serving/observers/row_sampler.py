@@ -68,6 +68,13 @@ class RowObserver(Protocol):
         """Count rows that were dropped for lack of memory or time."""
 
 
+class RowKeeper(Protocol):
+    """Keeps a few rows of inputs."""
+
+    def offer(self, inputs: Sequence[Tensor]) -> None:
+        """Keep some rows of the stacked inputs of one or several requests."""
+
+
 class NullRowObserver:
     """Counts nothing: for versions without space for their counters."""
 
@@ -82,7 +89,7 @@ class RowSampler:
     """The sampler of one version; lives on the event loop.
 
     ``batching``: the first axis of its tensors is rows. The ``collector`` gathers rows to learn a reference from.
-    ``hidden`` names outputs that are masked: they are not remembered as answers.
+    ``hidden`` names outputs that are masked: they are not remembered as answers. ``keeper`` keeps some rows of inputs.
     """
 
     def __init__(
@@ -94,8 +101,10 @@ class RowSampler:
         memory: MemoryBudget | None = None,
         collector: RowCollector | None = None,
         hidden: Sequence[str] = (),
+        keeper: RowKeeper | None = None,
     ) -> None:
         self._counter = counter
+        self._keeper = keeper
         self._collector = collector
         self._batching = batching
         self._answers = answers
@@ -201,6 +210,8 @@ class RowSampler:
             inputs = mark_missing(alike, given) if any(call.defaulted for call in alike) else given
             if self._collector is not None:
                 self._work.append(partial(_safely, self._collector.gather, alike, inputs, outputs))
+            if self._keeper is not None:
+                self._work.append(partial(_safely, self._keeper.offer, inputs))
             self._work.append(partial(_safely, self._count, inputs, outputs))
             if self._answers is not None:
                 self._work.append(partial(_safely, self._remember, alike, outputs))

@@ -1,6 +1,7 @@
 """Stand-ins for the ops plane's neighbours: a control plane with two models, and a registry in memory."""
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -542,6 +543,12 @@ class MemoryPredictions:
         self.asked.append((request, caller))
         fields = {"content-type": "application/json", "penstock-model-version": "1"}
         return PredictionAnswer(200 if request.body else 400, fields, request.body or b'{"error": "no body"}')
+
+    async def explain_captured(
+        self, model: str, version: str, request_id: str, parameters: Mapping[str, Any], caller: Caller
+    ) -> PredictionAnswer:
+        asked = {"model": model, "version": version, "id": request_id, "parameters": parameters}
+        return PredictionAnswer(200, {"content-type": "application/json"}, json.dumps(asked).encode())
 
 
 class MemoryKeys:

@@ -31,6 +31,20 @@ def test_the_trace_of_the_caller_goes_on_with_all_its_fields(client: Client) -> 
     assert request.fields == {"traceparent": "00-1", "tracestate": "a=1, b=2"}
 
 
+def test_an_explanation_is_asked_by_the_same_way(client: Client) -> None:
+    assert client.admin("POST", "/models/digits/explain?version=2", BODY).status_code == 200
+    request, _ = client.predictions.asked[0]
+    assert (request.path, request.body) == ("/v2/models/digits/versions/2/explain", BODY)
+
+
+def test_a_captured_request_is_explained_by_its_id(client: Client) -> None:
+    body = json.dumps({"id": "a/b", "parameters": {"budget_ms": 5}}).encode()
+    answer = client.admin("POST", "/models/digits/captured/explain", body)
+    assert answer.json() == {"model": "digits", "version": "", "id": "a/b", "parameters": {"budget_ms": 5}}
+    for wrong in (b"{}", b'{"id": "a", "parameters": 7}', b'{"id": "a", "other": 1}'):
+        assert client.admin("POST", "/models/digits/captured/explain", wrong).status_code == 400
+
+
 @pytest.mark.parametrize("forwarded", ["[]", "no JSON", '{"authorization": "Bearer x"}', '{"x": 7}'])
 def test_fields_that_cannot_be_stated_are_refused(client: Client, forwarded: str) -> None:
     answer = client.admin("POST", "/models/digits/predict", BODY, {"penstock-forward": forwarded})

@@ -1,0 +1,143 @@
+"""Explanations over REST: an infer request as body, and the explanation as tensors; its work is done on threads."""
+
+from collections.abc import Mapping
+from functools import partial
+from time import monotonic_ns
+from typing import Any, Final
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.api.common.content_coding import BOM
+from penstock.api.common.explanations import explain_instead, with_requested
+from penstock.api.common.request_builder import admit, build_call
+from penstock.api.common.response_metadata import REQUEST_ID, answered_by
+from penstock.api.common.text_safety import id_text
+from penstock.api.rest.decode import BodyDecoder
+from penstock.api.rest.infer_body import InferBody
+from penstock.api.rest.messages import Parameters
+from penstock.api.rest.request_body import BodyReader
+from penstock.core.errors import Fault, InvalidInput
+from penstock.core.labels import Protocol, Route
+from penstock.core.signature import Signature
+from penstock.core.slices import NUMBER_SLICE, Pacer, PauseWork
+from penstock.core.tensors import Tensor
+from penstock.serving.data_plane import DataPlane
+from penstock.serving.explanations.run_rows import run_call
+from penstock.serving.infer_call import InferCall
+from penstock.serving.routing_table import RouteDecision
+
+MOST_BODY: Final = 2 << 20
+"""Maximum bytes of a body: the rows of one explanation are few."""
+
+ANSWER_BYTES: Final = 1 << 20
+"""Assumed bytes of an answer, for the queue of the thread that writes it."""
+
+
+class _Parameters(msgspec.Struct):
+    parameters: Parameters | None = None
+
+
+class ExplainEndpoint:
+    """Answers requests for explanations, over one data plane."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._bodies = BodyReader(plane.memory, plane.offload)
+        self._decoder = BodyDecoder(plane.limits, plane.regions)
+
+    async def explain(self, request: Request) -> Response:
+        """Answer one request."""
+        began_ns, fields = monotonic_ns(), dict(request.scope["headers"])
+        target = request.path_params["model"], request.path_params.get("version", "")
+        decision = self._plane.route(target, fields)
+        admit(decision, fields)
+        raw = await self._bodies.read(request, MOST_BODY)
+        work = partial(self._read, raw, fields, decision[0].signature, request.scope["access"].owner)
+        body, parameters = await self._plane.offload.run(work, len(raw))
+        call = await explain_call(self._plane, decision, body, parameters, fields, began_ns, request.scope.get("lease"))
+        content = await self._plane.offload.run(partial(encode_answer, call, Pacer().pause), ANSWER_BYTES)
+        return Response(content, media_type="application/json", headers=answer_fields(call, decision[1]))
+
+    def _read(
+        self, raw: bytes, fields: Mapping[bytes, bytes], signature: Signature, owner: str
+    ) -> tuple[InferBody, dict[str, Any]]:
+        """Decode a body; on a thread."""
+        length = _json_length(fields)
+        body = self._decoder.decode(raw, length, signature, Pacer().pause, owner)
+        parameters = msgspec.json.decode(raw[:length].removeprefix(BOM), type=_Parameters).parameters or {}
+        return body, with_requested(parameters, body.requested)
+
+
+def _json_length(fields: Mapping[bytes, bytes]) -> int | None:
+    stated = fields.get(b"inference-header-content-length")
+    if stated is None:
+        return None
+    if not stated.isdigit() or len(stated) > 18 or not int(stated):
+        raise InvalidInput("inference-header-content-length must be the bytes of the JSON part")
+    return int(stated)
+
+
+async def explain_call(
+    plane: DataPlane,
+    decision: RouteDecision,
+    body: InferBody,
+    parameters: Mapping[str, Any],
+    fields: Mapping[bytes, bytes],
+    began_ns: int,
+    lease: Any = None,
+) -> InferCall:
+    """Make an explanation of the rows of a body, and count it; ``lease`` is what the request holds of its caller's
+    quota. Returns its call, which has the tensors of the answer.
+
+    Raises:
+        Fault: it was refused, or failed.
+    """
+    priority = admit(decision, fields)
+    call = build_call(
+        plane, decision, Protocol.REST, priority, fields, began_ns, body.id, body.given, None, body.timeout_ns
+    )
+    call.lease = lease
+    explain_instead(plane, call, parameters)
+    try:
+        await run_call(call)
+    except Fault as fault:
+        call.fault = fault
+        raise
+    finally:
+        plane.record_answered([call])
+    return call
+
+
+def answer_fields(call: InferCall, route: Route) -> dict[str, str]:
+    """Return the header fields of an answer: version, route and request id."""
+    text = id_text(call.id)
+    return {**dict(answered_by(call.loaded, route)), **({REQUEST_ID: text} if text else {})}
+
+
+def encode_answer(call: InferCall, pause: PauseWork) -> bytes:
+    """Return the explanation of a call as a V2 answer in JSON; NaN and infinity are null."""
+    identity = call.loaded.identity
+    parameters = {} if call.explanation is None else call.explanation.parameters
+    head = {"model_name": identity.model, "model_version": identity.version, "id": call.id, "parameters": parameters}
+    outputs = b",".join([_tensor(tensor, pause) for tensor in call.outputs])
+    return orjson.dumps(head)[:-1] + b',"outputs":[' + outputs + b"]}"
+
+
+def _tensor(tensor: Tensor, pause: PauseWork) -> bytes:
+    head = orjson.dumps({"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)})
+    return head[:-1] + b',"data":[' + b",".join(_slices(tensor, pause)) + b"]}"
+
+
+def _slices(tensor: Tensor, pause: PauseWork) -> list[bytes]:
+    """Return the values of a tensor as JSON, without the brackets, in slices."""
+    flat, step = tensor.data.ravel(), NUMBER_SLICE // 4
+    parts = []
+    for start in range(0, len(flat), step):
+        part = flat[start : start + step]
+        values = part.tolist() if part.dtype == object else part
+        parts.append(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+        pause()
+    return parts

@@ -1,0 +1,138 @@
+"""`penstock explain`: show how much each feature of some rows, or of a captured request, moved the answer."""
+
+import sys
+from contextlib import closing
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.addresses import address_of, local_address
+from penstock.cli.client import Document, RestClient
+from penstock.cli.console import ExitCode, fail, print_json, say
+from penstock.cli.explanation_table import show_explanation
+from penstock.cli.failures import end_on_failure
+from penstock.cli.options import AsJson
+from penstock.cli.requests import BadData, is_request, read_data, to_request
+from penstock.cli.route import gateway
+
+if TYPE_CHECKING:
+    from penstock.core.tensors import Tensor
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(explain)
+
+
+def explain(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    rows: Annotated[
+        Path | None,
+        typer.Option("--rows", metavar="FILE", help="Rows as CSV with a header, or as JSON lines (.jsonl)."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Instead of rows, JSON, @FILE or -, as `penstock predict` takes it.")
+    ] = None,
+    captured: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Instead of rows, the id of a captured request.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
+    against: Annotated[str, typer.Option(help="A version whose answer is subtracted: why do the two differ?")] = "",
+    method: Annotated[str, typer.Option(help="auto, exact, enumeration or permutation.")] = "auto",
+    output: Annotated[str, typer.Option(help="NAME or NAME:COLUMN of the output to explain.")] = "",
+    background: Annotated[str, typer.Option(help="auto, live or reference: the rows to compare with.")] = "auto",
+    budget_ms: Annotated[int, typer.Option(help="Milliseconds that it may take.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of random choices.", min=0)] = 0,
+    top: Annotated[int, typer.Option(help="Features to show, the strongest first.", min=1)] = 10,
+    url: Annotated[
+        str | None, typer.Option(help="HOST:PORT or https://HOST:PORT. [default: as in the settings]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain predictions of a running gateway. With --id, --url is that of its ops port, or unix:PATH."""
+    stated = {
+        "method": method,
+        "outputs": output,
+        "background": background,
+        "budget_ms": budget_ms,
+        "seed": seed,
+        "against": against,
+    }
+    parameters: Document = {key: value for key, value in stated.items() if value != ""}
+    try:
+        if captured is not None:
+            request, answer = None, _explain_captured(name, version, captured, parameters, url)
+        else:
+            request, answer = _explain_rows(name, version, (rows, data), parameters, url, budget_ms)
+    except BadData as fault:
+        fail(str(fault), ExitCode.USAGE)
+    if as_json:
+        print_json(answer)
+        return
+    say(f"{answer['model_name']} version {answer['model_version']}: {_summary(answer['parameters'])}")
+    show_explanation(answer, request, top)
+
+
+def _explain_captured(name: str, version: str, captured: str, parameters: Document, url: str | None) -> Document:
+    with gateway(url, None) as client:
+        return client.explain_captured(name, version, captured, parameters)
+
+
+def _explain_rows(
+    name: str,
+    version: str,
+    given: tuple[Path | None, str | None],
+    parameters: Document,
+    url: str | None,
+    budget_ms: int,
+) -> tuple[Document, Document]:
+    """Return the request that was sent, and its answer."""
+    address = address_of(url) if url else local_address("http")
+    with end_on_failure(), closing(RestClient(address, 30.0 + budget_ms / 1000)) as client:
+        request = _request(client.metadata(name, version)["inputs"], *given)
+        request["parameters"] = {**request.get("parameters", {}), **parameters}
+        return request, client.explain(name, version, request).document
+
+
+def _request(inputs: list[Document], rows: Path | None, data: str | None) -> Document:
+    if rows is not None:
+        return {"inputs": _read_rows(inputs, rows)}
+    values = read_data(data, sys.stdin)
+    return dict(values) if is_request(values) else to_request(values, inputs)
+
+
+def _read_rows(inputs: list[Document], file: Path) -> list[Document]:
+    """Return the rows of a file as the inputs of a V2 request; raises ``BadData``."""
+    from penstock.core.errors import InvalidInput
+    from penstock.core.frames.binding import row_layout
+    from penstock.core.frames.csv_text import from_csv
+    from penstock.core.frames.json_lines import from_json_lines
+    from penstock.core.signature import Signature, TensorSpec
+
+    specs = [TensorSpec(item["name"], item["datatype"], tuple(item["shape"])) for item in inputs]
+    layout = row_layout(Signature(specs, [], batching=all(spec.shape[:1] == (-1,) for spec in specs)))
+    try:
+        content = file.read_bytes()
+        is_json = file.suffix in (".jsonl", ".ndjson", ".json")
+        frame = from_json_lines(content) if is_json else from_csv(content, layout.text_columns)
+        return [_input_document(tensor) for tensor in layout.bind_frame(frame).inputs]
+    except OSError as error:
+        raise BadData(f"{file.name}: {(error.strerror or 'error').lower()}") from None
+    except InvalidInput as fault:
+        raise BadData(f"{file.name}: {fault}") from None
+
+
+def _input_document(tensor: "Tensor") -> Document:
+    values = [None if isinstance(value, float) and isnan(value) else value for value in tensor.data.ravel().tolist()]
+    shape = list(tensor.data.shape)
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": values}
+
+
+def _summary(parameters: Document) -> str:
+    """Return how an explanation was made, in one line."""
+    how = f"{parameters['method']}, {'exact' if parameters['exact'] else 'sampled'}, {parameters['scale']}"
+    compared = f"compared with {parameters['background_rows']} {parameters['background']} rows"
+    note = f"; {parameters['note']}" if parameters.get("note") else ""
+    return f"{how} of '{parameters['output']}', {compared}{note}"

@@ -1,0 +1,79 @@
+"""Shows an explanation in the terminal: for each row the features that moved the answer most, with bars."""
+
+from typing import Any, Final
+
+from penstock.cli.client import Document
+from penstock.cli.console import data_console, say
+from penstock.cli.formatting import table_of
+
+BAR: Final = 20
+"""Characters of the longest bar."""
+
+MOST_ROWS: Final = 20
+"""Rows that are shown."""
+
+
+def show_explanation(answer: Document, request: Document | None, top: int) -> None:
+    """Print the strongest ``top`` features of each row; ``request`` has their values, if it is known."""
+    arrays = {item["name"]: item for item in answer["outputs"]}
+    shape, features = arrays["attributions"]["shape"], arrays["features"]["data"]
+    rows, columns = shape[0], shape[2] if len(shape) > 2 else 1
+    values = None if request is None else _values(request, rows, len(features))
+    console = data_console()
+    for row in range(min(rows, MOST_ROWS)):
+        predictions = arrays["prediction"]["data"][row * columns : (row + 1) * columns]
+        column = max(range(columns), key=lambda index: predictions[index] or 0.0)
+        base = arrays["base_value"]["data"][column]
+        place = f", column {column}" if columns > 1 else ""
+        console.print(f"row {row}{place}: {_text(predictions[column])} = {_text(base)} and what the features add")
+        moved = _of_row(arrays["attributions"]["data"], row, column, len(features), columns)
+        errors = _of_row(arrays["error"]["data"], row, column, len(features), columns)
+        console.print(_table(features, None if values is None else values[row], moved, errors, top))
+    if rows > MOST_ROWS:
+        say(f"{rows - MOST_ROWS} more rows are not shown; --json prints all")
+
+
+def _of_row(data: list[float], row: int, column: int, features: int, columns: int) -> list[float]:
+    """Return the numbers of one row and one column, by feature."""
+    start = row * features * columns + column
+    return [value or 0.0 for value in data[start : start + features * columns : columns]]
+
+
+def _table(features: list[str], values: list[Any] | None, moved: list[float], errors: list[float], top: int) -> Any:
+    heads = ["Feature", *(["Value"] if values is not None else []), "Adds", *(["±"] if any(errors) else []), ""]
+    table, most = table_of(*heads), max(map(abs, moved), default=0.0) or 1.0
+    order = sorted(range(len(features)), key=lambda index: -abs(moved[index]))
+    for index in order[:top]:
+        cells = [features[index], *([_text(values[index])] if values is not None else []), f"{moved[index]:+.4g}"]
+        cells += [f"{errors[index]:.2g}"] if any(errors) else []
+        table.add_row(*cells, _bar(moved[index] / most))
+    if len(order) > top:
+        rest = sum(moved[index] for index in order[top:])
+        blanks = [""] if values is not None else []
+        table.add_row(f"{len(order) - top} more", *blanks, f"{rest:+.4g}", *([""] if any(errors) else []), "")
+    return table
+
+
+def _bar(share: float) -> str:
+    """Return a bar for a share of the strongest: to the left for less, to the right for more."""
+    length = round(abs(share) * BAR / 2)
+    return " " * (BAR // 2 - length) + "█" * length + "│" if share < 0 else " " * (BAR // 2) + "│" + "█" * length
+
+
+def _values(request: Document, rows: int, features: int) -> list[list[Any]] | None:
+    """Return the values of each row in the order of the features; None if they cannot be laid out so."""
+    found: list[list[Any]] = [[] for _ in range(rows)]
+    for tensor in request["inputs"]:
+        data = _flat(tensor["data"])
+        size = len(data) // rows
+        for row in range(rows):
+            found[row] += data[row * size : (row + 1) * size]
+    return found if all(len(row) == features for row in found) else None
+
+
+def _flat(data: Any) -> list[Any]:
+    return [leaf for item in data for leaf in _flat(item)] if isinstance(data, list) else [data]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)

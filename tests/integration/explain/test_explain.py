@@ -1,0 +1,191 @@
+"""Explanations of a gateway: over REST and gRPC, exact for trees, sampled within a budget, and no predictions."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from skl2onnx import to_onnx
+from sklearn.datasets import make_classification
+from sklearn.ensemble import GradientBoostingClassifier
+
+from penstock.proto import grpc_service_pb2 as pb
+from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from tests import zoo
+from tests.harness import PATIENCE_S, Server, running, wait_until
+
+FEATURES = 6
+BACKGROUND, ENOUGH = 40, 30
+ROWS, LABELS = make_classification(300, FEATURES, random_state=7)
+ROWS = ROWS.astype(np.float32)
+TREES, WIDER = (
+    GradientBoostingClassifier(n_estimators=20, max_depth=depth, random_state=1).fit(ROWS, LABELS) for depth in (2, 3)
+)
+
+
+def save_trees(model: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_onnx(model, ROWS[:1], options={"zipmap": False}).SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = tmp_path_factory.mktemp("models")
+    save_trees(TREES, models / "trees" / "1" / "model.onnx")
+    save_trees(WIDER, models / "trees" / "2" / "model.onnx")
+    zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), models / "affine" / "1" / "model.onnx")
+    with running(models, tmp_path_factory.mktemp("server"), "--workers", "1") as server:
+        for version in ("1", "2"):
+            for row in ROWS[:BACKGROUND]:
+                reply = server.rest("POST", f"/v2/models/trees/versions/{version}/infer", request(row[None]))
+                assert reply.status == 200, reply
+            wait_for_live_rows(server, version)
+        yield server
+
+
+def request(rows: Any, **parameters: Any) -> dict[str, Any]:
+    tensor = {"name": "X", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+    return {"id": "abc", "parameters": parameters, "inputs": [tensor]}
+
+
+def explain(server: Server, rows: Any, path: str = "trees", **parameters: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    reply = server.rest("POST", f"/v2/models/{path}/explain", request(rows, **parameters))
+    assert reply.status == 200, reply
+    document = reply.json()
+    arrays = {item["name"]: np.array(item["data"]).reshape(item["shape"]) for item in document["outputs"]}
+    return arrays, {**document["parameters"], "headers": reply.headers, "id": document["id"]}
+
+
+def wait_for_live_rows(server: Server, version: str) -> None:
+    """Rows come to the background in batches, milliseconds after their answers."""
+
+    def are_there() -> bool:
+        reply = server.rest("POST", f"/v2/models/trees/versions/{version}/explain", request(ROWS[:1]))
+        return reply.status == 200 and reply.json()["parameters"]["background_rows"] >= ENOUGH
+
+    wait_until(are_there, PATIENCE_S, "live rows")
+
+
+def counted(server: Server, name: str, label: str = "") -> float:
+    lines = server.admin("GET", "/metrics").body.decode().splitlines()
+    own = [line for line in lines if line.startswith(name) and 'model="trees"' in line and label in line]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in own)
+
+
+def test_explanations_of_trees_are_exact_and_no_predictions(server: Server) -> None:
+    before = counted(server, "penstock_requests_total"), counted(server, "penstock_monitor_rows_total")
+    arrays, facts = explain(server, ROWS[:3], path="trees/versions/1", outputs="probabilities:1")
+    assert facts["exact"] is True and facts["method"] == "tree" and facts["scale"] == "margin"
+    assert facts["id"] == "abc" and facts["headers"]["penstock-model-version"] == "1"
+    assert arrays["attributions"].shape == (3, FEATURES)
+    sums = arrays["base_value"] + arrays["attributions"].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(sums, arrays["prediction"], atol=1e-5)
+    np.testing.assert_allclose(arrays["prediction"][:, 0], TREES.decision_function(ROWS[:3]), atol=1e-4)
+    assert list(arrays["features"]) == [f"X[{index}]" for index in range(FEATURES)]
+    assert not arrays["error"].any()
+    assert (counted(server, "penstock_requests_total"), counted(server, "penstock_monitor_rows_total")) == before
+    assert counted(server, "penstock_explanations_total", 'outcome="exact"') > 0
+
+
+def test_sampled_explanations_state_their_error_and_agree_with_the_exact_ones(server: Server) -> None:
+    arrays, facts = explain(server, ROWS[:1], method="permutation", budget_ms=150, background="live", seed=3)
+    assert facts["exact"] is False and facts["method"] == "permutation" and facts["scale"] == "probability"
+    sums = arrays["base_value"] + arrays["attributions"].sum(axis=1)
+    np.testing.assert_allclose(sums, arrays["prediction"], atol=1e-6)
+    assert arrays["error"].shape == (1, FEATURES, 2) and arrays["error"].any()
+
+
+def test_why_two_versions_differ(server: Server) -> None:
+    arrays, facts = explain(server, ROWS[:1], path="trees/versions/2", against="1", outputs="probabilities:1")
+    assert facts["exact"] is True and facts["against"] == "1"
+    difference = WIDER.decision_function(ROWS[:1]) - TREES.decision_function(ROWS[:1])
+    np.testing.assert_allclose(arrays["prediction"][0], difference, atol=1e-4)
+
+
+def test_grpc_answers_the_same(server: Server) -> None:
+    wanted, _ = explain(server, ROWS[:1], path="trees/versions/1")
+    asked = pb.ModelInferRequest(model_name="trees", model_version="1", id="g")
+    item = asked.inputs.add(name="X", datatype="FP32", shape=[1, FEATURES])
+    asked.raw_input_contents.append(ROWS[0].tobytes())
+    assert item.name == "X"
+    asked.parameters["explain"].bool_param = True
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(asked, timeout=PATIENCE_S)
+        asked.parameters["explain"].bool_param = False
+        plain = stub.ModelInfer(asked, timeout=PATIENCE_S)
+        asked.parameters["explain"].string_param = "yes"
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ModelInfer(asked, timeout=PATIENCE_S)
+    names = [output.name for output in answer.outputs]
+    assert answer.parameters["exact"].bool_param is True and answer.parameters["method"].string_param == "tree"
+    place = names.index("attributions")
+    found = np.frombuffer(answer.raw_output_contents[place]).reshape(answer.outputs[place].shape)
+    np.testing.assert_allclose(found, wanted["attributions"], atol=1e-9)
+    assert [output.name for output in plain.outputs] == ["label", "probabilities"]
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "parameters", "status"),
+    [
+        ("trees", ROWS[:1], {"method": "magic"}, 400),
+        ("trees", ROWS[:1], {"outputs": "label"}, 400),
+        ("trees", ROWS[:1], {"outputs": "probabilities:9"}, 400),
+        ("trees", ROWS[:1], {"against": "9"}, 404),
+        ("trees", ROWS[:1, :2], {}, 400),
+        ("trees", ROWS[:65], {}, 413),
+        ("nothing", ROWS[:1], {}, 404),
+        ("affine", ROWS[:1], {}, 400),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(
+    server: Server, path: str, rows: Any, parameters: dict[str, Any], status: int
+) -> None:
+    reply = server.rest("POST", f"/v2/models/{path}/explain", request(rows, **parameters))
+    assert reply.status == status, reply
+    assert reply.error()
+
+
+def test_the_command_line_shows_what_moved_the_answer(server: Server, penstock: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("\n".join([",".join("abcdef"), *(",".join(map(str, row)) for row in ROWS[:2])]))
+    shown = penstock("explain", "trees", "--rows", str(rows), "--url", server.http, "--top", "2")
+    assert shown.code == 0, shown
+    assert "tree, exact, margin of 'probabilities'" in shown.err
+    lines = shown.out.splitlines()
+    assert lines[0].startswith("row 0, column ") and lines[1].split()[:3] == ["Feature", "Value", "Adds"]
+    assert lines[4].split()[:2] == ["4", "more"] and any(line.startswith("row 1") for line in lines)
+    printed = penstock("explain", "trees", "--rows", str(rows), "--url", server.http, "--json")
+    assert json.loads(printed.out)["parameters"]["exact"] is True
+    wrong = penstock("explain", "trees", "--rows", str(tmp_path / "none.csv"), "--url", server.http)
+    assert wrong.code == 2 and "none.csv" in wrong.err
+
+
+def test_a_captured_request_is_explained_by_its_id(server: Server, penstock: Any) -> None:
+    reply = server.as_owner("PUT", "/admin/v1/models/trees/policy", {"capture": {"sample": 1.0}})
+    assert reply.status == 200, reply
+
+    def is_captured() -> bool:
+        server.rest("POST", "/v2/models/trees/infer", {**request(ROWS[:1]), "id": "kept"})
+        found = server.admin("POST", "/admin/v1/models/trees/captured/explain", {"id": "kept"})
+        assert found.status in (200, 404), found
+        return found.status == 200
+
+    wait_until(is_captured, PATIENCE_S, "the capture of a request")
+    shown = penstock("explain", "trees", "--id", "kept", "--url", server.ops, "--json")
+    answer = json.loads(shown.out)
+    assert answer["id"] == "kept" and answer["parameters"]["exact"] is True
+    assert penstock("explain", "trees", "--id", "lost", "--url", server.ops).code == 3
+
+
+def test_more_explanations_than_a_worker_makes_at_a_time_are_refused(server: Server) -> None:
+    body = request(ROWS[:8], method="permutation", budget_ms=400)
+    with ThreadPoolExecutor(6) as threads:
+        replies = list(threads.map(lambda _: server.rest("POST", "/v2/models/trees/explain", body), range(6)))
+    assert {reply.status for reply in replies} == {200, 429}
+    assert all("retry-after" in reply.headers for reply in replies if reply.status == 429)
