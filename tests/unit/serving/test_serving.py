@@ -26,6 +26,7 @@ from penstock.serving.infer_call import InferCall, new_id
 from penstock.serving.model_loader import ModelLoader
 from penstock.serving.requested_outputs import RequestedOutput
 from tests.calls import infer
+from tests.harness import reached
 
 MINUTE_NS = 60_000_000_000
 
@@ -82,7 +83,10 @@ class World:
         self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self, MINUTE_NS)
         self.reports: list[tuple[VersionStatus, ...]] = []
         self.gathered: list[int] = []
-        self.loader = ModelLoader(self.plane, self.slot, 2, self.reports.append, self._gathered)
+        self.closing: list[tuple[str, ...]] = []
+        self.loader = ModelLoader(
+            self.plane, self.slot, 2, self.reports.append, self._gathered, on_closing=self.closing.append
+        )
         self.asked: list[tuple[str, str | None]] = []
 
     def _gathered(self, model: str, version: str, names: Any, inputs: Sequence[RowValues], *_: Any) -> None:
@@ -192,6 +196,20 @@ def test_omission_unloads_and_a_new_tag_loads_anew(tmp_path: Path) -> None:
         await world.loader.apply(Desired(5, ()))
         with pytest.raises(NotFound):
             world.plane.route(("m", "1"), {})
+
+    in_world(story)
+
+
+def test_a_model_is_closing_until_its_last_call_has_ended(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        spec = VersionSpec("1", scaled(tmp_path / "m.onnx", 2), block=1, tag="a")
+        await world.loader.apply(Desired(1, (model("m", spec),)))
+        loaded, _, _ = world.plane.route(("m", ""), {})
+        loaded.hold()
+        await world.loader.apply(Desired(2, ()))
+        assert world.closing == [("m",)]
+        loaded.release()
+        await reached(lambda: world.closing == [("m",), ()])
 
     in_world(story)
 

@@ -158,10 +158,11 @@ def test_a_worker_hears_what_to_serve_and_is_heard(tmp_path: Path) -> None:
         await ends.until(lambda: ends.wanted == [SPEC])
         link.report([READY])
         link.describe("m", "1", {"inputs": []})
+        link.closing(["a", "b", "a"])
         link.applied(3)
         await ends.until(lambda: 1 in ends.channel.reports and ends.channel.reports[1].applied == 3)
         report = ends.channel.reports[1]
-        assert report == WorkerReport(os.getpid(), 3, {("m", "1"): READY})
+        assert report == WorkerReport(os.getpid(), 3, {("m", "1"): READY}, frozenset({"a", "b"}))
         await ends.until(lambda: ends.channel.signatures == {("m", "1"): {"inputs": []}})
         newer = Desired(4)
         ends.channel.publish(newer)

@@ -15,7 +15,7 @@ from penstock.api.rest.request_body import BodyReader, decode_body
 from penstock.api.rest.request_scope import access_of, author_of_request
 from penstock.api.rest.responses import json_response
 from penstock.core.access.endpoints import OPERATE
-from penstock.core.errors import Fault, InvalidInput, OverBudget, unknown_model
+from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, OverBudget, unknown_model
 from penstock.core.versions import is_model_name
 from penstock.serving.data_plane import DataPlane
 
@@ -55,7 +55,7 @@ class ModelEndpoints:
         author = author_of_request(request)
         try:
             await self._plane.queries.load(body.model_name, None, author)
-        except Fault as fault:
+        except (DeadlineExceeded, InvalidInput, OverBudget) as fault:
             with suppress(Fault):  # it must not be loaded later, when others have made place
                 await self._plane.queries.unload(body.model_name, author)
             if isinstance(fault, OverBudget):

@@ -12,7 +12,7 @@ from penstock.api.rest.dialects.base import RowsAnswer, RowsBody, RowsRequest, U
 from penstock.api.rest.dialects.json_answer import count_work, encode_lines, encode_rows, json_numbers, row_count
 from penstock.api.rest.dialects.json_body import read_object
 from penstock.api.rest.dialects.media_types import MediaType
-from penstock.api.rest.dialects.number_rows import read_float_rows
+from penstock.api.rest.dialects.number_rows import read_float_lines, read_float_rows
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.csv_text import from_csv, to_csv
 from penstock.core.frames.json_lines import read_json_lines
@@ -34,18 +34,21 @@ def read_csv(request: RowsRequest, media: MediaType) -> RowsBody:
     """Read rows of CSV; without a header, the values are in the order of the model's columns."""
     layout = request.layout
     has_names = media.parameters.get("header", "absent").lower() == "present"
+    rows = None if has_names else read_float_lines(request.body, request.signature)
+    if rows is not None:
+        return RowsBody(rows)
     names = None if has_names else layout.columns
     return request.bind_frame(from_csv(request.body, layout.text_columns, names))
 
 
 def read_json(request: RowsRequest, media: MediaType) -> RowsBody:
     """Read rows of JSON: a list, an object with ``instances``, or one row as an object with ``features``."""
-    rows = read_float_rows(request.body, request.signature)
+    body = request.body
+    if body[:16].lstrip()[:1] == b"[":
+        body = b'{"instances":%b}' % body
+    rows = read_float_rows(body, request.signature)
     if rows is not None:
         return RowsBody(rows)
-    body = request.body
-    if body.lstrip()[:1] == b"[":
-        body = b'{"instances":%b}' % body
     document = read_object(body, request.work)
     instances = document.get("instances")
     if instances is None and _features(document) is not document:

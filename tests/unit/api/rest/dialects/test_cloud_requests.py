@@ -40,6 +40,25 @@ def test_long_bodies_are_read_and_written_on_a_thread(sagemaker: DialectClient) 
     assert post(sagemaker, csv, "text/csv", "application/json") == (200, {"predictions": [[3, 5, 7]] * MANY})
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "answer"),
+    [
+        (b"1,2,3", 200, "3.0,5.0,7.0\r\n"),
+        (b"1,2,3\r\n-1,0.5,0\r\n", 200, "3.0,5.0,7.0\r\n-1.0,2.0,1.0\r\n"),
+        (b'"1",2,3\n', 200, "3.0,5.0,7.0\r\n"),
+        (b"1,,3\n", 200, "3.0,,7.0\r\n"),
+        (b"1,2\n", 400, "2 fields; expected 3"),
+        (b"1,2,x\n", 400, "row 0"),
+        (b"1_0,2,3\n", 400, "row 0"),
+        (b"1,2,1e999\n", 400, ""),
+    ],
+)
+def test_csv(sagemaker: DialectClient, body: bytes, status: int, answer: str) -> None:
+    found = post(sagemaker, body, "text/csv")
+    assert found[0] == status, found
+    assert found[1] == answer if status == 200 else answer in str(found[1])
+
+
 def test_texts_have_every_form(sagemaker: DialectClient) -> None:
     body, path = json.dumps([["a", 'b,"c"'], ["d", "é"]]).encode(), "/models/words/invoke"
     texts = [["a", 'b,"c"'], ["d", "é"]]
