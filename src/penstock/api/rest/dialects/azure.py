@@ -105,4 +105,4 @@ def _bind_columns(request: RowsRequest, data: Mapping[str, Any]) -> RowsBody:
     columns, rows = data["columns"], data["data"]
     if not isinstance(columns, list) or not isinstance(rows, list):
         raise InvalidInput('"columns" and "data" must be lists')
-    return request.bind_frame(from_split(columns, rows))
+    return request.bind_frame(from_split(columns, rows, pause=request.work.pause))

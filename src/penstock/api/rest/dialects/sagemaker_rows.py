@@ -38,7 +38,7 @@ def read_csv(request: RowsRequest, media: MediaType) -> RowsBody:
     if rows is not None:
         return RowsBody(rows)
     names = None if has_names else layout.columns
-    return request.bind_frame(from_csv(request.body, layout.text_columns, names))
+    return request.bind_frame(from_csv(request.body, layout.text_columns, names, pause=request.work.pause))
 
 
 def read_json(request: RowsRequest, media: MediaType) -> RowsBody:
@@ -60,7 +60,7 @@ def read_json(request: RowsRequest, media: MediaType) -> RowsBody:
 
 def read_lines(request: RowsRequest, media: MediaType) -> RowsBody:
     """Read rows of JSON lines: on each a list, an object of values by column, or an object with ``features``."""
-    instances = read_json_lines(request.body)
+    instances = read_json_lines(request.body, pause=request.work.pause)
     return request.bind_instances(plain_instances(instances, request.layout.columns))
 
 
