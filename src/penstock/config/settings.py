@@ -49,7 +49,7 @@ def _listed(value: Any) -> Any:
     return [str(value)] if isinstance(value, (str, Path)) else value
 
 
-DialectName = Literal["azure", "kserve_v1", "sagemaker", "tfs", "vertex"]
+DialectName = Literal["azure", "kserve_v1", "mlflow", "sagemaker", "tfs", "vertex"]
 
 Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_listed)]
 

@@ -43,9 +43,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "query": lambda path: path + "?path=/v2/health/live&access_token=x",
     "absolute": lambda path: "http://127.0.0.1" + path,
 }
+DIALECT_SPELLINGS = ("plain", "trailing slash", "encoded model", "encoded slash", "query")
 NEEDS = {
     r"/infer$": "predict",
     r"^/v1/models/\w+(/(versions|labels)/1)?:(predict|classify|regress)$": "predict",
+    r"^/(invocations|score|predict|models/\w+/invoke)$": "predict",
+    r"^/models(/\w+)?$": "read predict",
     r"^/v1/models(/\w+(/(versions|labels)/1)?(/metadata)?)?$": "read predict",
     r"/feedback$": "feedback",
     r"/(load|unload)$": "operate",
@@ -55,9 +58,12 @@ NEEDS = {
     r"/v2/models(/\w+(/versions/1)?(/ready|/config)?)?$": "read predict",
     r"/v2/repository(/\w+)?/index$": "read predict",
     r"^/v2/health/(live|ready)$": "nothing",
+    r"^/(ping|health)?$": "nothing",
 }
 """What each path requires, written apart from the table of the program; all others require a credential."""
 
+CHANGES_MODELS = ("POST", "DELETE")
+PROBES = ("/v2/health/live", "/v2/health/ready", "", "/health", "/ping")
 REFUSED = {400, 401, 403, 404, 405}
 
 
@@ -69,26 +75,31 @@ def endpoints(ports: DataPorts) -> list[tuple[str, str]]:
             found += [(method, _filled(route.path, model)) for method in sorted(route.methods or ())]
     for endpoint in dict.fromkeys(key for needs in DIALECTS.values() for key in needs):
         method, _, path = endpoint.partition(" ")
-        found += [(method, _filled(path, model)) for model in ("digits", "fraud")]
+        methods = ("GET", "HEAD") if method == "GET" else (method,)
+        found += [(method, _filled(path, model)) for model in ("digits", "fraud") for method in methods]
     return list(dict.fromkeys(found))
 
 
 def _filled(path: str, model: str) -> str:
     """A path for a model."""
     names = {"{model}": model, "{version}": "1", "{region}": "r", "{repository}": "main"}
+    names |= {"{health_route}": "/health", "{predict_route}": "/predict"}
     for name, value in names.items():
         path = path.replace(name, value)
     return path
 
 
 def spelled(path: str) -> list[str]:
-    """Every spelling of a path, each once."""
-    return list(dict.fromkeys(spell(path) for spell in SPELLINGS.values()))
+    """Every spelling of a path, each once; of those that dialects add, which are answered by the same code, some."""
+    names = SPELLINGS if path.startswith("/v2") else DIALECT_SPELLINGS
+    return list(dict.fromkeys(SPELLINGS[name](path) for name in names))
 
 
-def may(role: str, path: str) -> bool:
+def may(role: str, path: str, method: str = "GET") -> bool:
     """Whether a role on the model digits may use an endpoint."""
     needed = next((need for pattern, need in NEEDS.items() if re.search(pattern, path)), "")
+    if path.startswith("/models") and method in CHANGES_MODELS and not path.endswith("/invoke"):
+        needed = "operate"
     if needed == "nothing":
         return True
     if "everywhere" in needed or (needed and "fraud" in path):
@@ -109,7 +120,7 @@ def body_for(path: str) -> bytes:
     """A body with which the endpoint would succeed."""
     if path.endswith("infer"):
         return json.dumps(INFER).encode()
-    if path.endswith(":predict"):
+    if path.endswith((":predict", "invocations")):
         return b'{"instances":[[1,2,3]]}'
     if path.endswith((":classify", ":regress")):
         return b'{"examples":[{"x":[1,2,3]}]}'
@@ -154,7 +165,7 @@ def test_without_a_valid_credential_only_probes_answer(ports: DataPorts) -> None
     connection.close()
     assert {
         (method, path.removeprefix("http://127.0.0.1").partition("?")[0].rstrip("/")) for method, path, _ in allowed
-    } == {(method, f"/v2/health/{probe}") for method in ("GET", "HEAD") for probe in ("live", "ready")}
+    } == {(method, probe) for method in ("GET", "HEAD") for probe in PROBES}
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)
@@ -166,7 +177,11 @@ def test_no_spelling_allows_what_a_role_may_not_do(ports: DataPorts, role: str) 
         for method in dict.fromkeys([*(method for method, found in offered if found == path), *METHODS]):
             for target in spelled(path):
                 answer = ask(connection, method, target, ports.keys[role], body_for(path))
-                if not may(role, path) and not is_refused(answer) and not (method == "OPTIONS" and not answer.body):
+                if (
+                    not may(role, path, method)
+                    and not is_refused(answer)
+                    and not (method == "OPTIONS" and not answer.body)
+                ):
                     unexpected.append((method, target, answer.status))
     connection.close()
     assert unexpected == []
@@ -184,7 +199,7 @@ def test_every_role_may_do_what_it_is_for(ports: DataPorts, role: str) -> None:
     refused = [
         (method, path, answer.status)
         for method, path in endpoints(ports)
-        if may(role, path)
+        if may(role, path, method)
         and (answer := ask(connection, method, path, ports.keys[role], body_for(path))).status in {401, 403, 404}
         and "cudasharedmemory" not in path
     ]

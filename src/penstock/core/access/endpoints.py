@@ -122,9 +122,16 @@ DIALECTS: Final[Mapping[str, Mapping[str, Requirement]]] = {
         "POST /score": PREDICT,
     },
     "kserve_v1": {
+        "GET /": PUBLIC,
         "GET /v1/models": LIST,
         "GET /v1/models/{model}": DESCRIBE,
         "POST /v1/models/{model}:predict": PREDICT,
+    },
+    "mlflow": {
+        "GET /health": PUBLIC,
+        "GET /ping": PUBLIC,
+        "GET /version": ANY_CALLER,
+        "POST /invocations": PREDICT,
     },
     "tfs": _serving_endpoints(),
     "sagemaker": {

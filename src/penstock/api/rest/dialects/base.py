@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -115,6 +115,10 @@ class RowsBody:
     timeout_ns: int | None = None
     id: str = ""
     defaulted: tuple[DefaultedColumn, ...] = ()
+
+    def in_form(self, form: object) -> "RowsBody":
+        """Return the same request in a form."""
+        return replace(self, form=form)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,14 @@ from penstock.core.tensors import Array, Tensor
 from penstock.serving.infer_call import BatchResult, InferCall
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
+_TEXT_KINDS: Final = "OU"
+"""The kinds of arrays of texts: many, and a single one."""
+
 _ROWS: Final = "rows"
 """Where the encoded rows of a batch run are kept; those with tokens for NaN and infinity beside them."""
 
 _ROWS_WITH_TOKENS: Final = "rows with tokens"
+_RECORDS: Final = "records"
 
 
 def encode_rows(call: InferCall, work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
@@ -89,6 +93,46 @@ def columns_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = F
     return parts
 
 
+def encode_records(call: InferCall, work: RequestWork) -> Sequence[bytes]:
+    """Return the JSON list of an answer's rows, in parts: an object of values by output for each, in which a list of
+    one value is that value. NaN and infinity are null.
+
+    Raises:
+        Unsupported: an output does not have one element for each row.
+        LargeWork: it has to be encoded on a thread.
+    """
+    joint = call.batch_result
+    if joint is not None:
+        texts: list[bytes] | None = joint.encoded_cache.get(_RECORDS)
+        if texts is None:
+            outputs = _flatten(call.loaded.tensors(joint.arrays))
+            texts = joint.encoded_cache[_RECORDS] = _record_texts(outputs, False) if _is_small(outputs) else []
+        if texts:
+            return (b"[", texts[call.place], b"]")
+    count_work(call.outputs, work)
+    return _objects(_flatten(call.outputs), work, False)
+
+
+def encode_by_name(call: InferCall, work: RequestWork) -> Sequence[bytes]:
+    """Return the JSON object of an answer's outputs by name, in parts; NaN and infinity are null.
+
+    Raises:
+        LargeWork: it has to be encoded on a thread.
+    """
+    count_work(call.outputs, work)
+    parts: list[bytes] = []
+    for tensor in call.outputs:
+        parts += (b"," if parts else b"{", json_string(tensor.name), b":", *encode_tensor(tensor, work))
+    return [*parts, b"}"]
+
+
+def _flatten(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return outputs with a value in each row without the axis of that value."""
+    return [
+        Tensor(item.name, item.datatype, item.data[:, 0]) if item.data.shape[1:] == (1,) else item for item in outputs
+    ]
+
+
 def count_work(outputs: Sequence[Tensor], work: RequestWork) -> None:
     """Count the outputs of an answer; raises ``LargeWork`` or ``TooLarge``."""
     for tensor in outputs:
@@ -131,8 +175,10 @@ def _pieces(data: Array, most: int, work: RequestWork, tokens: bool) -> Iterator
 
 
 def _dump(data: Array, tokens: bool) -> bytes:
-    if data.dtype.char == "O" or not data.ndim:
+    if data.dtype.kind in _TEXT_KINDS:
         return _dump_values(data)
+    if not data.ndim:
+        return _dump(data.reshape(1), tokens)[1:-1]
     text = orjson.dumps(np.ascontiguousarray(data), option=_NUMPY)
     if tokens and b"null" in text:
         return json.dumps(data.tolist(), separators=(",", ":")).encode()
@@ -149,9 +195,12 @@ def _dump_values(data: Array) -> bytes:
 def _joint_rows(call: InferCall, joint: BatchResult, tokens: bool) -> list[bytes]:
     """Return the rows of a batch run; none if they are large, so that each is encoded for itself."""
     outputs = call.loaded.tensors(joint.arrays)
-    if any(tensor.data.size > INLINE_NUMBERS or tensor.datatype == "BYTES" for tensor in outputs):
-        return []
-    return list(_row_texts(outputs, tokens))
+    return _row_texts(outputs, tokens) if _is_small(outputs) else []
+
+
+def _is_small(outputs: Sequence[Tensor]) -> bool:
+    """Whether all rows of a batch run are encoded at once, on the event loop."""
+    return all(tensor.data.size <= INLINE_NUMBERS and tensor.datatype != "BYTES" for tensor in outputs)
 
 
 def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
@@ -163,7 +212,7 @@ def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list
     for start in range(0, count, step):
         rows = [Tensor(item.name, item.datatype, item.data[start : start + step]) for item in outputs]
         parts.append(b"," if start else b"")
-        parts += _large_row(rows, work, tokens) if values > NUMBER_SLICE else [b",".join(_row_texts(rows, tokens))]
+        parts += _large_row(rows, work, tokens) if values > NUMBER_SLICE else [b",".join(_record_texts(rows, tokens))]
         work.pause()
     parts.append(b"]")
     return parts
@@ -191,10 +240,15 @@ def row_count(outputs: Sequence[Tensor]) -> int:
 
 
 def _row_texts(outputs: Sequence[Tensor], tokens: bool) -> list[bytes]:
-    """Return the JSON of each row."""
+    """Return the JSON of each row: the value of the only output, else an object."""
+    if len(outputs) == 1:
+        return _values(json_numbers(outputs[0]), tokens)
+    return _record_texts(outputs, tokens)
+
+
+def _record_texts(outputs: Sequence[Tensor], tokens: bool) -> list[bytes]:
+    """Return the JSON of each row as an object of values by output."""
     columns = [_values(json_numbers(tensor), tokens) for tensor in outputs]
-    if len(columns) == 1:
-        return columns[0]
     names = [json_string(tensor.name).replace(b"%", b"%%") for tensor in outputs]
     form = b"{%b}" % b",".join([name + b":%b" for name in names])
     return [form % row for row in zip(*columns, strict=True)]

@@ -7,6 +7,9 @@ The protocol is described in KServe's documentation ("V1 protocol") and implemen
 from collections.abc import Mapping
 from typing import ClassVar
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from penstock.api.common.work import RequestWork
 from penstock.api.rest.dialects.base import (
     Dialect,
@@ -21,6 +24,7 @@ from penstock.api.rest.dialects.json_answer import encode_rows
 from penstock.api.rest.dialects.json_body import read_object
 from penstock.api.rest.dialects.model_reads import ModelReads
 from penstock.api.rest.dialects.number_rows import read_float_rows
+from penstock.api.rest.responses import json_response
 from penstock.core.errors import InvalidInput
 from penstock.serving.infer_call import InferCall
 
@@ -54,4 +58,8 @@ class KServeV1(Dialect):
 
     def endpoints(self) -> Mapping[str, Endpoint]:
         """See ``Dialect``."""
-        return self._reads.endpoints()
+        return {"GET /": self._live, **self._reads.endpoints()}
+
+    async def _live(self, _: Request) -> Response:
+        live = self.setup.plane.live
+        return json_response({"status": "alive" if live else "stopping"}, 200 if live else 503)

@@ -23,6 +23,7 @@ from penstock.serving.routing_table import Target
 _CLASSES: Final = {
     "azure": "azure:Azure",
     "kserve_v1": "kserve_v1:KServeV1",
+    "mlflow": "mlflow:Mlflow",
     "sagemaker": "sagemaker:Sagemaker",
     "tfs": "tensorflow_serving:TensorFlowServing",
     "vertex": "vertex:Vertex",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.rest.dialects import json_answer
-from penstock.api.rest.dialects.json_answer import encode_columns, encode_rows
+from penstock.api.rest.dialects.json_answer import encode_by_name, encode_columns, encode_records, encode_rows
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import no_pause
@@ -84,6 +84,20 @@ def answered(*outputs: Tensor) -> InferCall:
 def test_numbers_are_in_their_shortest_form() -> None:
     call = answered(Tensor("y", "FP32", np.array([[0.1, 2.0]], np.float32)))
     assert b"".join(encode_rows(call, ON_THREAD)) == b"[[0.1,2.0]]"
+
+
+def test_single_values_that_are_not_finite_have_tokens_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_answer, "NUMBER_SLICE", 1)
+    values = np.array([[0.1, np.inf]], np.float32)
+    call = answered(Tensor("a", "FP32", values[:, 0]), Tensor("b", "FP32", values[:, 1]))
+    assert b"".join(encode_rows(call, ON_THREAD, tokens=True)) == b'[{"a":0.1,"b":Infinity}]'
+    assert b"".join(encode_rows(call, ON_THREAD)) == b'[{"a":0.1,"b":null}]'
+
+
+def test_records_and_named_outputs() -> None:
+    call = answered(Tensor("a", "FP32", np.ones((2, 1), np.float32)), Tensor("b", "INT64", np.array([[1, 2], [3, 4]])))
+    assert b"".join(encode_records(call, ON_THREAD)) == b'[{"a":1.0,"b":[1,2]},{"a":1.0,"b":[3,4]}]'
+    assert b"".join(encode_by_name(call, ON_THREAD)) == b'{"a":[[1.0],[1.0]],"b":[[1,2],[3,4]]}'
 
 
 def test_outputs_without_rows_have_no_row_form() -> None:

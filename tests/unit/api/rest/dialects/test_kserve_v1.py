@@ -82,6 +82,7 @@ def test_unknown_models(client: DialectClient) -> None:
 
 def test_models_and_their_readiness(client: DialectClient) -> None:
     assert client.ask("/v1/models")[1] == {"models": ["row", "words"]}
+    assert client.ask("/")[:2] == (200, {"status": "alive"})
     assert client.ask("/v1/models/row")[:2] == (200, {"name": "row", "ready": True})
 
 
