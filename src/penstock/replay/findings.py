@@ -189,26 +189,31 @@ class Findings:
             if differs:
                 self._keep(record, captured, None, OutputDifference(True), name_outcome(first.outcome, self._by_grpc))
         else:
-            answers = align(first.answer.outputs, captured), align(second.answer.outputs, captured)
-            difference, noise = compare(captured, answers[0]), compare(answers[0], answers[1])
+            difference, noise = self._compare_outputs(captured, first.answer.outputs, second.answer.outputs)
             differs, is_noisy = difference.disagrees, noise.disagrees
-            self._count_outputs(captured, *answers)
             if differs:
-                self._keep(record, captured, answers[0], difference, "")
+                self._keep(record, captured, first.answer.outputs, difference, "")
         self.pairs.add(differs, is_noisy)
         for name, applies in (("differ", differs), ("noisy", is_noisy)):
             if applies:
                 self.series.add(end.due, name)
 
-    def _count_outputs(self, captured: Sequence[Tensor], first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    def _compare_outputs(
+        self, captured: Sequence[Tensor], first: Sequence[Tensor], second: Sequence[Tensor]
+    ) -> tuple[OutputDifference, OutputDifference]:
+        """Return the difference and the noise of the captured outputs together, and count those of each; an output that
+        an answer does not have disagrees."""
         one, other = by_name(first), by_name(second)
+        whole, whole_noise = OutputDifference(), OutputDifference()
         for tensor in captured:
             counts = self.outputs.setdefault(tensor.name, OutputCounts())
-            difference = compare([tensor], one.get(tensor.name, ()))
+            difference = compare((tensor,), one.get(tensor.name, ()))
             noise = compare(one.get(tensor.name, ()), other.get(tensor.name, ()))
             counts.pairs.add(difference.disagrees, noise.disagrees)
             counts.flips += difference.flips
             counts.max_abs = max(counts.max_abs, difference.max_abs)
+            whole, whole_noise = whole.plus(difference), whole_noise.plus(noise)
+        return whole, whole_noise
 
     def _keep(
         self,
@@ -241,9 +246,3 @@ class Findings:
 def by_name(tensors: Sequence[Tensor]) -> Mapping[str, Sequence[Tensor]]:
     """Return each tensor alone by its name."""
     return {tensor.name: (tensor,) for tensor in tensors}
-
-
-def align(outputs: Sequence[Tensor], captured: Sequence[Tensor]) -> list[Tensor]:
-    """Return the outputs of an answer in the order of the captured ones; a server may answer in another order."""
-    found = {tensor.name: tensor for tensor in outputs}
-    return [found[tensor.name] for tensor in captured if tensor.name in found]
