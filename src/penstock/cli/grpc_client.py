@@ -56,7 +56,8 @@ class GrpcClient:
             )
         except grpc.RpcError as error:
             raise failure(error) from None
-        return {"name": answer.name, "inputs": specs(answer.inputs), "outputs": specs(answer.outputs)}
+        tensors = {"inputs": specs(answer.inputs), "outputs": specs(answer.outputs)}
+        return {"name": answer.name, **tensors, "properties": dict(answer.properties)}
 
     def infer(self, model: str, version: str, request: Document) -> InferReply:
         """See ``Client``."""

@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,21 +31,44 @@ def predict(
             "one input, its values alone."
         ),
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of --data, rows by column name: .csv with a header, .jsonl, .json, .npy, .parquet or .arrow.",
+        ),
+    ] = None,
+    rows_per_request: Annotated[int, typer.Option(help="Rows of each request.", min=1, max=65_536)] = 100,
     version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
     by_grpc: Annotated[bool, typer.Option("--grpc", help="Use gRPC instead of REST.")] = False,
     url: Annotated[
         str | None, typer.Option(help="HOST:PORT or https://HOST:PORT. [default: as in the settings]")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the V2 answer as JSON, or those to rows as JSON lines.")
+    ] = False,
 ) -> None:
-    """Send one prediction request to a running gateway."""
+    """Send one prediction request to a running gateway, or the rows of a file."""
     try:
         with end_on_failure(), closing(_client(by_grpc, url, timeout)) as client:
+            if rows is not None:
+                _predict_rows(client, (name, version), rows, data, rows_per_request, as_json)
+                return
             reply = client.infer(name, version, _request(client, name, version, data))
     except BadData as fault:
         fail(str(fault), ExitCode.USAGE)
     show(reply, as_json)
+
+
+def _predict_rows(
+    client: Client, model: tuple[str, str], rows: Path, data: str | None, rows_per_request: int, as_json: bool
+) -> None:
+    if data is not None:
+        raise BadData("give either --data or --rows")
+    from penstock.cli.predict_rows import predict_rows
+
+    predict_rows(client, model, rows, rows_per_request, as_json)
 
 
 def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:

@@ -197,3 +197,12 @@ def _names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) == width:
         return tuple(names)
     return (tensor,) if width == 1 else tuple(f"{tensor}[{index}]" for index in range(width))
+
+
+def header_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of columns that data had in its header; none if they were made from the name of a tensor."""
+    tensor, dot, summary = (names[0] if names else "").rpartition(".")
+    made = [f"{tensor}.{item}" for item in SUMMARIES] if dot and summary == SUMMARIES[0] else []
+    if names and names[0].endswith("[0]"):
+        made = [f"{names[0][:-3]}[{index}]" for index in range(len(names))]
+    return () if list(names) == made else tuple(names)

@@ -62,12 +62,12 @@ def exchange(generator: np.random.Generator, rows: int, shift: float = 0.0) -> t
 
 
 @cache
-def trained(seed: int = 0, rows: int = 20_000) -> Reference:
+def trained(seed: int = 0, rows: int = 20_000, names: tuple[str, ...] = tuple(NAMES[0])) -> Reference:
     """A reference, made once: nothing changes it."""
     inputs, outputs = exchange(np.random.default_rng(seed), rows)
     given, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
     assert given is not None
-    return build((NAMES[0], NAMES[1]), given, answered, "training")
+    return build((names, NAMES[1]), given, answered, "training")
 
 
 class WatchedFleet(FakeFleet):
@@ -151,9 +151,10 @@ def watcher(tmp_path: Path) -> Watcher:
 def test_rows_have_the_names_of_the_reference_and_what_the_gateway_does_with_others(watcher: Watcher) -> None:
     plain = Desired(1, (ModelSpec("m", (VersionSpec("1", "", row_terms=RowTerms(defaults={"x": 1})),)),))
     assert watcher.monitoring.decorate(plain).models[0].versions[0].row_terms == RowTerms((), {"x": 1})
-    watcher.give(trained())
-    [spec] = watcher.monitoring.decorate(plain).models[0].versions
-    assert spec.row_terms == RowTerms(tuple(NAMES[0]), {"x": 1}, "refuse")
+    for reference, names in ((trained(), ()), (trained(names=("a", "b", "c")), ("a", "b", "c"))):
+        watcher.give(reference)
+        [spec] = watcher.monitoring.decorate(plain).models[0].versions
+        assert spec.row_terms == RowTerms(names, {"x": 1}, "refuse")
 
 
 @pytest.mark.simulation

@@ -10,6 +10,7 @@ from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import array_of
 from penstock.api.grpc.wire import ParsedRequest
 from penstock.core.errors import InvalidInput
+from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.signature import Signature
 from penstock.core.tensors import PLAIN, Array, Tensor, element_count, from_raw
 from penstock.proto import grpc_service_pb2 as pb
@@ -26,9 +27,10 @@ Output = pb.ModelInferRequest.InferRequestedOutputTensor
 
 class InferMessage:
     """A decoded request; ``typed``: it used typed contents; ``closing``: it requests an empty last answer;
-    ``explanation``: the parameters of the explanation that it asks for, None for a prediction."""
+    ``defaulted``: where defaults of the model card stand in for missing values; ``explanation``: the parameters of the
+    explanation that it asks for, None for a prediction."""
 
-    __slots__ = ("closing", "explanation", "requested", "tensors", "timeout_ns", "typed")
+    __slots__ = ("closing", "defaulted", "explanation", "requested", "tensors", "timeout_ns", "typed")
 
     def __init__(
         self,
@@ -37,12 +39,14 @@ class InferMessage:
         timeout_ns: int | None,
         typed: bool,
         closing: bool,
+        defaulted: tuple[DefaultedColumn, ...] = (),
     ) -> None:
         self.tensors = tensors
         self.requested = requested
         self.timeout_ns = timeout_ns
         self.typed = typed
         self.closing = closing
+        self.defaulted = defaulted
         self.explanation: dict[str, Any] | None = None
 
 

@@ -236,6 +236,7 @@ class InferRequest:
         self.typed = message.typed and self._shared.mirrors_typed
         self.closing = message.closing
         call = self._make_call(message.tensors, message.requested, message.timeout_ns)
+        call.defaulted = message.defaulted
         if message.explanation is not None:
             self._explain(call, with_requested(message.explanation, message.requested))
         return call

@@ -8,6 +8,7 @@ from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.core.frames.terms import ExtraColumns, RowTerms, names_in_order
 from penstock.core.policies import FleetAlarms, MonitorPolicy, ReferenceColumns
 from penstock.core.versions import VersionKey
+from penstock.monitor.columns import header_names
 from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
 
@@ -60,7 +61,7 @@ class WatchTerms:
     def row_terms(self, key: VersionKey, stated: RowTerms) -> RowTerms:
         """Return what a version says about its rows, with the names of its features in the order of its reference."""
         reference = self.references.get(key)
-        names = () if reference is None else tuple(item.bins.name for item in reference.inputs)
+        names = () if reference is None else header_names([item.bins.name for item in reference.inputs])
         return replace(stated, names=names_in_order(stated.names, names), extra_columns=self._extra_columns)
 
     def columns(self, model: str) -> ReferenceColumns | None:

@@ -47,15 +47,15 @@ def from_csv(
     )
 
 
-def to_csv(frame: Frame, header: bool = True, pause: PauseWork = no_pause) -> str:
-    """Return a frame as CSV with lines that end as RFC 4180 has it; numbers are exact. There is a pause after each
-    slice."""
+def to_csv(frame: Frame, header: bool = True, pause: PauseWork = no_pause, end: str = "\r\n") -> str:
+    """Return a frame as CSV with lines that end as RFC 4180 has it, or with ``end``; numbers are exact. There is a
+    pause after each slice."""
     columns = list(frame.columns.values())
-    parts = [",".join(map(_quote, frame.columns)) + "\r\n"] if header and columns else []
+    parts = [",".join(map(_quote, frame.columns)) + end] if header and columns else []
     step = max(1, NUMBER_SLICE // max(1, len(columns)))
     for first in range(0, frame.rows if columns else 0, step):
         fields = [_fields(column.part(first, first + step)) for column in columns]
-        parts.append("".join([",".join(line) + "\r\n" for line in zip(*fields, strict=True)]))
+        parts.append("".join([",".join(line) + end for line in zip(*fields, strict=True)]))
         pause()
     return "".join(parts)
 

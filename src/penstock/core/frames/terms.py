@@ -1,5 +1,6 @@
 """What a version says about its rows: the names of its features, and the values that stand in for missing ones."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -24,6 +25,26 @@ class RowTerms:
 
 
 NO_TERMS: Final = RowTerms()
+
+ROWS: Final = "rows"
+"""The property of a model's V2 metadata that has its terms."""
+
+
+def terms_out(terms: RowTerms) -> str:
+    """Return terms as JSON text, "" if there is nothing to say."""
+    if terms == NO_TERMS:
+        return ""
+    document = {"names": terms.names, "defaults": dict(terms.defaults), "extra_columns": terms.extra_columns}
+    return json.dumps(document, separators=(",", ":"))
+
+
+def terms_in(text: str) -> RowTerms:
+    """Return terms from JSON text; a text that has none says nothing."""
+    try:
+        document = json.loads(text or "{}")
+        return RowTerms(**{**document, "names": tuple(document.get("names", ()))})
+    except (ValueError, TypeError, AttributeError):
+        return NO_TERMS
 
 
 def names_in_order(stated: tuple[str, ...], reference: tuple[str, ...]) -> tuple[str, ...]:

@@ -312,6 +312,11 @@ def test_frames_bind_by_position_where_no_name_is_known() -> None:
         features().bind_frame(from_csv("a,b,c\n"))
 
 
+def test_the_text_in_a_column_of_numbers_is_named() -> None:
+    with pytest.raises(InvalidInput, match="row 2, column 'b': expected a number, got 'n/a'"):
+        features().bind_frame(from_csv("a,b,c\n1,2,3\n1,,3\n1,n/a,3\n"))
+
+
 def test_arrays_bind_by_position() -> None:
     assert values_of(features().bind_array(np.array([[1, 2, 3]]))) == {"x": [[1, 2, 3]]}
     assert values_of(layout_of(TensorSpec("x", "FP32", (-1, 1))).bind_array(np.array([1, 2]))) == {"x": [[1], [2]]}

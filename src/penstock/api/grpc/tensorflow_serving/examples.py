@@ -28,7 +28,6 @@ from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.tensorflow_serving.model_spec import spec_of, target_of
 from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.frames.binding import row_layout
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
@@ -84,9 +83,8 @@ class ExampleForm(MessageForm):
             find_class_outputs(loaded.signature)  # before the run, not after it
         else:
             find_value_output(loaded.signature)
-        examples, layout = _read_examples(parsed.given, work), row_layout(loaded.signature)
-        rows = bind_features(loaded.signature, layout, examples, work)
-        return InferMessage(rows.inputs, None, None, False, False)
+        rows = bind_features(loaded.signature, loaded.row_layout, _read_examples(parsed.given, work), work)
+        return InferMessage(rows.inputs, None, None, False, False, rows.defaulted)
 
     def template(self, loaded: Servable, limits: RequestLimits) -> AnswerTemplate:
         """See ``MessageForm``."""
