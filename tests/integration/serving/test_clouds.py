@@ -102,6 +102,7 @@ def sagemaker(models: Path) -> Iterator[Server]:
         "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "3",
         "PENSTOCK_MODELS": str(models),
         "PENSTOCK_DEFAULT_MODEL": "doubled",
+        "PENSTOCK_WORKERS": "2",
         "PENSTOCK_LIMITS__MODELS_MEMORY_BYTES": str(16 << 20),
     }
     with container(models.parent, **variables) as server:

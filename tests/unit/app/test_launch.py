@@ -84,3 +84,31 @@ def test_commands_of_sinks_inherit_none_of_the_settings_of_a_start(monkeypatch: 
     assert "OMP_NUM_THREADS" not in os.environ
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
     assert gc.isenabled()
+
+
+@pytest.fixture
+def vertex(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of a container of Vertex AI."""
+    for name, value in {"AIP_HTTP_PORT": "8099", "AIP_PREDICT_ROUTE": "/p", "AIP_STORAGE_URI": "gs://bucket/m"}.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_cloud_is_recognised_where_the_program_has_no_options(
+    vertex: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vertex.setenv("PENSTOCK_MODELS", "/models")
+    settings = launch._load_settings(None, {"models": None, "http_port": None})
+    assert (settings.http_port, settings.dialects, settings.models) == (8099, ("vertex",), ("/models",))
+    assert "serving as a container of Vertex AI" in capsys.readouterr().err
+    settings = launch._load_settings(None, {"models": None, "http_port": 8000})
+    assert (settings.http_port, settings.dialects, settings.host) == (8000, (), "127.0.0.1")
+    assert not capsys.readouterr().err
+
+
+def test_a_cloud_without_a_model_or_with_a_broken_variable_ends_the_start(vertex: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StartFailed, match="PENSTOCK_MODELS"):
+        launch._load_settings(None, {})
+    vertex.setenv("SAGEMAKER_SAFE_PORT_RANGE", "many")
+    with pytest.raises(StartFailed, match="SAGEMAKER_SAFE_PORT_RANGE: expected"):
+        launch._load_settings(None, {})

@@ -18,6 +18,9 @@ from penstock.registry.records import AdmissionReport
 AVAILABILITY = "availability"
 """The transition that loads the new version before it unloads the old one; the other one is ``resources``."""
 
+MOST_UNLOADED = 10_000
+"""Unloaded models that are remembered although their source does not have them at the moment."""
+
 UNLOADED = "unloaded"
 NOT_CHOSEN = "the model's version policy leaves it out"
 NO_VERSION = "it has no version to serve"
@@ -151,9 +154,20 @@ def plan(
     )
     desired = Desired(state.revision + 1, specs)
     revised = replace(
-        state, revision=desired.revision, blocks=blocks.allocated, serving=keys, warm=warm, aliases=aliases
+        state,
+        revision=desired.revision,
+        blocks=blocks.allocated,
+        unloaded=_remember_unloaded(state.unloaded, models),
+        serving=keys,
+        warm=warm,
+        aliases=aliases,
     )
     return ReconcilePlan(desired, revised, tuple(blocks.cleared))
+
+
+def _remember_unloaded(unloaded: frozenset[str], models: Iterable[SourceModel]) -> frozenset[str]:
+    """Return the unloaded models, without those that the source no longer has where they are many."""
+    return unloaded if len(unloaded) <= MOST_UNLOADED else unloaded.intersection(model.name for model in models)
 
 
 def _exclude(

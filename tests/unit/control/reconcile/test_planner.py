@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.reconcile.planner import (
+    MOST_UNLOADED,
     UNLOADED,
     ControllerState,
     MaterializedVersion,
@@ -40,6 +41,15 @@ def test_every_version_gets_a_block_of_its_own_and_keeps_it() -> None:
     third = plan([found("a", "1")], second.state, 10)
     assert third.desired.models[0].versions[0].block == blocks["a", "1"]
     assert [member.desired.revision for member in (first, second, third)] == [1, 2, 3]
+
+
+def test_many_unloaded_models_are_forgotten_once_their_source_has_them_no_more() -> None:
+    gone = frozenset(f"gone-{number}" for number in range(MOST_UNLOADED - 1))
+    few, many = (ControllerState(unloaded=gone | {"a", *more}) for more in ((), ("b",)))
+    assert plan([found("a", "1")], few, 10).state.unloaded == few.unloaded
+    planned = plan([found("a", "1")], many, 10)
+    assert planned.state.unloaded == {"a"}
+    assert planned.desired.models[0].versions == ()
 
 
 def test_a_version_says_how_its_rows_look() -> None:

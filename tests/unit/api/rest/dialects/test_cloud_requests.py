@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from penstock.api.http1.request_head import read_head
+from penstock.api.rest.cors import CorsPolicy
+from penstock.api.rest.dialects.base import DialectSetup
+from penstock.api.rest.dialects.table import DialectTable
 from penstock.serving.routing_table import RoutingTable
 from tests.fuzz.targets import World
 from tests.unit.api.rest.dialects.worlds import DialectClient
@@ -141,6 +145,14 @@ def test_a_redirect_leads_to_predictions_only(world: World, path: str, status: i
         answer = client.ask("/predict", body, fields={"x-vertex-ai-triton-redirect": path})
         assert answer[0] == status
         assert status != 200 or answer[1]["outputs"][0]["data"] == [3, 5, 7]
+
+
+def test_permissions_are_those_for_the_model_that_a_request_is_led_to(world: World) -> None:
+    table = DialectTable(DialectSetup(world.plane, ("vertex",), "words", "1"), CorsPolicy(()))
+    head = read_head(
+        b"POST /predict HTTP/1.1\r\nhost: x\r\nx-vertex-ai-triton-redirect: v2/models/row/versions/1/infer\r\n\r\n"
+    )
+    assert table.find_target(head) == ("row", "1")
 
 
 def test_azure(world: World) -> None:
