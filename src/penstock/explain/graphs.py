@@ -5,7 +5,7 @@ exporters add: casts, names of classes, other shapes, constant factors and adden
 is refused, so that no value is explained that the graph does not compute.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,9 +14,19 @@ from numpy.typing import NDArray
 
 from penstock.explain.linear import LinearModel
 from penstock.explain.nodes import Floats, GraphNode, ModelGraph, NotExact
-from penstock.explain.scorers import SCORERS, constant_of
+from penstock.explain.scorers import SCORERS, Constants, constant_of
 from penstock.explain.sums import add_models
-from penstock.explain.transforms import InputTransforms, cast_to, combine, replace_missing, scale_by
+from penstock.explain.transforms import (
+    ChangedColumns,
+    GivenInput,
+    InputTransforms,
+    JoinedColumns,
+    SelectedColumns,
+    cast_to,
+    combine,
+    replace_missing,
+    scale_by,
+)
 from penstock.explain.trees.model import TreeModel
 
 Model: TypeAlias = TreeModel | LinearModel
@@ -108,21 +118,28 @@ class _Reader:
         return first
 
     def _inputs(self, name: str, left: int) -> InputTransforms:
-        """What happens to the features before a value."""
+        """How features become a value."""
         if name in self.graph.inputs:
-            dtype = self.graph.inputs[name]
-            return InputTransforms(dtype, dtype)
+            return GivenInput(list(self.graph.inputs).index(name), len(self.graph.inputs), self.graph.inputs[name])
         node = self._maker(name, left).node
-        if node.op_type == "Identity":
-            return self._inputs(node.inputs[0], left - 1)
-        if node.domain == ML and node.op_type in _FEATURE_RULES:
-            return _FEATURE_RULES[node.op_type](self._inputs(node.inputs[0], left - 1), node)
-        if node.domain == "" and node.op_type == "Cast":
-            dtype = _cast_type(node)
-            return self._inputs(node.inputs[0], left - 1).then(cast_to(dtype), dtype)
+        if (node.domain, node.op_type) in {("", "Concat"), (ML, "FeatureVectorizer")}:
+            return self._joined(node, left - 1)
         if node.domain == "" and node.op_type in _ARITHMETIC:
             return self._arithmetic(node, left - 1)
-        raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
+        key = (node.domain, node.op_type)
+        if key not in _COLUMN_RULES:
+            raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
+        return _COLUMN_RULES[key](self._inputs(node.inputs[0], left - 1), node, self.graph.constants)
+
+    def _joined(self, node: GraphNode, left: int) -> InputTransforms:
+        """Columns side by side; Concat joins those of one type."""
+        parts = [self._inputs(name, left) for name in node.inputs]
+        if node.op_type == "FeatureVectorizer":
+            single = np.dtype(np.float32)
+            return JoinedColumns([ChangedColumns(part, cast_to(single), single) for part in parts])
+        if node.integer("axis", 0) not in {1, -1} or len({part.result for part in parts}) != 1:
+            raise NotExact("Concat before the model does not join features")
+        return JoinedColumns(parts)
 
     def _arithmetic(self, node: GraphNode, left: int) -> InputTransforms:
         """Arithmetic of features with constants."""
@@ -132,7 +149,7 @@ class _Reader:
             raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
         inputs = self._inputs(node.inputs[1 - constant], left)
         step = combine(_ARITHMETIC[node.op_type], value.reshape(-1), constant_first=constant == 0)
-        return inputs.then(step, inputs.result)
+        return ChangedColumns(inputs, step, inputs.result)
 
 
 def _cast_type(node: GraphNode) -> np.dtype[Any]:
@@ -142,23 +159,43 @@ def _cast_type(node: GraphNode) -> np.dtype[Any]:
     return dtype
 
 
-def _scaler(inputs: InputTransforms, node: GraphNode) -> InputTransforms:
-    return inputs.then(scale_by(node.array("offset"), node.array("scale")), np.dtype(np.float32))
+def _same(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+    return inputs
 
 
-def _imputer(inputs: InputTransforms, node: GraphNode) -> InputTransforms:
+def _cast(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+    dtype = _cast_type(node)
+    return ChangedColumns(inputs, cast_to(dtype), dtype)
+
+
+def _scaler(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+    return ChangedColumns(inputs, scale_by(node.array("offset"), node.array("scale")), np.dtype(np.float32))
+
+
+def _imputer(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     floats = node.array("imputed_value_floats")
     values: NDArray[Any] = floats if floats.size else node.integers("imputed_value_int64s")
-    replaced = (
-        node.number("replaced_value_float", 0.0) if floats.size else float(node.integer("replaced_value_int64", 0))
-    )
-    return inputs.then(replace_missing(replaced, values), inputs.result)
+    replaced = node.number("replaced_value_float", 0.0) if floats.size else node.integer("replaced_value_int64", 0)
+    return ChangedColumns(inputs, replace_missing(float(replaced), values), inputs.result)
 
 
-_FEATURE_RULES: Mapping[str, Callable[[InputTransforms, GraphNode], InputTransforms]] = {
-    "Scaler": _scaler,
-    "Imputer": _imputer,
+def _selected(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+    chosen = constants.get(node.inputs[1])
+    if chosen is None or chosen.dtype != np.int64 or (node.op_type == "Gather" and node.integer("axis", 0) != 1):
+        raise NotExact(f"{node.op_type} before the model does not select features")
+    return SelectedColumns(inputs, chosen.reshape(-1))
+
+
+_ColumnRule: TypeAlias = Callable[[InputTransforms, GraphNode, Constants], InputTransforms]
+_COLUMN_RULES: dict[tuple[str, str], _ColumnRule] = {
+    ("", "Identity"): _same,
+    ("", "Cast"): _cast,
+    ("", "Gather"): _selected,
+    (ML, "ArrayFeatureExtractor"): _selected,
+    (ML, "Imputer"): _imputer,
+    (ML, "Scaler"): _scaler,
 }
+"""The operators before a model that keep each column the matter of one feature."""
 
 
 def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_first: bool) -> Model:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.exact import Shares
 from penstock.explain.links import OutputMap
-from penstock.explain.nodes import Floats, NotExact
-from penstock.explain.transforms import InputTransforms
+from penstock.explain.nodes import Floats, Integers, NotExact
+from penstock.explain.transforms import InputTransforms, trace_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,19 @@ class LinearModel:
         Raises ``NotExact`` if they do not fit.
         """
         features = background.shape[1]
-        if features != len(self.sums.matrix):
+        columns = trace_columns(self.transforms, features)
+        if len(columns) != len(self.sums.matrix):
             raise NotExact("the weights are of another number of features than rows have")
-        return LinearExplainer(self, features, self.transforms.apply(background).astype(np.float64))
+        return LinearExplainer(self, features, columns, self.transforms.apply(background).astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class LinearExplainer:
-    """Weighted sums and a background [rows, features], after the transforms of the inputs."""
+    """Weighted sums, the feature of each column, and a background [rows, columns] after the transforms of inputs."""
 
     model: LinearModel
     features: int
+    columns: Integers
     background: Floats
 
     @property
@@ -88,5 +90,6 @@ class LinearExplainer:
         """Return the Shapley values of rows [rows, features]; ``pause`` is not needed."""
         inputs = self.model.transforms.apply(rows).astype(np.float64)
         mean = self.background.mean(axis=0)
-        attributions = (inputs - mean)[:, :, None] * self.model.sums.matrix
+        attributions = np.zeros((len(rows), self.features, self.outputs))
+        attributions[:, self.columns] = (inputs - mean)[:, :, None] * self.model.sums.matrix
         return Shares(attributions, self.model.sums.apply(mean), self.model.sums.apply(inputs))

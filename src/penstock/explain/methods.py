@@ -14,7 +14,7 @@ from penstock.explain.budgets import ExplainOptions, RowRunner, Rows, Steps
 from penstock.explain.coalitions import MOST_ENUMERATED
 from penstock.explain.exact import ExactExplainer, Shares
 from penstock.explain.links import apply_links
-from penstock.explain.nodes import Floats
+from penstock.explain.nodes import Floats, NotExact
 from penstock.explain.sampling import Sampled, enumerate_steps, permute_steps
 
 ROWS_TOGETHER = 8
@@ -60,7 +60,10 @@ def explain_steps(
     if explainer is None or options.method not in {"auto", "exact"}:
         return (yield from _sample(runner, rows, background, options, ""))
     outputs = yield from runner.run(np.concatenate([rows, background]))
-    shares = explain_in_time(explainer, rows, options)
+    try:
+        shares = explain_in_time(explainer, rows, options)
+    except NotExact as reason:
+        return (yield from _sample(runner, rows, background, options, str(reason)))
     if not agrees(explainer, shares, outputs, rows, background):
         return (yield from _sample(runner, rows, background, options, NOT_EQUAL))
     scale = "margin" if explainer.links else options.output_scale

@@ -7,7 +7,7 @@ import numpy as np
 from penstock.explain.linear import LinearModel
 from penstock.explain.links import OutputMap, identity_map
 from penstock.explain.nodes import Floats, Integers, NotExact
-from penstock.explain.transforms import InputTransforms
+from penstock.explain.transforms import GivenInput, InputTransforms
 from penstock.explain.trees.ensembles import Ensemble, LeafWeights, TreeNodes
 from penstock.explain.trees.model import TreeModel
 from penstock.explain.trees.splits import MemberSets, Splits
@@ -29,7 +29,7 @@ def add_models(first: TreeModel | LinearModel, second: TreeModel | LinearModel) 
 
 def _same_inputs(first: InputTransforms, second: InputTransforms) -> bool:
     """Whether two models get the features as they are; transforms are functions, which cannot be compared."""
-    return first.dtype == second.dtype and not first.steps and not second.steps
+    return isinstance(first, GivenInput) and first == second
 
 
 def _add_trees(first: TreeModel, second: TreeModel) -> TreeModel:

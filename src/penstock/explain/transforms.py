@@ -1,38 +1,130 @@
-"""What graphs do to each feature by itself before trees or sums: casts, scales, replacements of missing values.
+"""What graphs do to each feature by itself before trees or sums: casts, scales, replacements of missing values, and
+selections and joints of columns.
 
-Each is computed in the precision in which the runtime computes it, so that splits see the same numbers.
+Each is computed in the precision in which the runtime computes it, so that splits see the same numbers. Shapley values
+stay those of the features, as long as every column is made of one feature and no feature makes two columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.explain.nodes import Integers, NotExact
+
 Transform: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-"""Maps rows [rows, features] to rows of the same shape, each feature by itself."""
+"""Maps rows [rows, columns] to rows of the same shape, each column by itself."""
+
+
+class InputTransforms(Protocol):
+    """How rows of features become the columns that a model gets."""
+
+    @property
+    def result(self) -> np.dtype[Any]:
+        """The type of the columns."""
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns [rows, columns] of rows [rows, features]; raises ``NotExact`` if they do not fit."""
+
+    def trace(self, features: int) -> Integers:
+        """Return the feature that each column is made of, of so many; raises ``NotExact`` if they do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
-class InputTransforms:
-    """The type of the graph's input, the transforms behind it in order, and the type of their result."""
+class GivenInput:
+    """An input of the graph: all features, or the feature at its place if the graph has several inputs."""
 
-    dtype: np.dtype[Any]
+    place: int
+    inputs: int
     result: np.dtype[Any]
-    steps: tuple[Transform, ...] = ()
 
     def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return rows [rows, features] as the model behind the transforms gets them."""
-        with np.errstate(invalid="ignore", over="ignore"):  # as silent as the runtime
-            found = rows.astype(self.dtype)
-            for step in self.steps:
-                found = step(found)
-        return found
+        """Return the feature or features in the type of the input."""
+        chosen = rows[:, self.trace(rows.shape[1])]
+        try:
+            return chosen.astype(self.result)
+        except (TypeError, ValueError) as fault:
+            raise NotExact("a feature is no number") from fault
 
-    def then(self, step: Transform, result: np.dtype[Any]) -> "InputTransforms":
-        """Return these transforms and one more, with the type of what it makes."""
-        return InputTransforms(self.dtype, result, (*self.steps, step))
+    def trace(self, features: int) -> Integers:
+        """Return the features of the input."""
+        if self.inputs == 1:
+            return np.arange(features)
+        if self.inputs != features:
+            raise NotExact("an input of the graph has several of the features")
+        return np.array([self.place])
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedColumns:
+    """Columns that are changed, each by itself."""
+
+    columns: InputTransforms
+    change: Transform
+    result: np.dtype[Any]
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the changed columns."""
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # as silent as the runtime
+            return self.change(self.columns.apply(rows))
+
+    def trace(self, features: int) -> Integers:
+        """Return the features of the columns."""
+        return self.columns.trace(features)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedColumns:
+    """Some of the columns."""
+
+    columns: InputTransforms
+    chosen: Integers
+
+    @property
+    def result(self) -> np.dtype[Any]:
+        """The type of the columns."""
+        return self.columns.result
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the chosen columns."""
+        return self.columns.apply(rows)[:, self.chosen]
+
+    def trace(self, features: int) -> Integers:
+        """Return the features of the chosen columns."""
+        found = self.columns.trace(features)
+        if not self.chosen.size or self.chosen.min() < 0 or self.chosen.max() >= len(found):
+            raise NotExact("the graph asks for a feature that rows do not have")
+        return found[self.chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedColumns:
+    """Columns side by side."""
+
+    parts: Sequence[InputTransforms]
+
+    @property
+    def result(self) -> np.dtype[Any]:
+        """The type of the columns."""
+        return self.parts[0].result
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return all columns."""
+        return np.concatenate([part.apply(rows) for part in self.parts], axis=1)
+
+    def trace(self, features: int) -> Integers:
+        """Return the features of all columns."""
+        return np.concatenate([part.trace(features) for part in self.parts])
+
+
+def trace_columns(transforms: InputTransforms, features: int) -> Integers:
+    """Return the feature of each column; raises ``NotExact`` if a feature makes two columns."""
+    found = transforms.trace(features)
+    if len(np.unique(found)) != len(found):
+        raise NotExact("a feature makes two of the columns that the model gets")
+    return found
 
 
 def cast_to(dtype: np.dtype[Any]) -> Transform:
@@ -56,7 +148,7 @@ def replace_missing(replaced: float, values: NDArray[Any]) -> Transform:
 
 
 def combine(operation: Callable[[Any, Any], Any], constant: NDArray[Any], *, constant_first: bool) -> Transform:
-    """Return the transform of Add, Sub, Mul or Div with a constant for each feature, or one for all."""
+    """Return the transform of Add, Sub, Mul or Div with a constant for each column, or one for all."""
     if constant_first:
         return lambda rows: np.asarray(operation(constant, rows))
     return lambda rows: np.asarray(operation(rows, constant))

@@ -112,6 +112,63 @@ def test_features_may_be_changed_each_by_itself_before_the_model() -> None:
     np.testing.assert_allclose(shares.attributions[0], shapley_values(run, rows[0], BACKGROUND), atol=1e-12)
 
 
+def test_columns_are_joined_and_selected_feature_by_feature() -> None:
+    """As exporters write pipelines over tables: an input for each column, some of them scaled."""
+    nodes = (
+        node("Cast", "b", "b2", to=FLOAT),
+        node("Concat", "d b2", "left", axis=1),
+        node("Scaler", "left", "scaled", ML, offset=[1.0, 0.5], scale=[2.0, -1.0]),
+        node("FeatureVectorizer", "scaled a c", "joined", ML),
+        trees(inputs="joined"),
+    )
+    single, whole = np.dtype(np.float32), np.dtype(np.int64)
+    inputs: dict[str, np.dtype[Any]] = {"a": single, "b": whole, "c": single, "d": single}
+    rows, background = ROWS.copy(), BACKGROUND.copy()
+    rows[:, 1], background[:, 1] = np.round(rows[:, 1]), np.round(background[:, 1])
+    explainer = read_exact_model(ModelGraph(nodes, {}, inputs, ("y",)), "y").prepare(background)
+
+    def run(many: Any) -> Any:
+        a, b, c, d = many.T
+        return walk(TREES, np.stack([(d - 1) * 2, -(b - 0.5), a, c], axis=1), 1)
+
+    found = explainer.explain(rows)
+    np.testing.assert_allclose(found.prediction, run(rows))
+    for row, attributions in zip(rows, found.attributions, strict=True):
+        np.testing.assert_allclose(attributions, shapley_values(run, row, background), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        node("ArrayFeatureExtractor", "x places", "chosen", ML),
+        node("Gather", "x places", "chosen", axis=1),
+    ],
+)
+def test_weights_of_some_features_leave_the_others_without(select: GraphNode) -> None:
+    chosen = graph(select, node("MatMul", "chosen w", "y"), places=np.array([3, 1]), w=WEIGHTS[:2])
+    attributions, predictions = answers(read_exact_model(chosen, "y"))
+    np.testing.assert_allclose(predictions, ROWS[:, [3, 1]] @ WEIGHTS[:2])
+    assert not attributions[:, [0, 2]].any()
+    np.testing.assert_allclose(attributions[:, [3, 1]], (ROWS - BACKGROUND.mean(axis=0))[:, [3, 1], None] * WEIGHTS[:2])
+
+
+def test_a_feature_that_makes_two_columns_is_refused() -> None:
+    twice = graph(node("Concat", "x x", "a", axis=1), trees(inputs="a"))
+    with pytest.raises(NotExact, match="two of the columns"):
+        read_exact_model(twice, "y").prepare(BACKGROUND)
+    wide = ModelGraph((trees(inputs="b"),), {}, dict.fromkeys(("a", "b"), np.dtype(np.float32)), ("y",))
+    with pytest.raises(NotExact, match="several of the features"):
+        read_exact_model(wide, "y").prepare(BACKGROUND)
+    outside = graph(node("Gather", "x places", "a", axis=1), trees(inputs="a"), places=np.array([7]))
+    with pytest.raises(NotExact, match="do not have"):
+        read_exact_model(outside, "y").prepare(BACKGROUND)
+
+
+def test_texts_are_no_numbers() -> None:
+    with pytest.raises(NotExact, match="no number"):
+        read_exact_model(graph(trees()), "y").prepare(np.array([["a"] * FEATURES], dtype=object))
+
+
 WEIGHTS = np.array([[1.0, -2.0], [0.5, 0.0], [0.0, 3.0], [-1.0, 1.0]])
 
 
@@ -176,6 +233,8 @@ REFUSED = [
     (graph(node("Relu", "x", "a"), trees(inputs="a")), "Relu before the model"),
     (graph(node("MatMul", "x w", "a"), trees(inputs="a"), w=WEIGHTS), "MatMul before the model"),
     (graph(node("Add", "x x", "a"), trees(inputs="a")), "Add before the model"),
+    (graph(node("Concat", "x x", "a", axis=0), trees(inputs="a")), "does not join features"),
+    (graph(node("Gather", "x x", "a", axis=1), trees(inputs="a")), "does not select features"),
     (graph(trees(outputs="a"), node("Mul", "a a", "y")), "values that are both computed"),
     (graph(trees(outputs="a"), node("Div", "one a", "y"), one=1.0), "divides by what it answers"),
     (graph(trees(outputs="a"), node("Div", "a no", "y"), no=0.0), "or by zero"),

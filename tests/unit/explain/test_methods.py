@@ -203,6 +203,15 @@ def test_rows_may_hold_texts() -> None:
     np.testing.assert_allclose(found.attributions[0, :, 0], [5.0, 0.0, 0.0], atol=1e-12)
 
 
+def test_rows_that_only_the_runtime_reads_are_sampled() -> None:
+    background = random_rows(5, FEATURES, 2)
+    explainer = read_exact_model(single_node("TreeEnsembleRegressor", tree_attributes(1)), "y").prepare(background)
+    rows = np.array([["1", 0.0, 0.0, "many"]], dtype=object)
+    options = ExplainOptions(max_rows=10_000)
+    found = drive(explain_steps(explainer, rows, background, options), lambda many: np.ones((len(many), 1)))
+    assert (found.method, found.note) == ("enumeration", "a feature is no number")
+
+
 def test_exact_values_of_many_rows_keep_the_deadline() -> None:
     rows, background = random_rows(30, FEATURES, 1), random_rows(5, FEATURES, 2)
     explainer = read_exact_model(single_node("TreeEnsembleRegressor", tree_attributes(1)), "y").prepare(background)

@@ -76,14 +76,15 @@ class PathFeatures:
     condition: Integers
 
 
-def make_groups(ensemble: Ensemble, features: int) -> list[LeafGroup]:
+def make_groups(ensemble: Ensemble, columns: Integers, features: int) -> list[LeafGroup]:
     """Return the paths that add something and have a split, the groups with the fewest features on a path first.
 
-    ``features`` is the number that rows have. Raises ``NotExact`` if a path has more than 64 of them.
+    ``columns`` has the feature of each column that splits ask for, ``features`` is the number that rows have. Raises
+    ``NotExact`` if a path has more than 64 of them.
     """
     paths = find_paths(ensemble.nodes)
     weights = weights_of_paths(ensemble.weights, paths, ensemble.nodes.leaves)
-    found = find_features(paths, ensemble, features)
+    found = find_features(paths, columns[ensemble.nodes.splits.features], features)
     if found.count.max(initial=0) > MOST_FEATURES:
         raise NotExact(f"the path to a leaf asks for more than {MOST_FEATURES} features")
     adds = np.isin(np.arange(len(paths.leaf)), weights.leaf[weights.weight != 0])
@@ -108,9 +109,9 @@ def _group_sizes(count: Integers) -> Integers:
     return np.where(count <= ALONE, count, bits)
 
 
-def find_features(paths: LeafPaths, ensemble: Ensemble, features: int) -> PathFeatures:
-    """Return the different features on each path."""
-    keys = paths.path * features + ensemble.nodes.splits.features[paths.split]
+def find_features(paths: LeafPaths, asked: Integers, features: int) -> PathFeatures:
+    """Return the different features on each path; ``asked`` is the feature of each split."""
+    keys = paths.path * features + asked[paths.split]
     different, where = np.unique(keys, return_inverse=True)
     path = different // features
     count = np.bincount(path, minlength=len(paths.leaf))
