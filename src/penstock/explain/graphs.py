@@ -10,22 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from penstock.explain.column_rules import COLUMN_RULES, ML, cast_type
 from penstock.explain.linear import LinearModel
 from penstock.explain.nodes import Floats, GraphNode, ModelGraph, NotExact
-from penstock.explain.scorers import SCORERS, Constants, constant_of
+from penstock.explain.scorers import SCORERS, constant_of
 from penstock.explain.sums import add_models
 from penstock.explain.transforms import (
+    SINGLE,
     ChangedColumns,
+    ConcatenatedColumns,
     GivenInput,
     InputTransforms,
-    JoinedColumns,
-    SelectedColumns,
     cast_to,
     combine,
-    replace_missing,
-    scale_by,
 )
 from penstock.explain.trees.model import TreeModel
 
@@ -34,16 +32,6 @@ Model: TypeAlias = TreeModel | LinearModel
 LONGEST_CHAIN = 50
 """Nodes one behind the other that are followed."""
 
-FLOAT_TYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype(np.float32),
-    6: np.dtype(np.int32),
-    7: np.dtype(np.int64),
-    9: np.dtype(np.bool_),
-    11: np.dtype(np.float64),
-}
-"""Types of TensorProto that casts before and behind a model may have."""
-
-ML = "ai.onnx.ml"
 _SAME = {("", "Identity"), ("", "Reshape"), ("", "Flatten"), ("", "Squeeze"), ("", "Unsqueeze"), (ML, "ZipMap")}
 _LINKS = {"Sigmoid": "logistic", "Softmax": "softmax", "Exp": "exponential"}
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -127,19 +115,18 @@ class _Reader:
         if node.domain == "" and node.op_type in _ARITHMETIC:
             return self._arithmetic(node, left - 1)
         key = (node.domain, node.op_type)
-        if key not in _COLUMN_RULES:
+        if key not in COLUMN_RULES:
             raise NotExact(f"{node.op_type} before the model does not change each feature by itself")
-        return _COLUMN_RULES[key](self._inputs(node.inputs[0], left - 1), node, self.graph.constants)
+        return COLUMN_RULES[key](self._inputs(node.inputs[0], left - 1), node, self.graph.constants)
 
     def _joined(self, node: GraphNode, left: int) -> InputTransforms:
         """Columns side by side; Concat joins those of one type."""
         parts = [self._inputs(name, left) for name in node.inputs]
         if node.op_type == "FeatureVectorizer":
-            single = np.dtype(np.float32)
-            return JoinedColumns([ChangedColumns(part, cast_to(single), single) for part in parts])
-        if node.integer("axis", 0) not in {1, -1} or len({part.result for part in parts}) != 1:
+            return ConcatenatedColumns([ChangedColumns(part, cast_to(SINGLE), SINGLE) for part in parts])
+        if node.integer("axis", 0) not in {1, 2, -1} or len({part.result for part in parts}) != 1:
             raise NotExact("Concat before the model does not join features")
-        return JoinedColumns(parts)
+        return ConcatenatedColumns(parts)
 
     def _arithmetic(self, node: GraphNode, left: int) -> InputTransforms:
         """Arithmetic of features with constants."""
@@ -150,52 +137,6 @@ class _Reader:
         inputs = self._inputs(node.inputs[1 - constant], left)
         step = combine(_ARITHMETIC[node.op_type], value.reshape(-1), constant_first=constant == 0)
         return ChangedColumns(inputs, step, inputs.result)
-
-
-def _cast_type(node: GraphNode) -> np.dtype[Any]:
-    dtype = FLOAT_TYPES.get(node.integer("to", 0))
-    if dtype is None:
-        raise NotExact("a cast to a type that has no exact numbers")
-    return dtype
-
-
-def _same(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
-    return inputs
-
-
-def _cast(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
-    dtype = _cast_type(node)
-    return ChangedColumns(inputs, cast_to(dtype), dtype)
-
-
-def _scaler(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
-    return ChangedColumns(inputs, scale_by(node.array("offset"), node.array("scale")), np.dtype(np.float32))
-
-
-def _imputer(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
-    floats = node.array("imputed_value_floats")
-    values: NDArray[Any] = floats if floats.size else node.integers("imputed_value_int64s")
-    replaced = node.number("replaced_value_float", 0.0) if floats.size else node.integer("replaced_value_int64", 0)
-    return ChangedColumns(inputs, replace_missing(float(replaced), values), inputs.result)
-
-
-def _selected(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
-    chosen = constants.get(node.inputs[1])
-    if chosen is None or chosen.dtype != np.int64 or (node.op_type == "Gather" and node.integer("axis", 0) != 1):
-        raise NotExact(f"{node.op_type} before the model does not select features")
-    return SelectedColumns(inputs, chosen.reshape(-1))
-
-
-_ColumnRule: TypeAlias = Callable[[InputTransforms, GraphNode, Constants], InputTransforms]
-_COLUMN_RULES: dict[tuple[str, str], _ColumnRule] = {
-    ("", "Identity"): _same,
-    ("", "Cast"): _cast,
-    ("", "Gather"): _selected,
-    (ML, "ArrayFeatureExtractor"): _selected,
-    (ML, "Imputer"): _imputer,
-    (ML, "Scaler"): _scaler,
-}
-"""The operators before a model that keep each column the matter of one feature."""
 
 
 def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_first: bool) -> Model:
@@ -221,7 +162,7 @@ def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_fir
 def _link(model: Model, node: GraphNode) -> Model:
     """The links that keep a margin known, and casts."""
     if node.domain == "" and node.op_type == "Cast":
-        if not np.issubdtype(_cast_type(node), np.floating):
+        if not np.issubdtype(cast_type(node), np.floating):
             raise NotExact("the answer is rounded to whole numbers")
         return model
     if node.domain == "" and node.op_type in _LINKS:

@@ -10,7 +10,7 @@ from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.exact import Shares
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Floats, Integers, NotExact
-from penstock.explain.transforms import InputTransforms, trace_columns
+from penstock.explain.transforms import InputTransforms
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class LinearModel:
         Raises ``NotExact`` if they do not fit.
         """
         features = background.shape[1]
-        columns = trace_columns(self.transforms, features)
+        columns = self.transforms.trace(features)
         if len(columns) != len(self.sums.matrix):
             raise NotExact("the weights are of another number of features than rows have")
         return LinearExplainer(self, features, columns, self.transforms.apply(background).astype(np.float64))
@@ -90,6 +90,6 @@ class LinearExplainer:
         """Return the Shapley values of rows [rows, features]; ``pause`` is not needed."""
         inputs = self.model.transforms.apply(rows).astype(np.float64)
         mean = self.background.mean(axis=0)
-        attributions = np.zeros((len(rows), self.features, self.outputs))
-        attributions[:, self.columns] = (inputs - mean)[:, :, None] * self.model.sums.matrix
+        of_columns = (inputs - mean)[:, :, None] * self.model.sums.matrix
+        attributions = np.einsum("rco,cf->rfo", of_columns, np.eye(self.features)[self.columns])
         return Shares(attributions, self.model.sums.apply(mean), self.model.sums.apply(inputs))

@@ -15,6 +15,10 @@ Integers: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
 
 
+Constants: TypeAlias = Mapping[str, NDArray[Any]]
+"""The values of initializers and constants, by name."""
+
+
 def text_of(value: object) -> str:
     """Return a text, which files have as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)

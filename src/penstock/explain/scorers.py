@@ -1,20 +1,18 @@
 """The operators that make scores of rows, read as exact models: ensembles of trees, weighted sums."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.explain.linear import LinearModel
 from penstock.explain.links import POST_TRANSFORMS, OutputMap, identity_map
-from penstock.explain.nodes import Floats, GraphNode, NotExact
+from penstock.explain.nodes import Constants, Floats, GraphNode, NotExact
 from penstock.explain.transforms import InputTransforms
 from penstock.explain.trees.attributes import input_precision, read_classifier, read_regressor
 from penstock.explain.trees.model import TreeModel
 from penstock.explain.trees.tensors import read_tensors
 
-Constants: TypeAlias = Mapping[str, NDArray[Any]]
 Scorer: TypeAlias = Callable[[GraphNode, InputTransforms, Constants], "TreeModel | LinearModel"]
 
 

@@ -2,7 +2,7 @@
 selections and joints of columns.
 
 Each is computed in the precision in which the runtime computes it, so that splits see the same numbers. Shapley values
-stay those of the features, as long as every column is made of one feature and no feature makes two columns.
+stay those of the features, as long as every column is made of one feature.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.explain.nodes import Integers, NotExact
+
+SINGLE: np.dtype[Any] = np.dtype(np.float32)
 
 Transform: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 """Maps rows [rows, columns] to rows of the same shape, each column by itself."""
@@ -100,7 +102,7 @@ class SelectedColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedColumns:
+class ConcatenatedColumns:
     """Columns side by side."""
 
     parts: Sequence[InputTransforms]
@@ -119,12 +121,52 @@ class JoinedColumns:
         return np.concatenate([part.trace(features) for part in self.parts])
 
 
-def trace_columns(transforms: InputTransforms, features: int) -> Integers:
-    """Return the feature of each column; raises ``NotExact`` if a feature makes two columns."""
-    found = transforms.trace(features)
-    if len(np.unique(found)) != len(found):
-        raise NotExact("a feature makes two of the columns that the model gets")
-    return found
+@dataclass(frozen=True, slots=True)
+class ReshapedColumns:
+    """Columns as a matrix of a stated width, which must be theirs."""
+
+    columns: InputTransforms
+    width: int
+
+    @property
+    def result(self) -> np.dtype[Any]:
+        """The type of the columns."""
+        return self.columns.result
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns."""
+        return self.columns.apply(rows)
+
+    def trace(self, features: int) -> Integers:
+        """Return the features of the columns; raises ``NotExact`` if values would change their rows."""
+        found = self.columns.trace(features)
+        if len(found) != self.width:
+            raise NotExact("Reshape before the model mixes the rows")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedCategory:
+    """A column for each category of a single column: 1 where it has that category."""
+
+    column: InputTransforms
+    categories: NDArray[Any]
+    result: np.dtype[Any] = SINGLE
+
+    def apply(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns; whole numbers are compared without the fraction, as the runtime does."""
+        values = self.column.apply(rows)
+        if self.categories.dtype == np.int64:
+            with np.errstate(invalid="ignore"):
+                values = values.astype(np.int64)
+        return np.asarray(values == self.categories).astype(self.result)
+
+    def trace(self, features: int) -> Integers:
+        """Return the feature of the column, as often as there are categories."""
+        found = self.column.trace(features)
+        if len(found) != 1:
+            raise NotExact("several features are encoded at once")
+        return np.repeat(found, len(self.categories))
 
 
 def cast_to(dtype: np.dtype[Any]) -> Transform:
@@ -152,3 +194,14 @@ def combine(operation: Callable[[Any, Any], Any], constant: NDArray[Any], *, con
     if constant_first:
         return lambda rows: np.asarray(operation(constant, rows))
     return lambda rows: np.asarray(operation(rows, constant))
+
+
+def look_up(keys: Sequence[Any], values: NDArray[Any], default: Any) -> Transform:
+    """Return the transform of LabelEncoder: a value for each key, and one for all else."""
+    table = dict(zip(keys, values.tolist(), strict=True))
+
+    def find(rows: NDArray[Any]) -> NDArray[Any]:
+        found = [[table.get(item, default) for item in row] for row in rows.tolist()]
+        return np.array(found, dtype=values.dtype).reshape(rows.shape)
+
+    return find

@@ -152,10 +152,50 @@ def test_weights_of_some_features_leave_the_others_without(select: GraphNode) ->
     np.testing.assert_allclose(attributions[:, [3, 1]], (ROWS - BACKGROUND.mean(axis=0))[:, [3, 1], None] * WEIGHTS[:2])
 
 
-def test_a_feature_that_makes_two_columns_is_refused() -> None:
-    twice = graph(node("Concat", "x x", "a", axis=1), trees(inputs="a"))
-    with pytest.raises(NotExact, match="two of the columns"):
-        read_exact_model(twice, "y").prepare(BACKGROUND)
+def test_a_feature_may_make_several_columns() -> None:
+    doubled = graph(
+        node("Concat", "x x", "a", axis=1),
+        node("Gather", "a places", "b", axis=1),
+        trees(inputs="b"),
+        places=np.array([0, 4, 1, 5]),
+    )
+    explainer = read_exact_model(doubled, "y").prepare(BACKGROUND)
+    found = explainer.explain(ROWS)
+    expected = shapley_values(lambda many: walk(TREES, many[:, [0, 0, 1, 1]], 1), ROWS[0], BACKGROUND)
+    np.testing.assert_allclose(found.attributions[0], expected, atol=1e-12)
+    summed = graph(node("Concat", "x x", "a", axis=1), node("MatMul", "a w", "y"), w=np.vstack([WEIGHTS, 2 * WEIGHTS]))
+    np.testing.assert_allclose(
+        answers(read_exact_model(summed, "y"))[0], (ROWS - BACKGROUND.mean(axis=0))[:, :, None] * 3 * WEIGHTS
+    )
+
+
+def test_categories_become_columns_of_their_feature() -> None:
+    """Texts and numbers, encoded as scikit-learn's exporter does."""
+    nodes = (
+        node("OneHotEncoder", "colour", "o1", ML, cats_strings=[b"blue", b"red"], zeros=1),
+        node("OneHotEncoder", "size", "o2", ML, cats_int64s=[0, 1], zeros=1),
+        node("Concat", "o1 o2", "o", axis=-1),
+        node("Reshape", "o four", "o4"),
+        node("LabelEncoder", "kind", "k", ML, keys_strings=["a", "b"], values_floats=[0.5, -0.5], default_float=1.0),
+        node("Concat", "o4 k number", "all", axis=1),
+        node("MatMul", "all w", "y"),
+    )
+    weights = np.array([[1.0], [2.0], [4.0], [8.0], [16.0], [32.0]])
+    inputs: dict[str, np.dtype[Any]] = {
+        "number": np.dtype(np.float32),
+        "colour": np.dtype(object),
+        "size": np.dtype(np.float32),
+        "kind": np.dtype(object),
+    }
+    table = ModelGraph(nodes, {"w": weights, "four": np.array([-1, 4])}, inputs, ("y",))
+    rows = np.array([[1.0, "red", 1.5, "a"], [2.0, "pink", 3.0, "c"]], dtype=object)
+    background = np.array([[0.0, "blue", 0.0, "b"]], dtype=object)
+    found = read_exact_model(table, "y").prepare(background).explain(rows)
+    np.testing.assert_allclose(found.attributions[:, :, 0], [[32, 1, 4, 16], [64, -1, -4, 24]])
+    np.testing.assert_allclose(found.base_value, [1 + 4 - 8])
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
     wide = ModelGraph((trees(inputs="b"),), {}, dict.fromkeys(("a", "b"), np.dtype(np.float32)), ("y",))
     with pytest.raises(NotExact, match="several of the features"):
         read_exact_model(wide, "y").prepare(BACKGROUND)
@@ -165,6 +205,12 @@ def test_a_feature_that_makes_two_columns_is_refused() -> None:
 
 
 def test_texts_are_no_numbers() -> None:
+    mixed = graph(node("Reshape", "x two", "a"), trees(inputs="a"), two=np.array([-1, 2]))
+    with pytest.raises(NotExact, match="mixes the rows"):
+        read_exact_model(mixed, "y").prepare(BACKGROUND)
+    many = graph(node("OneHotEncoder", "x", "a", ML, cats_int64s=[0, 1]), trees(inputs="a"))
+    with pytest.raises(NotExact, match="several features are encoded"):
+        read_exact_model(many, "y").prepare(BACKGROUND)
     with pytest.raises(NotExact, match="no number"):
         read_exact_model(graph(trees()), "y").prepare(np.array([["a"] * FEATURES], dtype=object))
 
@@ -234,6 +280,8 @@ REFUSED = [
     (graph(node("MatMul", "x w", "a"), trees(inputs="a"), w=WEIGHTS), "MatMul before the model"),
     (graph(node("Add", "x x", "a"), trees(inputs="a")), "Add before the model"),
     (graph(node("Concat", "x x", "a", axis=0), trees(inputs="a")), "does not join features"),
+    (graph(node("Reshape", "x x", "a"), trees(inputs="a")), "does not keep rows apart"),
+    (graph(node("LabelEncoder", "x", "a", ML, keys_floats=[1.0]), trees(inputs="a")), "other than texts"),
     (graph(node("Gather", "x x", "a", axis=1), trees(inputs="a")), "does not select features"),
     (graph(trees(outputs="a"), node("Mul", "a a", "y")), "values that are both computed"),
     (graph(trees(outputs="a"), node("Div", "one a", "y"), one=1.0), "divides by what it answers"),

@@ -14,7 +14,7 @@ from penstock.core.slices import PauseWork, no_pause
 from penstock.explain.exact import Shares
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Flags, Floats, NotExact
-from penstock.explain.transforms import InputTransforms, trace_columns
+from penstock.explain.transforms import InputTransforms
 from penstock.explain.trees.ensembles import Ensemble
 from penstock.explain.trees.leaf_groups import LeafGroup, make_groups
 from penstock.explain.trees.leaf_shares import LeafPairs, LeafShares, make_table, sum_by, table_bytes
@@ -60,7 +60,7 @@ class TreeModel:
         Raises ``NotExact`` if a path has too many features, or leaves times rows are too many.
         """
         rows, features = background.shape
-        columns = trace_columns(self.transforms, features)
+        columns = self.transforms.trace(features)
         if self.ensemble.nodes.splits.features.max(initial=-1) >= len(columns):
             raise NotExact("a split asks for a feature that rows do not have")
         groups = make_groups(self.ensemble, columns, features)

@@ -79,7 +79,7 @@ class Splits:
         return decided
 
     def _compare(self, values: NDArray[Any]) -> Flags:
-        modes = np.unique(self.modes)
+        modes = np.flatnonzero(np.bincount(self.modes, minlength=1))
         if len(modes) == 1 and modes[0] in _COMPARE:
             return np.asarray(_COMPARE[int(modes[0])](values, self.thresholds), dtype=bool)
         decided = np.zeros(len(self), dtype=bool)
