@@ -1,4 +1,4 @@
-"""Scores a folder of Parquet files with Dask: `python dask_local.py IN OUT`."""
+"""Scores a folder of Parquet files with Dask: `python dask_local.py MODEL IN OUT`."""
 
 import sys
 from pathlib import Path
@@ -18,9 +18,9 @@ def score(scorer: Scorer, source: Path, target: Path) -> int:
 
 
 if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
+    source, target = map(Path, sys.argv[2:])
     target.mkdir(exist_ok=True)
-    scorer = Scorer("house", "champion")  # the registry of PENSTOCK_REGISTRY, on every worker too
+    scorer = Scorer(sys.argv[1], "champion")  # the registry of PENSTOCK_REGISTRY, on every worker too
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         files = sorted(source.glob("*.parquet"))
         rows = client.gather(client.map(score, [scorer] * len(files), files, [target] * len(files)))

@@ -1,4 +1,4 @@
-"""Scores a folder of Parquet files with Spark: `spark-submit spark.py IN OUT`."""
+"""Scores a folder of Parquet files with Spark: `spark-submit spark.py MODEL IN OUT`."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from penstock.scoring import Scorer
 
-scorer = Scorer("house", "champion")  # the registry of PENSTOCK_REGISTRY, on every executor too
+scorer = Scorer(sys.argv[1], "champion")  # the registry of PENSTOCK_REGISTRY, on every executor too
 
 
 def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -16,5 +16,5 @@ def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     return map(scorer, batches)
 
 
-rows = SparkSession.builder.getOrCreate().read.parquet(sys.argv[1])
-rows.mapInArrow(score, "price float").write.parquet(sys.argv[2])
+rows = SparkSession.builder.getOrCreate().read.parquet(sys.argv[2])
+rows.mapInArrow(score, "price float").write.parquet(sys.argv[3])

@@ -4,18 +4,26 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.addresses import address_of
 from penstock.cli.client import CallFailed, Document
+from penstock.cli.connections import describe, open_connection
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Where
 from penstock.cli.registry_client import EXIT_OF
-from penstock.cli.row_progress import row_progress
+from penstock.cli.row_progress import OnRows, row_progress
 from penstock.core.errors import Fault
+
+if TYPE_CHECKING:
+    from penstock.scoring.command import ScoreRequest
+
+TIMEOUT_S = 60.0
+"""Seconds to wait for one answer of a gateway."""
 
 MONITOR_SUFFIX = ".monitor.json"
 """What follows the name of the result in that of the drift report."""
@@ -51,6 +59,13 @@ def score(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run ended.")] = False,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Threads that score. [one for each core]")] = 0,
     batch_rows: Annotated[int, typer.Option(min=0, help="Rows of a batch. [by the width of a row]")] = 0,
+    features: Annotated[
+        str, typer.Option(metavar="COLS", help="The columns of the features, in order. [as the version states them]")
+    ] = "",
+    url: Annotated[
+        str | None,
+        typer.Option("--gateway", metavar="URL", help="Score by a gateway: HOST:PORT or https://HOST:PORT. [here]"),
+    ] = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,15 +88,23 @@ def score(
         workers=workers,
         batch_rows=batch_rows,
         registry=registry or "",
+        features=tuple(item.strip() for item in features.split(",") if item.strip()),
     )
     with end_on_failure(), _as_call_failed(), row_progress(source.name) as on_progress:
-        summary = run_request(request, on_progress)
+        summary = run_request(request, on_progress) if url is None else _score_by_gateway(request, url, on_progress)
     drift = summary.pop("monitor", None)
     if drift is not None:
         target.with_name(target.name + MONITOR_SUFFIX).write_text(json.dumps(drift) + "\n")
     _show({**summary, **_drift_part(drift)}, as_json)
     if max_differences is not None and summary["against"]["share"] > max_differences:
         fail(f"{summary['against']['share']:.3%} of the rows disagree, over the limit", ExitCode.REFUSED)
+
+
+def _score_by_gateway(request: "ScoreRequest", url: str, on_progress: OnRows) -> Document:
+    from penstock.scoring.command import run_by_gateway
+
+    address = address_of(url)
+    return run_by_gateway(request, lambda: open_connection(address, TIMEOUT_S), describe(address), on_progress)
 
 
 def split_name(text: str) -> tuple[str, str]:

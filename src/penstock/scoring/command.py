@@ -1,22 +1,28 @@
 """Runs one request to score a file: finds and loads the versions, scores, and returns the summary."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penstock.app.confinement import is_required
 from penstock.core.errors import InvalidInput
+from penstock.core.frames.terms import RowTerms
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.threads import read_cores
-from penstock.monitor.table_files import format_of, require_arrow
+from penstock.monitor.table_files import format_of, has_texts, require_arrow
+from penstock.scoring.binding import BatchBinder
 from penstock.scoring.confined import run_confined_job
 from penstock.scoring.drift import check_reference
+from penstock.scoring.gateway import Connect, GatewayRunner
 from penstock.scoring.job import ScoreJob
 from penstock.scoring.local import read_settings
 from penstock.scoring.results import JoinedColumns
-from penstock.scoring.run import OnProgress, ScoreTask
-from penstock.scoring.versions import VersionContent, VersionFinder
+from penstock.scoring.rows import BatchScorer
+from penstock.scoring.run import OnProgress, ScoreTask, score_file
+from penstock.scoring.summary import RunSummary
+from penstock.scoring.versions import VersionFinder
 
 Document = dict[str, Any]
 
@@ -39,6 +45,7 @@ class ScoreRequest:
     workers: int = 0
     batch_rows: int = 0
     registry: str = ""
+    features: tuple[str, ...] = ()
 
 
 def run_request(request: ScoreRequest, report: OnProgress) -> Document:
@@ -56,7 +63,42 @@ def run_request(request: ScoreRequest, report: OnProgress) -> Document:
     contents = [finder.place(finder.find(request.model, name)) for name in _selectors(request)]
     if request.monitor:
         check_reference(contents[0].reference, contents[0].title)
-    return run_confined_job(ScoreJob(_task_of(request, contents), contents, request.monitor), report)
+    if request.features:
+        contents = [replace(content, features=request.features) for content in contents]
+    task = _task_of(request, (content.digest for content in contents))
+    return run_confined_job(ScoreJob(task, contents, request.monitor), report)
+
+
+def run_by_gateway(request: ScoreRequest, connect: Connect, address: str, report: OnProgress) -> Document:
+    """Score a file by a gateway, whose connections ``connect`` opens, and return the summary.
+
+    Raises:
+        Fault: the input does not fit, or the gateway refuses a request or does not answer.
+        OSError: a file cannot be read or written.
+    """
+    _check(request)
+    if request.monitor:
+        raise InvalidInput("--monitor needs the registry, which has the reference; omit --gateway, or --monitor")
+    with ExitStack() as stack:
+        runners = [_open_runner(connect, request.model, name, stack) for name in _selectors(request)]
+        summary = _score_by(runners, request, address, report)
+    return {"model": request.model, "version": runners[0].version, "gateway": address, **summary.document()}
+
+
+def _open_runner(connect: Connect, model: str, name: str, stack: ExitStack) -> GatewayRunner:
+    runner = GatewayRunner(connect, model, name)
+    stack.callback(runner.close)
+    return runner
+
+
+def _score_by(runners: Sequence[GatewayRunner], request: ScoreRequest, address: str, report: OnProgress) -> RunSummary:
+    first, *others = runners
+    against = others[0] if others else None
+    bind = BatchBinder(first.signature, RowTerms(request.features), has_texts(request.source))
+    summary = RunSummary(against=against.version if against else "")
+    digests = [f"{address} {runner.model}:{runner.version}" for runner in runners]
+    score_file(_task_of(request, digests), bind, BatchScorer(bind, first, against), first.signature, summary, report)
+    return summary
 
 
 def _selectors(request: ScoreRequest) -> list[str]:
@@ -73,7 +115,7 @@ def _check(request: ScoreRequest) -> None:
         raise InvalidInput("the input, the result and the errors must be different files")
 
 
-def _task_of(request: ScoreRequest, contents: Sequence[VersionContent]) -> ScoreTask:
+def _task_of(request: ScoreRequest, digests: Iterable[str]) -> ScoreTask:
     return ScoreTask(
         request.source.absolute(),
         request.target.absolute(),
@@ -83,5 +125,5 @@ def _task_of(request: ScoreRequest, contents: Sequence[VersionContent]) -> Score
         request.resume,
         request.workers or read_cores(),
         request.batch_rows,
-        tuple(content.digest for content in contents),
+        tuple(digests),
     )

@@ -13,7 +13,8 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.engine.durable_files import replace_file
 from penstock.monitor.record_batches import values_of
-from penstock.monitor.table_files import TableBatch, TableChunk, format_of, open_writer, read_chunks
+from penstock.monitor.table_files import TableBatch, TableChunk, format_of, read_chunks
+from penstock.monitor.table_writers import open_writer
 from penstock.scoring.checkpoint import ScoringCheckpoint
 from penstock.scoring.pipeline import map_in_order
 from penstock.scoring.results import JoinedColumns, check_column, compose_results

@@ -14,11 +14,11 @@ import onnx
 import pyarrow as pa
 import pytest
 from onnx import helper
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from penstock import cli
 from penstock.scoring import Scorer
-from tests import zoo
+from tests import harness, zoo
 
 ROWS = 30_000
 NAMES = ("a", "b", "c", "d")
@@ -67,6 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         more = ["--reference", str(data)] if version == "1" else []
         words = ["models", "push", "toy", str(graph), "--version", version, "--registry", str(folder / "home"), *more]
         assert cli.run(words) == 0
+    words = ["models", "alias", "toy", "champion", "1", "--registry", str(folder / "home")]
+    assert cli.run(words) == 0
     return folder / "home"
 
 
@@ -133,6 +135,44 @@ def test_a_scorer_answers_in_another_process_and_notices_another_content(home: P
     data = pickle.dumps(scorer) + sink.getvalue().to_pybytes()
     done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=True, timeout=120)
     found = json.loads(done.stdout)
+    assert np.allclose(found["p_0"], answers(rows)[:, 0], atol=1e-5)
+
+
+def test_a_gateway_scores_the_same_apart_from_its_live_traffic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version, bias in (("1", 0.0), ("2", 0.3)):
+        zoo.place(tmp_path / "models", "toy", {version: classifier(bias)}, "version_policy: { all {} }\n")
+    source, result = tmp_path / "in.parquet", tmp_path / "out.csv"
+    rows = table(5000)
+    parquet.write_table(rows, source)
+    with harness.running(tmp_path / "models", tmp_path) as server:
+        words = ["toy:1", source, result, "--gateway", server.http, "--features", ",".join(NAMES), "--against", "2"]
+        assert cli.run(["score", *map(str, words), "--label-column", "y", "--json"]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        metrics = server.admin("GET", "/metrics").body.decode()
+    found = csv.read_csv(result)
+    assert np.allclose(found["p_0"], answers(rows)[:, 0], atol=1e-5)
+    apart = (answers(rows).argmax(axis=1) != answers(rows, 0.3).argmax(axis=1)).sum()
+    assert summary["against"]["disagreements"] == pytest.approx(apart, abs=2)
+    marked = 'penstock_marked_rows_total{model="toy",source="batch",version="1"} 5000'
+    assert marked in metrics.replace(".0\n", "\n")
+
+
+EXAMPLES = Path(__file__).parents[3] / "deploy" / "scoring"
+
+
+def test_a_local_cluster_of_dask_scores_a_folder(home: Path, tmp_path: Path) -> None:
+    source, result = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    rows = table(3000)
+    for number in range(3):
+        parquet.write_table(rows.slice(1000 * number, 1000), source / f"{number}.parquet")
+    words = [sys.executable, str(EXAMPLES / "dask_local.py"), "toy", str(source), str(result)]
+    environment = {**os.environ, "PENSTOCK_REGISTRY": str(home)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.stdout == "3000 rows\n", done.stderr[-3000:]
+    found = pa.concat_tables([parquet.read_table(result / f"{number}.parquet") for number in range(3)])
     assert np.allclose(found["p_0"], answers(rows)[:, 0], atol=1e-5)
 
 

@@ -9,8 +9,9 @@ import pytest
 from pyarrow import ipc, parquet
 
 from penstock.core.errors import InvalidInput, Unsupported
-from penstock.monitor import table_files
-from penstock.monitor.table_files import TableBatch, format_of, open_writer, read_chunks, require_arrow
+from penstock.monitor import table_files, table_writers
+from penstock.monitor.table_files import TableBatch, format_of, read_chunks, require_arrow
+from penstock.monitor.table_writers import open_writer
 
 
 def batches(path: Path, rows: int = 100) -> list[TableBatch]:
@@ -104,7 +105,7 @@ def test_groups_of_parquet_are_read_in_parts_and_written_together(tmp_path: Path
 
 
 def test_row_groups_are_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "GROUP_BYTES", 100)
+    monkeypatch.setattr(table_writers, "GROUP_BYTES", 100)
     path = tmp_path / "rows.parquet"
     writer = open_writer(path, "parquet")
     for _ in range(4):
