@@ -98,7 +98,7 @@ def test_a_batch_is_divided_where_the_model_asks_for_it() -> None:
 
 
 def test_a_busy_gateway_is_asked_again() -> None:
-    busy = (429, {}, b'{"error": "too many"}')
+    busy: Any = (429, {}, b'{"error": "too many"}')
     gateway, _, pauses = runner(busy, ConnectionResetError("reset"), answer(3))
     assert len(gateway.run([X])) == 2
     assert pauses == sorted(pauses)
