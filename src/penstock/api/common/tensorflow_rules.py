@@ -15,7 +15,7 @@ from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput, NotFound, TooLarge
 from penstock.core.frames.layout import BoundRows, LayoutKind, RowLayout
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.slices import NUMBER_SLICE
+from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE
 from penstock.core.tensors import NUMPY_TYPES, Array, Shape, Tensor, text_from_bytes
 from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
@@ -220,23 +220,69 @@ def bind_examples(signature: Signature, examples: Sequence[Example], work: Reque
 
 
 def _bind_feature(spec: TensorSpec, examples: Sequence[Example], work: RequestWork) -> Tensor:
-    width = -1
-    values: list[Any] = []
-    for index, example in enumerate(examples):
-        found = example.get(spec.name)
-        if found is None:
-            raise InvalidInput(f"example {index} has no feature '{spec.name}'; the model takes {spec.describe()}")
-        if width < 0:
-            width = len(found)
+    """Return the feature of all examples, converted in slices; what it takes is counted before."""
+    width = len(_feature_of(spec, examples, 0))
+    count = width * len(examples)
+    shape = _shape_of(spec, len(examples), width)
+    if spec.datatype == "BYTES":
+        work.texts(spec.name, count)
+    else:
+        work.add_typed(spec.name, count)
+    filled = _FeatureValues(spec, count, work)
+    for index in range(len(examples)):
+        found = _feature_of(spec, examples, index)
         if len(found) != width:
             raise InvalidInput(
                 f"feature '{spec.name}' of example {index} has {len(found)} values; that of example 0 has {width}"
             )
-        values += found
-        if len(values) % NUMBER_SLICE < len(found):
-            work.pause()
-    shape = _shape_of(spec, len(examples), width)
-    return _feature_tensor(spec, shape, values, work)
+        filled.add(found)
+    filled.flush()
+    return Tensor(spec.name, spec.datatype, filled.data.reshape(shape), filled.text_bytes)
+
+
+def _feature_of(spec: TensorSpec, examples: Sequence[Example], index: int) -> Sequence[Any]:
+    found = examples[index].get(spec.name)
+    if found is None:
+        raise InvalidInput(f"example {index} has no feature '{spec.name}'; the model takes {spec.describe()}")
+    return found
+
+
+class _FeatureValues:
+    """The values of a feature on their way into an array."""
+
+    def __init__(self, spec: TensorSpec, count: int, work: RequestWork) -> None:
+        self.data = np.empty(count, NUMPY_TYPES[spec.datatype])
+        self.text_bytes = 0
+        self._spec = spec
+        self._work = work
+        self._slice = TEXT_SLICE if spec.datatype == "BYTES" else NUMBER_SLICE
+        self._waiting: list[Any] = []
+        self._filled = 0
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Add the values of the next example."""
+        self._waiting += values
+        if len(self._waiting) >= self._slice:
+            self.flush()
+
+    def flush(self) -> None:
+        """Convert the values that wait."""
+        for start in range(0, len(self._waiting), self._slice):
+            values = self._waiting[start : start + self._slice]
+            stop = self._filled + len(values)
+            self.data[self._filled : stop] = self._converted(values)
+            self._filled = stop
+            self._work.pause()
+        self._waiting = []
+
+    def _converted(self, values: list[Any]) -> Any:
+        if self._spec.datatype != "BYTES":
+            return _numbers(self._spec, values)
+        texts = _texts(self._spec.name, values)
+        size = sum(map(len, texts))
+        self._work.text_bytes(self._spec.name, size)
+        self.text_bytes += size
+        return texts
 
 
 def _shape_of(spec: TensorSpec, rows: int, width: int) -> Shape:
@@ -251,21 +297,7 @@ def _shape_of(spec: TensorSpec, rows: int, width: int) -> Shape:
     return rows, *dims
 
 
-def _feature_tensor(spec: TensorSpec, shape: Shape, values: list[Any], work: RequestWork) -> Tensor:
-    name, datatype = spec.name, spec.datatype
-    if datatype == "BYTES":
-        texts = _texts(name, values, work)
-        size = sum(map(len, texts))
-        work.text_bytes(name, size)
-        data = np.empty(len(texts), object)
-        data[:] = texts
-        return Tensor(name, datatype, data.reshape(shape), size)
-    work.add_typed(name, len(values))
-    return Tensor(name, datatype, _numbers(spec, values).reshape(shape))
-
-
-def _texts(name: str, values: list[Any], work: RequestWork) -> list[str]:
-    work.texts(name, len(values))
+def _texts(name: str, values: list[Any]) -> list[str]:
     texts: list[str] = []
     for index, value in enumerate(values):
         if isinstance(value, bytes):

@@ -1,6 +1,7 @@
 """Messages of TensorFlow Serving to tensors and back: every datatype and form, and all that is refused."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -374,18 +375,64 @@ def test_models_without_such_outputs_are_refused_before_they_run() -> None:
         decode(ExampleForm(classifies=False), regression(example(x=feature(1.0))), two)
 
 
+REGRESS = ExampleForm(classifies=False)
+
+
 def test_long_lists_of_examples_are_refused_or_read_on_a_thread() -> None:
-    form = ExampleForm(classifies=True)
     with pytest.raises(TooLarge, match="send fewer at a time"):
-        form.parse(bytes(MAX_MESSAGE + 1), no_pause)
+        REGRESS.parse(bytes(MAX_MESSAGE + 1), no_pause)
+    with pytest.raises(InvalidInput, match="not a valid RegressionRequest"):
+        REGRESS.parse(b"\xff", None)
+    with pytest.raises(TooLarge, match="more than 64 fields"):
+        REGRESS.parse(b"\x12\x00" * 65, None)
+    many = regression(*[example(x=feature(1.0))] * 1500)
     with pytest.raises(LargeWork):
-        form.parse(bytes(MAX_MESSAGE), None)
-    with pytest.raises(InvalidInput, match="not a valid ClassificationRequest"):
-        form.parse(b"\xff", None)
-    regress, work = ExampleForm(classifies=False), RequestWork(RequestLimits(), None)
-    parsed = regress.parse(regression(*[example()] * 1500), no_pause)
+        decode(REGRESS, many, HALF_PLUS_TWO, pause=None)
+    assert decode(REGRESS, many, HALF_PLUS_TWO).tensors[0].data.tolist() == [1] * 1500
+    with pytest.raises(TooLarge, match="more than 65536 examples"):
+        decode(REGRESS, regression(*[example()] * 65_537), HALF_PLUS_TWO)
+    floats = regression(example(x=tf.Feature(float_list=tf.FloatList(value=range(40_000)))))
     with pytest.raises(LargeWork):
-        regress.decode(parsed, loaded(HALF_PLUS_TWO), SharedRegions(), work, "")
+        decode(REGRESS, floats, HALF_PLUS_TWO, pause=None)
+    with pytest.raises(TooLarge, match="max_elements"):
+        decode(REGRESS, floats, HALF_PLUS_TWO, limits=RequestLimits(max_elements=100))
+    texts = regression(example(x=tf.Feature(bytes_list=tf.BytesList(value=[b"a"] * 200))))
+    with pytest.raises(TooLarge, match="max_text_elements"):
+        decode(REGRESS, texts, HALF_PLUS_TWO, limits=RequestLimits(max_text_elements=100))
+
+
+def test_a_context_is_counted_with_every_example() -> None:
+    wide = Signature([TensorSpec("x", "FP32", (-1, -1))], [TensorSpec("y", "FP32", (-1,))], batching=True)
+    context = example(x=tf.Feature(float_list=tf.FloatList(value=range(1000))))
+    with pytest.raises(TooLarge, match="max_elements"):
+        decode(REGRESS, regression(*[example()] * 10_000, context=context), wide)
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"", b"\x0a", b"\x12"]))
+@settings(max_examples=100)
+def test_any_bytes_are_examples_or_refused(raw: bytes, tag: bytes) -> None:
+    inner = tag + bytes([len(raw)]) + raw if tag else raw
+    message = ts.PredictRequest(model_spec=ts.ModelSpec(name="m")).SerializeToString()
+    with suppress(InvalidInput, TooLarge):
+        decode(REGRESS, message + b"\x12" + bytes([len(inner)]) + inner, HALF_PLUS_TWO)
+
+
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=1, max_size=5))
+@settings(max_examples=30)
+def test_integers_are_read_as_they_are_sent(values: list[int]) -> None:
+    signature = Signature([TensorSpec("x", "INT64", (-1, -1))], [TensorSpec("y", "FP32", (-1,))], batching=True)
+    raw = regression(example(x=tf.Feature(int64_list=tf.Int64List(value=values)), z=feature(b"?")))
+    assert decode(REGRESS, raw, signature).tensors[0].data.tolist() == [values]
+
+
+def test_the_last_kind_of_examples_and_of_a_feature_counts() -> None:
+    message = ts.RegressionRequest(model_spec=ts.ModelSpec(name="m")).SerializeToString()
+    first = ts.ExampleList(examples=[example(x=feature(1.0))]).SerializeToString()
+    second = ts.ExampleListWithContext(examples=[example(x=feature(2.0))]).SerializeToString()
+    parts = b"\x0a" + bytes([len(first)]) + first + b"\x12" + bytes([len(second)]) + second
+    message += b"\x12" + bytes([len(parts)]) + parts
+    assert decode(REGRESS, message, HALF_PLUS_TWO).tensors[0].data.tolist() == [2]
+    assert ts.RegressionRequest.FromString(message).input.WhichOneof("kind") == "example_list_with_context"
 
 
 def test_every_datatype_has_a_number_and_a_field() -> None:

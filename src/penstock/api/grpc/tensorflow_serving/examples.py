@@ -1,55 +1,54 @@
 """Classify and Regress: examples to tensors, and outputs to classes or values."""
 
-from collections.abc import Sequence
-from typing import Any, Final
-
-from google.protobuf.message import DecodeError
+from typing import Final
 
 from penstock.api.common.parts import Payload
 from penstock.api.common.tensorflow_rules import (
     CLASSIFY,
-    EXAMPLE_SLICE,
-    MAX_EXAMPLES,
     REGRESS,
-    Example,
     bind_features,
     check_signature,
     class_labels,
     class_scores,
     find_class_outputs,
     find_value_output,
-    merge_context,
     value_rows,
 )
-from penstock.api.common.work import LargeWork, RequestWork, output_too_large
+from penstock.api.common.work import RequestWork, output_too_large
 from penstock.api.grpc.decode import InferMessage
+from penstock.api.grpc.errors import InvalidMessageBytes
 from penstock.api.grpc.framing import add_prefix
 from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
-from penstock.api.grpc.tensorflow_serving.model_spec import spec_of, target_of
-from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest
+from penstock.api.grpc.tensorflow_serving.example_reader import ExampleReader
+from penstock.api.grpc.tensorflow_serving.model_spec import read_spec, spec_of, target_of
+from penstock.api.grpc.wire import BYTES, ParsedRequest, Span, read_field
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.proto import tensorflow_pb2 as tf
 from penstock.proto import tensorflow_serving_pb2 as ts
 from penstock.serving.infer_call import InferCall, Servable
 from penstock.serving.shared_memory import SharedRegions
 
 MAX_MESSAGE: Final = 4 << 20
-"""Maximum bytes of a message of examples: protobuf parses it in one step, and holds the GIL for that."""
+"""Maximum bytes of a message of examples; each value becomes an object of Python."""
+
+MAX_FIELDS: Final = 64
+"""Maximum number of fields of a request; it has two."""
+
+_MODEL_SPEC, _INPUT = 1, 2
 
 
 class ParsedExamples(ParsedRequest):
-    """A request with examples: ``given`` as they were sent."""
+    """A request with examples, which are in ``inputs``, parts of the ``message``."""
 
-    __slots__ = ("given",)
+    __slots__ = ("inputs",)
 
-    def __init__(self, message: bytes, spec: ts.ModelSpec, given: ts.Input) -> None:
+    def __init__(self, message: bytes, spec: ts.ModelSpec, inputs: list[Span]) -> None:
         model, version = target_of(spec)
         no_contents: list[bytes] = []
         super().__init__(pb.ModelInferRequest(model_name=model, model_version=version), message, no_contents, None)
-        self.given = given
+        self.inputs = inputs
 
 
 class ExampleForm(MessageForm):
@@ -63,15 +62,16 @@ class ExampleForm(MessageForm):
         """See ``MessageForm``."""
         if len(raw) > MAX_MESSAGE:
             raise TooLarge(f"the examples are over the limit of {MAX_MESSAGE} bytes; send fewer at a time, or predict")
-        if pause is None and len(raw) > SMALL_MESSAGE:
-            raise LargeWork
         try:
-            request = ts.ClassificationRequest.FromString(raw)
-        except DecodeError:
-            name = "ClassificationRequest" if self._classifies else "RegressionRequest"
-            raise InvalidInput(f"the message is not a valid {name}") from None
-        check_signature(request.model_spec.signature_name, CLASSIFY if self._classifies else REGRESS)
-        return ParsedExamples(raw, request.model_spec, request.input)
+            spec, inputs = _parse(raw)
+        except InvalidMessageBytes:
+            raise self._malformed() from None
+        check_signature(spec.signature_name, CLASSIFY if self._classifies else REGRESS)
+        return ParsedExamples(raw, spec, inputs)
+
+    def _malformed(self) -> InvalidInput:
+        name = "ClassificationRequest" if self._classifies else "RegressionRequest"
+        return InvalidInput(f"the message is not a valid {name}")
 
     def decode(
         self, parsed: ParsedRequest, loaded: Servable, regions: SharedRegions, work: RequestWork, owner: str
@@ -83,7 +83,13 @@ class ExampleForm(MessageForm):
             find_class_outputs(loaded.signature)  # before the run, not after it
         else:
             find_value_output(loaded.signature)
-        rows = bind_features(loaded.signature, loaded.row_layout, _read_examples(parsed.given, work), work)
+        layout = loaded.row_layout
+        names = frozenset([*layout.columns, *(spec.name for spec in loaded.signature.inputs)])
+        try:
+            examples = ExampleReader(parsed.message, names, work).read(parsed.inputs)
+        except InvalidMessageBytes:
+            raise self._malformed() from None
+        rows = bind_features(loaded.signature, layout, examples, work)
         return InferMessage(rows.inputs, None, None, False, False, rows.defaulted)
 
     def template(self, loaded: Servable, limits: RequestLimits) -> AnswerTemplate:
@@ -91,33 +97,21 @@ class ExampleForm(MessageForm):
         return ExampleAnswers(loaded, limits, self._classifies)
 
 
-def _read_examples(given: ts.Input, work: RequestWork) -> list[Example]:
-    kind = given.WhichOneof("kind")
-    context: Example = {}
-    if kind == "example_list_with_context":
-        listed: Any = given.example_list_with_context.examples
-        context = _features(given.example_list_with_context.context)
-    else:
-        listed = given.example_list.examples
-    if len(listed) > MAX_EXAMPLES:
-        raise TooLarge(f"the request has more than {MAX_EXAMPLES} examples; use fewer at a time, or predict")
-    if work.inline and len(listed) > TEXT_SLICE:
-        raise LargeWork
-    examples: list[Example] = []
-    for index, example in enumerate(listed):
-        examples.append(merge_context(context, _features(example), index))
-        if index % EXAMPLE_SLICE == 0:
-            work.pause()
-    return examples
-
-
-def _features(example: tf.Example) -> Example:
-    found: dict[str, Sequence[Any]] = {}
-    for name, feature in example.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        if kind is not None:
-            found[name] = getattr(feature, kind).value
-    return found
+def _parse(message: bytes) -> tuple[ts.ModelSpec, list[Span]]:
+    spec = ts.ModelSpec()
+    inputs: list[Span] = []
+    at = fields = 0
+    while at < len(message):
+        number, kind, begin, end = read_field(message, at, len(message))
+        fields += 1
+        if fields > MAX_FIELDS:
+            raise TooLarge(f"the request has more than {MAX_FIELDS} fields; expected model_spec and input")
+        if kind == BYTES and number == _MODEL_SPEC:
+            spec = read_spec(message[begin:end])
+        elif kind == BYTES and number == _INPUT:
+            inputs.append((begin, end))
+        at = end
+    return spec, inputs
 
 
 class ExampleAnswers(AnswerTemplate):

@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-from google.protobuf.message import Message
-
 from penstock.api.common.tensorflow_rules import (
     DEFAULT_SIGNATURE,
     PREDICT,
@@ -12,7 +10,7 @@ from penstock.api.common.tensorflow_rules import (
     version_states,
 )
 from penstock.api.grpc.message_form import MessageForm
-from penstock.api.grpc.methods import Method, ServerCall, unary
+from penstock.api.grpc.methods import Method, ServerCall, only_message, unary
 from penstock.api.grpc.tensorflow_serving.datatypes import MODEL_SERVICE, NUMBERS, PREDICTION_SERVICE
 from penstock.api.grpc.tensorflow_serving.examples import ExampleForm
 from penstock.api.grpc.tensorflow_serving.model_spec import spec_of, target_of
@@ -29,12 +27,8 @@ SIGNATURE_DEF: Final = "signature_def"
 """The only field of metadata."""
 
 _TYPE_URL: Final = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-_NOT_OFFERED: Final[dict[type[Message], str]] = {
-    ts.MultiInferenceRequest: "MultiInference is not offered; send one Classify or Regress call for each task",
-    ts.ReloadConfigRequest: (
-        "the configuration is not changed by this port; use the registry, aliases, or the setting models"
-    ),
-}
+_MULTI_INFERENCE: Final = "MultiInference is not offered; send one Classify or Regress call for each task"
+_RELOAD: Final = "the configuration is not changed by this port; use the registry, aliases, or the setting models"
 
 
 def inference_forms() -> dict[str, MessageForm]:
@@ -58,11 +52,11 @@ class ModelQueries:
         return {
             PREDICTION_SERVICE: {
                 "GetModelMetadata": unary(ts.GetModelMetadataRequest, self._metadata),
-                "MultiInference": unary(ts.MultiInferenceRequest, _refuse),
+                "MultiInference": _refused(_MULTI_INFERENCE),
             },
             MODEL_SERVICE: {
                 "GetModelStatus": unary(ts.GetModelStatusRequest, self._status),
-                "HandleReloadConfigRequest": unary(ts.ReloadConfigRequest, _refuse),
+                "HandleReloadConfigRequest": _refused(_RELOAD),
             },
         }
 
@@ -122,5 +116,11 @@ def _add_status(response: ts.GetModelStatusResponse, state: ModelVersionState) -
         status.status.error_code, status.status.error_message = state.code, state.reason
 
 
-def _refuse(request: Message, _: ServerCall) -> Message:
-    raise Unsupported(_NOT_OFFERED[type(request)])
+def _refused(reason: str) -> Method:
+    """Return a method that is not offered; what it is sent is not parsed."""
+
+    async def refuse(call: ServerCall) -> None:
+        await only_message(call)
+        raise Unsupported(reason)
+
+    return Method(refuse)
