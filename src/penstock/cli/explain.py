@@ -2,9 +2,8 @@
 
 import sys
 from contextlib import closing
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +15,7 @@ from penstock.cli.failures import end_on_failure
 from penstock.cli.options import AsJson
 from penstock.cli.requests import BadData, is_request, read_data, to_request
 from penstock.cli.route import gateway
-
-if TYPE_CHECKING:
-    from penstock.core.tensors import Tensor
+from penstock.cli.row_file import make_request, read_rows
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +27,11 @@ def explain(
     name: Annotated[str, typer.Argument(help="The model.")],
     rows: Annotated[
         Path | None,
-        typer.Option("--rows", metavar="FILE", help="Rows as CSV with a header, or as JSON lines (.jsonl)."),
+        typer.Option(
+            "--rows",
+            metavar="FILE",
+            help="Rows by column name: .csv with a header, .jsonl, .json, .npy, .parquet or .arrow.",
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Instead of rows, JSON, @FILE or -, as `penstock predict` takes it.")
@@ -91,43 +92,16 @@ def _explain_rows(
     """Return the request that was sent, and its answer."""
     address = address_of(url) if url else local_address("http")
     with end_on_failure(), closing(RestClient(address, 30.0 + budget_ms / 1000)) as client:
-        request = _request(client.metadata(name, version)["inputs"], *given)
+        request = _request(client.metadata(name, version), *given)
         request["parameters"] = {**request.get("parameters", {}), **parameters}
         return request, client.explain(name, version, request).document
 
 
-def _request(inputs: list[Document], rows: Path | None, data: str | None) -> Document:
+def _request(metadata: Document, rows: Path | None, data: str | None) -> Document:
     if rows is not None:
-        return {"inputs": _read_rows(inputs, rows)}
+        return make_request(read_rows(rows, metadata).inputs)
     values = read_data(data, sys.stdin)
-    return dict(values) if is_request(values) else to_request(values, inputs)
-
-
-def _read_rows(inputs: list[Document], file: Path) -> list[Document]:
-    """Return the rows of a file as the inputs of a V2 request; raises ``BadData``."""
-    from penstock.core.errors import InvalidInput
-    from penstock.core.frames.binding import row_layout
-    from penstock.core.frames.csv_text import from_csv
-    from penstock.core.frames.json_lines import from_json_lines
-    from penstock.core.signature import Signature, TensorSpec
-
-    specs = [TensorSpec(item["name"], item["datatype"], tuple(item["shape"])) for item in inputs]
-    layout = row_layout(Signature(specs, [], batching=all(spec.shape[:1] == (-1,) for spec in specs)))
-    try:
-        content = file.read_bytes()
-        is_json = file.suffix in (".jsonl", ".ndjson", ".json")
-        frame = from_json_lines(content) if is_json else from_csv(content, layout.text_columns)
-        return [_input_document(tensor) for tensor in layout.bind_frame(frame).inputs]
-    except OSError as error:
-        raise BadData(f"{file.name}: {(error.strerror or 'error').lower()}") from None
-    except InvalidInput as fault:
-        raise BadData(f"{file.name}: {fault}") from None
-
-
-def _input_document(tensor: "Tensor") -> Document:
-    values = [None if isinstance(value, float) and isnan(value) else value for value in tensor.data.ravel().tolist()]
-    shape = list(tensor.data.shape)
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": values}
+    return dict(values) if is_request(values) else to_request(values, metadata["inputs"])
 
 
 def _summary(parameters: Document) -> str:

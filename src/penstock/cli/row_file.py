@@ -94,6 +94,11 @@ def split_requests(inputs: Sequence["Tensor"], rows_per_request: int) -> Iterato
         yield {"inputs": [_tensor_document(tensor, tensor.data[first:last]) for tensor in inputs]}
 
 
+def make_request(inputs: Sequence["Tensor"]) -> Document:
+    """Return the V2 request of all rows; NaN is null."""
+    return {"inputs": [_tensor_document(tensor, tensor.data) for tensor in inputs]}
+
+
 def _tensor_document(tensor: "Tensor", part: "Array") -> Document:
     head = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(part.shape)}
     return {**head, "data": _json_values(part)}

@@ -80,6 +80,7 @@ class WatchedFleet(FakeFleet):
         self.cells = [np.zeros(REGION_CELLS, np.uint64) for _ in range(2)]
         self.monitoring: Monitoring | None = None
         self.renewed = 0
+        self.stated: tuple[str, ...] = ()
 
     def regions(self, offset: int, size: int) -> list[Cells]:
         return [cells[offset : offset + size] for cells in self.cells]
@@ -89,7 +90,7 @@ class WatchedFleet(FakeFleet):
             cells[:] = 0
 
     def feature_names(self, model: str, version: str) -> tuple[str, ...]:
-        return ()
+        return self.stated
 
     def graph(self, model: str, version: str) -> None:
         return None
@@ -155,6 +156,15 @@ def test_rows_have_the_names_of_the_reference_and_what_the_gateway_does_with_oth
         watcher.give(reference)
         [spec] = watcher.monitoring.decorate(plain).models[0].versions
         assert spec.row_terms == RowTerms(names, {"x": 1}, "refuse")
+
+
+def test_features_are_in_the_order_of_the_data_and_not_of_the_card(watcher: Watcher) -> None:
+    watcher.fleet.stated = ("c", "a", "b")
+    assert watcher.watch().names == ("c", "a", "b")
+    watcher.give(trained(names=("a", "b", "c")))
+    assert watcher.watch().names == ("a", "b", "c")
+    watcher.fleet.stated = ("d", "a", "b")
+    assert watcher.watch().names == ("d", "a", "b")
 
 
 @pytest.mark.simulation

@@ -54,15 +54,18 @@ class WatchTerms:
         return max(wanted, default=MonitorPolicy().capture_bytes)
 
     def feature_names(self, key: VersionKey) -> tuple[str, ...]:
-        """Return the feature names of a version, from its graph, its model card, or its reference."""
-        names, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
-        return names or (() if reference is None else tuple(item.bins.name for item in reference.inputs))
+        """Return the feature names of a version in the order of its input, from its graph, its model card, or its
+        reference; a card may have them in any order."""
+        return names_in_order(tuple(self._workers.feature_names(*key)), self._reference_names(key))
 
     def row_terms(self, key: VersionKey, stated: RowTerms) -> RowTerms:
         """Return what a version says about its rows, with the names of its features in the order of its reference."""
-        reference = self.references.get(key)
-        names = () if reference is None else header_names([item.bins.name for item in reference.inputs])
+        names = header_names(self._reference_names(key))
         return replace(stated, names=names_in_order(stated.names, names), extra_columns=self._extra_columns)
+
+    def _reference_names(self, key: VersionKey) -> tuple[str, ...]:
+        reference = self.references.get(key)
+        return () if reference is None else tuple(item.bins.name for item in reference.inputs)
 
     def columns(self, model: str) -> ReferenceColumns | None:
         """Return what the references of a model's versions have; None while a version has no reference."""

@@ -67,6 +67,7 @@ test("lineage ends where it is unknown or goes in a circle", () => {
 test("features are those of the graph, else of the card", () => {
   assert.deepEqual(featuresOf(version({ admission: { feature_names: ["a"] }, card: { features: { b: "" } } })), ["a"]);
   assert.deepEqual(featuresOf(version({ card: { features: { b: "" } } })), ["b"]);
+  assert.deepEqual(featuresOf(version({ card: { features: ["b", "a"] } })), ["b", "a"]);
   assert.deepEqual(featuresOf(version({})), []);
 });
 

@@ -68,6 +68,7 @@ export function featuresOf(version) {
   const stated = version.admission?.["feature_names"];
   if (Array.isArray(stated)) return stated.map(String);
   const described = version.card?.["features"];
+  if (Array.isArray(described)) return described.map(String);
   return typeof described === "object" && described !== null ? Object.keys(described) : [];
 }
 
