@@ -57,7 +57,12 @@ def runner(model: onnx.ModelProto, output: str) -> Run:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    dtype = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}[given.type]
+    dtype = {
+        "tensor(float)": np.float32,
+        "tensor(double)": np.float64,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+    }[given.type]
 
     def run(rows: NDArray[Any]) -> Floats:
         (found,) = session.run([output], {given.name: rows.astype(dtype)})

@@ -123,6 +123,27 @@ def test_a_deadline_before_any_error_is_known_is_an_error(method: Any) -> None:
         drive(explain_steps(None, ROWS, BACKGROUND, options), clock.run)
 
 
+@pytest.mark.simulation
+@pytest.mark.parametrize("method", ["permutation", "enumeration"])
+def test_the_stated_error_is_the_error(method: Any) -> None:
+    """Over many seeds, distances from the exact values are as large as the stated standard errors."""
+    generator = np.random.default_rng(5)
+    rows, background = generator.normal(size=(2, FEATURES)), generator.normal(size=(40, FEATURES))
+    expected = np.stack([shapley_values(smooth, row, background) for row in rows])
+    a_round = 2 * (2 * (FEATURES - 1) if method == "permutation" else 2**FEATURES - 2)
+    squares = []
+    for seed in range(200):
+        clock = Clock()
+        rounds = (2 + 40 + 12 * a_round + 1) * 1000
+        options = ExplainOptions(method=method, seed=seed, deadline_ns=rounds, clock=clock)
+        found = drive(explain_steps(None, rows, background, options), clock.run)
+        assert not found.exact
+        known = found.error > 0
+        assert np.allclose(found.attributions[~known], expected[~known])
+        squares.append(((found.attributions - expected)[known] / found.error[known]) ** 2)
+    assert 0.8 < np.sqrt(np.mean(np.concatenate(squares))) < 1.3
+
+
 def test_too_few_rows_are_refused_before_any_is_run() -> None:
     with pytest.raises(InvalidInput, match="needs 46 evaluations"):
         next(explain_steps(None, ROWS, BACKGROUND, ExplainOptions(max_rows=45)))

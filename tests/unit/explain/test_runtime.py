@@ -109,6 +109,22 @@ def test_doubles_are_compared_as_doubles() -> None:
     check_equal(model_of(node, TensorProto.DOUBLE))
 
 
+@pytest.mark.parametrize("given", [TensorProto.INT64, TensorProto.INT32])
+def test_whole_numbers_are_compared_in_single_precision(given: int) -> None:
+    """2^24 + 1 is no number of single precision; the runtime compares 2^24."""
+    large = float(2**24)
+    wanted = RandomTrees(FEATURES, trees=5, values=(-1.0, 0.0, 1.0, large, large + 2))
+    attributes = random_attributes(wanted, 4, prefix="class") | {"classlabels_int64s": [0, 1]}
+    node = helper.make_node("TreeEnsembleClassifier", ["x"], ["label", "y"], domain=ML, **attributes)
+    model = model_of(node, given)
+    rows = np.random.default_rng(1).choice(
+        [-1.0, 0.0, 1.0, large, large + 1, large + 2, large + 3], size=(40, FEATURES)
+    )
+    explainer = read_exact_model(graph_of(model), "y").prepare(rows[:5])
+    outputs = runner(model, "y")(np.concatenate([rows, rows[:5]]))
+    assert agrees(explainer, explainer.explain(rows), outputs, rows, rows[:5])
+
+
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
 @pytest.mark.parametrize(("classes", "scores"), [(2, 1), (2, 2), (3, 3)])
 def test_linear_classifiers(transform: str, classes: int, scores: int) -> None:

@@ -32,7 +32,7 @@ def _beta_row(u: int, size: int) -> Floats:
     return np.cumprod(np.concatenate([[1 / (u + 1)], (v - 1) / (v + u)]))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=1)  # groups of leaves come by this number; all tables would be several megabytes
 def subset_weights(features: int) -> Floats:
     """Return the weights for all V and U of a path [2^features, 2^features, features]: gains, and losses negative."""
     sets = np.arange(2**features)
