@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
 from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
 from penstock.core.texts import shorten
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,9 @@ RUN_NS: Final = 2_000_000
 FIRST_RUN_ROWS: Final = 16
 MOST_RUN_ROWS: Final = 512
 
+PREDICTIONS: Final = "predictions"
+"""The parameter that asks for the predictions beside their explanations."""
+
 FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 ANSWER_MARGIN: Final = 0.05
 """The share of the time before the deadline that is left for the answer."""
@@ -52,7 +56,7 @@ ANSWER_MARGIN: Final = 0.05
 class ExplanationOptions:
     """What is asked for: the ``method``, the ``output`` ("" = the first of probabilities or numbers) and its
     ``columns`` (() = all), the ``background``, the time in nanoseconds, the seed of random choices, and the version
-    (``against``) whose answer is subtracted ("" = none)."""
+    (``against``) whose answer is subtracted ("" = none). ``with_predictions``: the answer has the predictions too."""
 
     method: str = "auto"
     output: str = ""
@@ -61,17 +65,19 @@ class ExplanationOptions:
     budget_ns: int = DEFAULT_BUDGET_MS * 1_000_000
     seed: int = 0
     against: str = ""
+    with_predictions: bool = False
 
 
 class ExplanationRecord:
     """The explanation that a call asks for: its ``options``, and once it is made the ``parameters`` of its answer, such
-    as the method."""
+    as the method, and the ``predictions``, if they are asked for."""
 
-    __slots__ = ("options", "parameters")
+    __slots__ = ("options", "parameters", "predictions")
 
     def __init__(self, options: ExplanationOptions) -> None:
         self.options = options
         self.parameters: dict[str, str | bool | int] = {}
+        self.predictions: Sequence[Tensor] = ()
 
 
 def options_in(parameters: Mapping[str, Any]) -> ExplanationOptions:
@@ -89,6 +95,7 @@ def options_in(parameters: Mapping[str, Any]) -> ExplanationOptions:
         budget_ns=_number(parameters, "budget_ms", DEFAULT_BUDGET_MS, 1, MOST_BUDGET_MS) * 1_000_000,
         seed=_number(parameters, "seed", 0, 0, (1 << 32) - 1),
         against=_text(parameters, "against"),
+        with_predictions=parameters.get(PREDICTIONS) is True,
     )
 
 

@@ -38,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     save_trees(TREES, models / "trees" / "1" / "model.onnx")
     save_trees(WIDER, models / "trees" / "2" / "model.onnx")
     zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), models / "affine" / "1" / "model.onnx")
-    with running(models, tmp_path_factory.mktemp("server"), "--workers", "1") as server:
+    environment = {"PENSTOCK_DIALECTS": '["kserve_v1"]'}
+    with running(models, tmp_path_factory.mktemp("server"), "--workers", "1", env=environment) as server:
         for version in ("1", "2"):
             for row in ROWS[:BACKGROUND]:
                 reply = server.rest("POST", f"/v2/models/trees/versions/{version}/infer", request(row[None]))
@@ -128,6 +129,20 @@ def test_grpc_answers_the_same(server: Server) -> None:
     np.testing.assert_allclose(found, wanted["attributions"], atol=1e-9)
     assert [output.name for output in plain.outputs] == ["label", "probabilities"]
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_kserve_v1_answers_predictions_and_explanations_by_feature(server: Server) -> None:
+    body = {"instances": ROWS[:2].tolist(), "parameters": {"outputs": "probabilities:1"}}
+    reply = server.rest("POST", "/v1/models/trees:explain", body)
+    assert reply.status == 200, reply
+    answer = reply.json()
+    assert [row["label"] for row in answer["predictions"]] == WIDER.predict(ROWS[:2]).tolist()
+    first = answer["explanations"][0]
+    assert set(first["attributions"]) == {f"X[{index}]" for index in range(FEATURES)}
+    assert first["base_value"] + sum(first["attributions"].values()) == pytest.approx(first["prediction"], abs=1e-5)
+    assert answer["parameters"]["exact"] is True
+    for wrong in ({"instances": ROWS[:1].tolist(), "parameters": 7}, {"rows": 1}):
+        assert server.rest("POST", "/v1/models/trees:explain", wrong).status == 400
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A decoded infer request, and a cached header of repeated requests."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from penstock.serving.requested_outputs import RequestedOutput
 class InferBody:
     """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
     each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
-    in JSON, ``defaulted`` where defaults of the model card stand in for missing values."""
+    in JSON, ``defaulted`` where defaults of the model card stand in for missing values. ``explanation`` are the
+    parameters of the explanation that is asked for instead of a prediction, if one is."""
 
-    __slots__ = ("binary", "defaulted", "given", "id", "nulls", "requested", "timeout_ns")
+    __slots__ = ("binary", "defaulted", "explanation", "given", "id", "nulls", "requested", "timeout_ns")
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class InferBody:
         self.timeout_ns = timeout_ns
         self.nulls = nulls
         self.defaulted = defaulted
+        self.explanation: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)

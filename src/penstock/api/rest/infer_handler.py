@@ -8,6 +8,7 @@ from typing import Final
 
 from penstock.api.common.compression import MAX_RATIO
 from penstock.api.common.content_coding import encode_body, inflate, preferred_coding
+from penstock.api.common.explanations import explain_instead
 from penstock.api.common.request_builder import admit, build_call, field_timeout_ns, request_id
 from penstock.api.common.response_metadata import MadeOncePerVersion
 from penstock.api.common.text_safety import id_text
@@ -259,6 +260,8 @@ class InferHandler:
         call.client = id(exchange.connection)
         call.lease = exchange.lease
         call.defaulted = body.defaulted
+        if body.explanation is not None:
+            explain_instead(self.plane, call, body.explanation)
         return call
 
     # Call to answer.

@@ -125,6 +125,7 @@ DIALECTS: Final[Mapping[str, Mapping[str, Requirement]]] = {
         "GET /": PUBLIC,
         "GET /v1/models": LIST,
         "GET /v1/models/{model}": DESCRIBE,
+        "POST /v1/models/{model}:explain": PREDICT,
         "POST /v1/models/{model}:predict": PREDICT,
     },
     "mlflow": {

@@ -16,7 +16,7 @@ from penstock.core.explanations import MOST_RUN_ROWS, ExplanationOptions, budget
 from penstock.serving.explanations.answer import answer_parameters, answer_tensors
 from penstock.serving.explanations.explained_version import FULL, ExplainedVersion
 from penstock.serving.explanations.preparation import Prepared, Steps, VersionExplanations, prepare_explanation
-from penstock.serving.explanations.run_rows import RowRuns
+from penstock.serving.explanations.run_rows import RowRuns, batch_call, run_call
 from penstock.serving.infer_call import InferCall, OnDone, Servable
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.memory_budget import MemoryBudget
@@ -107,6 +107,9 @@ class Explainer:
         self._running += 1
         try:
             prepared, made = await self._make(kept, call, record.options)
+            if record.options.with_predictions:
+                predicted = batch_call(kept.loaded, call.tensors, None, call.deadline_ns)
+                record.predictions = (await run_call(predicted)).outputs
             call.outputs = await self._thread.run(partial(answer_tensors, prepared, made), size)
             record.parameters = answer_parameters(prepared, made, record.options.against)
             call.output_bytes = sum([tensor.data.nbytes for tensor in call.outputs])

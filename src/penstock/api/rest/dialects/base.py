@@ -107,7 +107,8 @@ class RowsRequest:
 @dataclass(frozen=True, slots=True)
 class RowsBody:
     """A decoded request: its tensors, or the bytes of one row (see ``Signature.row``). ``form`` is what ``encode``
-    needs to know of the request; ``defaulted`` says where defaults of the model card stand in for missing values."""
+    needs to know of the request; ``defaulted`` says where defaults of the model card stand in for missing values.
+    ``explanation`` are the parameters of an explanation, which is asked for instead of a prediction."""
 
     inputs: list[Tensor] | bytes
     form: object = None
@@ -115,6 +116,7 @@ class RowsBody:
     timeout_ns: int | None = None
     id: str = ""
     defaulted: tuple[DefaultedColumn, ...] = ()
+    explanation: dict[str, Any] | None = None
 
     def in_form(self, form: object) -> "RowsBody":
         """Return the same request in a form."""

@@ -84,7 +84,9 @@ class DialectHandler(InferHandler):
         request = RowsRequest(exchange.verb, fields, exchange.head.query, raw, loaded, work)
         found = self._dialect.read(request)
         exchange.form = found.form
-        return InferBody(found.id, found.inputs, found.requested, False, found.timeout_ns, False, found.defaulted)
+        body = InferBody(found.id, found.inputs, found.requested, False, found.timeout_ns, False, found.defaulted)
+        body.explanation = found.explanation
+        return body
 
     def _encode(self, exchange: InferExchange, call: InferCall, pause: PauseWork | None) -> Encoded:
         exchange = cast("DialectExchange", exchange)
