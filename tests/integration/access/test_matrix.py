@@ -45,8 +45,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 }
 DIALECT_SPELLINGS = ("plain", "trailing slash", "encoded model", "encoded slash", "query")
 NEEDS = {
-    r"/infer$": "predict",
-    r"^/v1/models/\w+(/(versions|labels)/1)?:(predict|classify|regress)$": "predict",
+    r"/(infer|explain)$": "predict",
+    r"^/v1/models/\w+(/(versions|labels)/1)?:(predict|explain|classify|regress)$": "predict",
     r"^/(invocations|score|predict|models/\w+/invoke)$": "predict",
     r"^/models(/\w+)?$": "read predict",
     r"^/v1/models(/\w+(/(versions|labels)/1)?(/metadata)?)?$": "read predict",
@@ -118,9 +118,9 @@ def ports(models: Path) -> Iterator[DataPorts]:
 
 def body_for(path: str) -> bytes:
     """A body with which the endpoint would succeed."""
-    if path.endswith("infer"):
+    if path.endswith(("infer", "/explain")):
         return json.dumps(INFER).encode()
-    if path.endswith((":predict", "invocations")):
+    if path.endswith((":predict", ":explain", "invocations")):
         return b'{"instances":[[1,2,3]]}'
     if path.endswith((":classify", ":regress")):
         return b'{"examples":[{"x":[1,2,3]}]}'

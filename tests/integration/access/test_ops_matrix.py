@@ -70,7 +70,7 @@ NEEDS: Final = (
     (r"GET /", "read", "some"),
     (r"POST .*/preview$", "read", "model"),
     (r"POST .*/(approve|refuse)$", "approve", "model"),
-    (r"POST .*/predict$", "predict", "model"),
+    (r"POST .*/models/[^/]+/(predict|explain)$", "predict", "model"),
     (r"(PUT|DELETE) .*/versions/[^/]+(/reference|/signatures)?$", "push", "model"),
     (r"(POST|PUT|DELETE) /admin/v1/models/", "operate", "model"),
 )
