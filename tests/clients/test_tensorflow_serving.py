@@ -176,6 +176,7 @@ def test_a_gateway_offers_the_services_on_its_grpc_port(server: Server) -> None:
 STATUS = {"version": "123", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 DOCUMENTED: list[tuple[str, Any, Any]] = [
     (f"{MODEL}:predict", {"instances": [1.0, 2.0, 5.0]}, {"predictions": [2.5, 3.0, 4.5]}),
+    (f"{MODEL}/labels/123:predict", {"instances": [1.0]}, {"predictions": [2.5]}),
     (f"{MODEL}/versions/123:predict", {"inputs": [1.0, 2.0, 5.0]}, {"outputs": [2.5, 3.0, 4.5]}),
     (
         f"{MODEL}:regress",

@@ -160,10 +160,10 @@ class _Scan:
         cut = self._find_cut(at)
         if cut > at:
             try:
-                found += _decode(f"[{self._text[at:cut]}]")
+                found += parse_json(f"[{self._text[at:cut]}]", self._tokens)
                 return cut
-            except (msgspec.DecodeError, UnicodeError):
-                pass  # the comma is inside of an element or after the list, or there is a token
+            except InvalidInput:
+                pass  # the comma is inside of an element or after the list
         most = at + JSON_SLICE
         while True:
             value, at = self._value(at, depth + 1)

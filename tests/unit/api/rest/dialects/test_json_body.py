@@ -125,3 +125,20 @@ def test_the_event_loop_declines_long_bodies() -> None:
     with pytest.raises(LargeWork):
         read_object(body, RequestWork(RequestLimits(), None))
     assert read_object(b'\xef\xbb\xbf{"a": 1}', RequestWork(RequestLimits(), None)) == {"a": 1}
+
+
+def test_long_lists_with_tokens_are_read_in_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    parse = json_body.parse_json
+
+    def count(text: str, tokens: bool = False) -> Any:
+        parsed.append(len(text))
+        return parse(text, tokens)
+
+    monkeypatch.setattr(json_body, "parse_json", count)
+    monkeypatch.setattr(json_body, "JSON_SLICE", 2400)
+    monkeypatch.setattr(json_body, "WINDOW", 4800)
+    rows = [[1.5, float("inf")], [-2.0, float("-inf")]] * 500
+    body = json.dumps({"instances": rows}).encode()
+    assert read_object(body, ON_THREAD, tokens=True) == {"instances": rows}
+    assert len(parsed) < len(rows) / 5
