@@ -52,6 +52,9 @@ def score(
     monitor: Annotated[
         bool, typer.Option("--monitor", help="Write OUT.monitor.json: drift against the version's reference.")
     ] = False,
+    explain: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Add the K features that add most to each answer. [none]")
+    ] = 0,
     errors: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write rows that cannot be scored, as JSON lines. [such a row ends the run]"),
@@ -88,6 +91,7 @@ def score(
         workers=workers,
         batch_rows=batch_rows,
         registry=registry or "",
+        explain=explain,
         features=tuple(item.strip() for item in features.split(",") if item.strip()),
     )
     with end_on_failure(), _as_call_failed(), row_progress(source.name) as on_progress:
@@ -143,6 +147,8 @@ def _show(summary: Document, as_json: bool) -> None:
         say(f"rows that were scored before: {summary['resumed']}")
     if summary["failed"]:
         say(f"rows that could not be scored: {summary['failed']}")
+    if "explanations" in summary:
+        say(f"explanations: {summary['explanations']}, against the reference")
     if "drift" in summary:
         _show_drift(summary["drift"])
     if "against" in summary:

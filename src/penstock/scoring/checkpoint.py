@@ -135,7 +135,8 @@ def _read(file: IO[bytes]) -> bytes | None:
 
 
 def _encode(rows: ScoredRows) -> bytes:
-    parts = [_encode_array(tensor.data) for tensor in rows.outputs]
+    tensors = [*rows.outputs, *rows.explained]
+    parts = [_encode_array(tensor.data) for tensor in tensors]
     head = json.dumps(
         {
             "rows": rows.rows,
@@ -144,8 +145,9 @@ def _encode(rows: ScoredRows) -> bytes:
             "max_abs_diff": rows.max_abs_diff,
             "tensors": [
                 [tensor.name, tensor.datatype, kind, tensor.data.shape, len(part)]
-                for tensor, (kind, part) in zip(rows.outputs, parts, strict=True)
+                for tensor, (kind, part) in zip(tensors, parts, strict=True)
             ],
+            "explained": len(rows.explained),
         }
     ).encode()
     return b"".join((struct.pack("<I", len(head)), head, *(part for _, part in parts)))
@@ -160,7 +162,10 @@ def _decode(payload: bytes) -> ScoredRows:
         at += length
     faults = {int(row): str(reason) for row, reason in head["faults"]}
     disagreeing: Sequence[int] | None = head["disagreeing"]
-    return ScoredRows(head["rows"], tensors, faults, disagreeing, head["max_abs_diff"])
+    outputs = len(tensors) - head["explained"]
+    return ScoredRows(
+        head["rows"], tensors[:outputs], faults, disagreeing, head["max_abs_diff"], explained=tensors[outputs:]
+    )
 
 
 def _encode_array(array: Array) -> tuple[str, bytes]:

@@ -46,6 +46,7 @@ class ScoreRequest:
     batch_rows: int = 0
     registry: str = ""
     features: tuple[str, ...] = ()
+    explain: int = 0
 
 
 def run_request(request: ScoreRequest, report: OnProgress) -> Document:
@@ -61,7 +62,7 @@ def run_request(request: ScoreRequest, report: OnProgress) -> Document:
     require_confinement(is_required(settings))
     finder = VersionFinder(settings)
     contents = [finder.place(finder.find(request.model, name)) for name in _selectors(request)]
-    if request.monitor:
+    if request.monitor or request.explain:
         check_reference(contents[0].reference, contents[0].title)
     if request.features:
         contents = [replace(content, features=request.features) for content in contents]
@@ -77,8 +78,9 @@ def run_by_gateway(request: ScoreRequest, connect: Connect, address: str, report
         OSError: a file cannot be read or written.
     """
     _check(request)
-    if request.monitor:
-        raise InvalidInput("--monitor needs the registry, which has the reference; omit --gateway, or --monitor")
+    if request.monitor or request.explain:
+        option = "--monitor" if request.monitor else "--explain"
+        raise InvalidInput(f"{option} needs the registry, which has the reference; omit --gateway, or {option}")
     with ExitStack() as stack:
         runners = [_open_runner(connect, request.model, name, stack) for name in _selectors(request)]
         summary = _score_by(runners, request, address, report)
@@ -126,4 +128,5 @@ def _task_of(request: ScoreRequest, digests: Iterable[str]) -> ScoreTask:
         request.workers or read_cores(),
         request.batch_rows,
         tuple(digests),
+        request.explain,
     )

@@ -73,7 +73,7 @@ def check_reference(reference: Document | None, title: str) -> Document:
         NotFound: it has none.
     """
     if reference is None:
-        raise NotFound(f"{title} has no reference; push it with one (see penstock profile), or omit --monitor")
+        raise NotFound(f"{title} has no reference; push it with one (see penstock profile)")
     return reference
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.monitor.table_files import has_texts
 from penstock.scoring.drift import BatchDrift
+from penstock.scoring.explaining import RowExplainer
 from penstock.scoring.local import LocalVersion, open_local
 from penstock.scoring.results import JoinedColumns
 from penstock.scoring.rows import BatchScorer
@@ -38,11 +39,14 @@ def run_job(job: ScoreJob, report: OnProgress) -> Document:
     against = others[0] if others else None
     bind = version.binder(has_texts(job.task.source))
     summary = RunSummary(_drift_of(version) if job.monitor else None, against.content.version if against else "")
-    scorer = BatchScorer(bind, version.runner, against.runner if against else None)
+    explainer = RowExplainer(version.content, version.runner, job.task.explain) if job.task.explain else None
+    explain = explainer.explain if explainer else None
+    scorer = BatchScorer(bind, version.runner, against.runner if against else None, explain)
     score_file(job.task, bind, scorer, version.runner.signature, summary, report)
     content, drift = version.content, summary.drift()
     identity = {"model": content.model, "version": content.version, "digest": content.digest}
-    return {**identity, **summary.document(), **({} if drift is None else {"monitor": drift})}
+    parts = {"monitor": drift, "explanations": explainer and explainer.method}
+    return {**identity, **summary.document(), **{name: part for name, part in parts.items() if part}}
 
 
 def _drift_of(version: LocalVersion) -> BatchDrift:
@@ -72,5 +76,6 @@ def job_in(values: Mapping[str, Any]) -> ScoreJob:
         task["threads"],
         task["batch_rows"],
         tuple(task["digests"]),
+        task["explain"],
     )
     return ScoreJob(found, [content_in(item) for item in values["contents"]], values["monitor"])

@@ -61,7 +61,7 @@ def compose_results(batch: Batch, scored: ScoredRows, joined: JoinedColumns, sig
         InvalidInput: an output cannot be columns, or the input lacks a column to join.
     """
     names = joined.choose(batch.schema.names)
-    outputs = batch_of(outputs_to_frame(list(scored.outputs), signature))
+    outputs = batch_of(outputs_to_frame([*scored.outputs, *scored.explained], signature))
     taken = set(names)
     renamed = [f"{OUTPUT}{name}" if name in taken else name for name in outputs.schema.names]
     if scored.faults:

@@ -1,7 +1,7 @@
 """Scores batches of rows: binds them, runs the model, and finds the rows that cannot be scored."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -26,6 +26,10 @@ class Bind(Protocol):
         """Return the inputs of rows; raises ``InvalidInput`` for rows that do not fit."""
 
 
+Explain = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Explains the answers to inputs, as further outputs."""
+
+
 class ScoringRunner(Protocol):
     """Answers rows: a loaded model, or a gateway. Any thread may call it."""
 
@@ -48,7 +52,7 @@ class ScoredRows:
 
     ``disagreeing`` are the places, among the rows that could be scored, of those with which the other version
     disagrees (None: none was asked), and ``max_abs_diff`` is the greatest difference of a number. ``inputs`` are the
-    tensors of the rows that could be scored, if they were bound.
+    tensors of the rows that could be scored, if they were bound, and ``explained`` their explanations as outputs.
     """
 
     rows: int
@@ -57,6 +61,7 @@ class ScoredRows:
     disagreeing: Sequence[int] | None = None
     max_abs_diff: float = 0.0
     inputs: Sequence[Tensor] = ()
+    explained: Sequence[Tensor] = ()
 
     @property
     def good(self) -> list[int]:
@@ -72,9 +77,17 @@ class _Piece:
 
 
 class BatchScorer:
-    """Scores record batches by a version, and by another ``against`` it. Any thread may call it."""
+    """Scores record batches by a version, and by another ``against`` it; ``explain`` turns inputs into explanations.
+    Any thread may call it."""
 
-    def __init__(self, bind: Bind, runner: ScoringRunner, against: ScoringRunner | None = None) -> None:
+    def __init__(
+        self,
+        bind: Bind,
+        runner: ScoringRunner,
+        against: ScoringRunner | None = None,
+        explain: Explain | None = None,
+    ) -> None:
+        self._explain = explain
         self._bind = bind
         self._runner = runner
         self._against = against
@@ -93,6 +106,8 @@ class BatchScorer:
             return ScoredRows(batch.num_rows, (), found)
         outputs = _join([piece.outputs for piece in pieces])
         scored = ScoredRows(batch.num_rows, outputs, found, inputs=_join([piece.inputs for piece in pieces]))
+        if self._explain is not None:
+            scored = replace(scored, explained=self._explain(scored.inputs))
         return scored if self._against is None else _compared(scored, [piece.other or [] for piece in pieces])
 
     def _score(self, batch: Batch, start: int, end: int, pieces: list[_Piece], faults: dict[int, str]) -> None:
@@ -115,8 +130,7 @@ class BatchScorer:
 def recall(bind: Bind, batch: Batch, scored: ScoredRows) -> ScoredRows:
     """Return an earlier result of these rows with their inputs."""
     pieces = [bind(batch.slice(start, end - start)) for start, end in _runs(batch.num_rows, scored.faults)]
-    inputs = _join(pieces) if pieces else []
-    return ScoredRows(scored.rows, scored.outputs, scored.faults, scored.disagreeing, scored.max_abs_diff, inputs)
+    return replace(scored, inputs=_join(pieces) if pieces else [])
 
 
 def _runs(rows: int, faults: Mapping[int, str]) -> list[tuple[int, int]]:
@@ -154,7 +168,7 @@ def _compared(scored: ScoredRows, others: Sequence[Sequence[Tensor]]) -> ScoredR
     rows = scored.rows - len(scored.faults)
     apart = np.flatnonzero(find_disagreeing_rows(scored.outputs, other, rows)).tolist()
     largest = compare(scored.outputs, other).max_abs
-    return ScoredRows(scored.rows, scored.outputs, scored.faults, apart, largest, scored.inputs)
+    return replace(scored, disagreeing=apart, max_abs_diff=largest)
 
 
 class ModelRunner:

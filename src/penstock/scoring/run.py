@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ class ScoreTask:
     the run).
 
     ``label`` names the column of labels ("" = none). ``digests`` are those of the versions, and of a checkpoint.
+    ``explain`` is the number of features that are named for each row (0 = none).
     """
 
     source: Path
@@ -49,6 +50,7 @@ class ScoreTask:
     threads: int = 1
     batch_rows: int = 0
     digests: tuple[str, ...] = ()
+    explain: int = 0
 
 
 def rows_of_batch(signature: Signature, stated: int = 0) -> int:
@@ -107,7 +109,12 @@ def _stat(path: Path) -> tuple[int, int, int]:
 
 
 def _identity(task: ScoreTask, rows: int) -> dict[str, Any]:
-    return {"input": digest_of(task.source), "model": list(task.digests), "rows of a batch": rows}
+    return {
+        "input": digest_of(task.source),
+        "model": list(task.digests),
+        "number of rows of a batch": rows,
+        "number of explained features": task.explain,
+    }
 
 
 def digest_of(path: Path) -> str:
@@ -161,7 +168,7 @@ class _Steps:
     ) -> None:
         self._task, self._bind, self._scorer = task, bind, scorer
         self._signature, self._summary = signature, summary
-        self._empty: list[Tensor] = []
+        self._empty = ScoredRows(0, ())
 
     def take(self, item: _Numbered) -> _Step:
         loaded = item.chunk.load()
@@ -195,12 +202,14 @@ class _Steps:
     def finish(self, step: _Step, errors: IO[str] | None) -> Batch:
         """Report a step, and return its results."""
         self._report(step, errors)
-        if not self._empty:
-            self._empty = [Tensor(item.name, item.datatype, item.data[:0]) for item in step.scored.outputs]
+        if not self._empty.outputs:
+            self._empty = ScoredRows(
+                0, _without_rows(step.scored.outputs), explained=_without_rows(step.scored.explained)
+            )
         return (
             step.results
             if step.results is not None
-            else self._compose(step.batch, replace(step.scored, outputs=self._empty))
+            else self._compose(step.batch, replace(self._empty, rows=step.scored.rows, faults=step.scored.faults))
         )
 
     def _report(self, step: _Step, errors: IO[str] | None) -> None:
@@ -214,3 +223,7 @@ class _Steps:
             for row, reason in sorted(step.scored.faults.items()):
                 entry = {"row": step.first + row, **({} if keys is None else {"id": keys[row]}), "reason": reason}
                 errors.write(json.dumps(entry, default=str, ensure_ascii=False) + "\n")
+
+
+def _without_rows(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [Tensor(item.name, item.datatype, item.data[:0]) for item in tensors]

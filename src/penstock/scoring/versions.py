@@ -145,6 +145,13 @@ def choose_version(model: ModelRecord, selector: str) -> str:
     return name if selector else usable[-1] if usable else ""
 
 
+def read_verified_graph(content: VersionContent) -> bytes:
+    """Return the bytes of a version's graph, which have its digest; raises as ``load_version``."""
+    root = Path(content.root)
+    with verified_files(root, content.files) as anchor:
+        return (anchor / os.path.relpath(content.path, root)).read_bytes()
+
+
 def content_out(content: VersionContent) -> Document:
     """Return a version's content as JSON values."""
     return asdict(content)

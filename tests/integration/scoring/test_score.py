@@ -115,8 +115,13 @@ def test_what_is_wrong_ends_with_a_code_and_one_line(
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1
         assert text in lines[0]
-    assert score(home, "toy:1", source, tmp_path / "out.csv", "--errors", tmp_path / "errors.jsonl") == 0
-    assert (tmp_path / "out.csv").read_text().splitlines()[2] == ","
+    words = ["toy:1", source, tmp_path / "out.csv", "--errors", tmp_path / "errors.jsonl", "--explain", "1"]
+    assert score(home, *words) == 0
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == '"p_0","p_1","feature_1","attribution_1"'
+    assert '"c"' in lines[1]
+    assert lines[2] == ",,,"
+    assert "explanations: exact" in capsys.readouterr().err
 
 
 def test_a_scorer_answers_in_another_process_and_notices_another_content(home: Path) -> None:

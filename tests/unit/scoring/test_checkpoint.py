@@ -19,7 +19,8 @@ def scored(number: int) -> ScoredRows:
     texts = np.empty((2, 1), object)
     texts[:] = [["é"], [str(number)]]
     outputs = [Tensor("y", "FP32", np.full((2, 3), number, np.float32)), Tensor("t", "BYTES", texts)]
-    return ScoredRows(3, outputs, {1: "no number"}, [0], 0.5)
+    explained = [Tensor("attribution_1", "FP64", np.array([number, -0.5]))]
+    return ScoredRows(3, outputs, {1: "no number"}, [0], 0.5, explained=explained)
 
 
 def write(target: Path, count: int) -> Path:
@@ -42,7 +43,9 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     for number, item in enumerate(found):
         made = scored(number)
         assert (item.rows, item.faults, item.disagreeing, item.max_abs_diff) == (3, {1: "no number"}, [0], 0.5)
-        for one, other in zip(item.outputs, made.outputs, strict=True):
+        found_tensors, made_tensors = (*item.outputs, *item.explained), (*made.outputs, *made.explained)
+        assert len(item.explained) == 1
+        for one, other in zip(found_tensors, made_tensors, strict=True):
             assert (one.name, one.datatype, one.data.dtype) == (other.name, other.datatype, other.data.dtype)
             assert one.data.tolist() == other.data.tolist()
 

@@ -36,7 +36,7 @@ CONTENT = VersionContent(
 @pytest.mark.parametrize("errors", [None, Path("/w/errors.jsonl")])
 def test_a_job_comes_back_as_it_was(errors: Path | None) -> None:
     joined = JoinedColumns(("x",), True, "key")
-    task = ScoreTask(Path("/w/in.csv"), Path("/w/out.csv"), joined, "y", errors, True, 3, 7, ("sha256:1",))
+    task = ScoreTask(Path("/w/in.csv"), Path("/w/out.csv"), joined, "y", errors, True, 3, 7, ("sha256:1",), 4)
     job = ScoreJob(task, [CONTENT, CONTENT], True)
     assert job_in(json.loads(json.dumps(job_out(job)))) == job
     assert CONTENT.title == "m:1"
