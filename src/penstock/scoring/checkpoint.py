@@ -100,6 +100,7 @@ class ScoringCheckpoint:
     def append(self, rows: ScoredRows) -> None:
         """Add a batch."""
         self._write(_encode(rows))
+        self._opened().flush()  # a process that is killed has written it
         if time.monotonic() - self._synced >= SYNC_S:
             self._sync()
 

@@ -19,6 +19,7 @@ from pyarrow import csv, parquet
 from penstock import cli
 from penstock.scoring import Scorer
 from tests import harness, zoo
+from tests.harness import wait_until
 
 ROWS = 30_000
 NAMES = ("a", "b", "c", "d")
@@ -162,6 +163,27 @@ def test_a_gateway_scores_the_same_apart_from_its_live_traffic(
     assert summary["against"]["disagreements"] == pytest.approx(apart, abs=2)
     marked = 'penstock_marked_rows_total{model="toy",source="batch",version="1"} 5000'
     assert marked in metrics.replace(".0\n", "\n")
+
+
+def test_a_killed_run_goes_on_where_it_ended(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, result = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    checkpoint = tmp_path / "out.parquet.checkpoint"
+    rows = table(ROWS)
+    parquet.write_table(rows, source)
+    words = ["score", "toy:1", source, result, "--batch-rows", "32", "--json", "--registry", home]
+    with subprocess.Popen([sys.executable, "-m", "penstock", *map(str, words)], stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: checkpoint.exists() and checkpoint.stat().st_size > 8_000, 120, "some batches")
+        process.kill()
+    assert not result.exists()
+
+    def resumed() -> bool:  # a run that is being killed still holds the checkpoint
+        return cli.run([*map(str, words), "--resume"]) == 0
+
+    wait_until(resumed, 120, "the end of the killed run")
+    summary = json.loads(capsys.readouterr().out)
+    assert 0 < summary["resumed"] < summary["rows"] == ROWS
+    assert np.allclose(parquet.read_table(result)["p_0"], answers(rows)[:, 0], atol=1e-5)
+    assert not checkpoint.exists()
 
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "scoring"
