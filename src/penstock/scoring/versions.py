@@ -15,11 +15,14 @@ from penstock.control.reconcile.planner import MaterializedVersion
 from penstock.control.sources.registry import PlacedContent, describe_placed
 from penstock.core.desired import VersionSpec
 from penstock.core.errors import DataLoss, NotFound, Refused
+from penstock.core.frames.terms import names_in_order
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.versions import CHAMPION
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
+from penstock.monitor.columns import header_names
+from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.blobs.verified_files import verified_files
 from penstock.registry.config import model_config
@@ -109,7 +112,7 @@ class VersionFinder:
             placed.config,
             placed.files,
             placed.probes,
-            placed.features,
+            ordered_features(placed.features, reference),
             card,
             reference,
         )
@@ -134,6 +137,13 @@ class VersionFinder:
 
 async def _no_plan(_: ExaminedContent) -> Any:
     raise Refused("rewrites are checked before")
+
+
+def ordered_features(stated: tuple[str, ...], reference: Document | None) -> tuple[str, ...]:
+    """Return the names of features in the order of the input, as gateways have them: a card may list them in any order,
+    and the reference has that of the training data."""
+    inputs = () if reference is None else reference_in(reference).inputs
+    return names_in_order(stated, header_names([item.bins.name for item in inputs]))
 
 
 def choose_version(model: ModelRecord, selector: str) -> str:

@@ -4,10 +4,14 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from penstock.core.errors import InvalidInput, NotReady, Refused
 from penstock.core.versions import CHAMPION
+from penstock.monitor.columns import RowValues
+from penstock.monitor.reference import reference_out
+from penstock.monitor.reference_builder import build
 from penstock.registry.records import AliasRecord, Content, ModelRecord, VersionRecord, VersionState
 from penstock.scoring import Scorer
 from penstock.scoring.command import ScoreRequest, run_request
@@ -15,7 +19,7 @@ from penstock.scoring.confined import fault_of
 from penstock.scoring.job import ScoreJob, job_in, job_out
 from penstock.scoring.results import JoinedColumns
 from penstock.scoring.run import ScoreTask
-from penstock.scoring.versions import VersionContent, choose_version
+from penstock.scoring.versions import VersionContent, choose_version, ordered_features
 
 CONTENT = VersionContent(
     "m",
@@ -86,3 +90,21 @@ def test_a_scorer_is_pickled_without_a_session(monkeypatch: pytest.MonkeyPatch) 
     assert len(data) < 500
     again = pickle.loads(data)
     assert (again.version, again.digest, repr(again)) == ("2", "sha256:1", "Scorer(m:2, sha256:1)")
+
+
+@pytest.mark.parametrize(
+    ("stated", "header", "names"),
+    [
+        (("c", "a", "b"), ("a", "b", "c"), ("a", "b", "c")),
+        (("c", "a", "b"), ("x[0]", "x[1]", "x[2]"), ("c", "a", "b")),
+        ((), ("a", "b", "c"), ("a", "b", "c")),
+        ((), ("x[0]", "x[1]", "x[2]"), ()),
+        (("c", "a", "b"), None, ("c", "a", "b")),
+    ],
+)
+def test_features_are_in_the_order_of_the_training_data(
+    stated: tuple[str, ...], header: tuple[str, ...] | None, names: tuple[str, ...]
+) -> None:
+    rows = RowValues(np.random.default_rng(1).normal(size=(50, 3)), ())
+    reference = None if header is None else reference_out(build((header, ()), rows, None, "training"))
+    assert ordered_features(stated, reference) == names
