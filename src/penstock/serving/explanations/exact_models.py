@@ -45,14 +45,14 @@ class ExactModels:
             return str(reason)
 
 
-def prepare(model: "ExactModel | str", background: Floats) -> "ExactExplainer | str":
+def prepare(model: "ExactModel | str", background: Floats, pause: PauseWork) -> "ExactExplainer | str":
     """Return an exact model that is prepared for a background, or why it cannot be."""
     from penstock.explain.nodes import NotExact  # noqa: PLC0415 - on the thread, not the event loop
 
     if isinstance(model, str):
         return model
     try:
-        return model.prepare(background)
+        return model.prepare(background, pause)
     except NotExact as reason:
         return str(reason)
 

@@ -83,7 +83,7 @@ class VersionExplanations:
             return f"the method '{options.method}' was asked for"
         if not matrix.is_numeric:
             return NO_EXACT_MATRIX
-        return prepare(self._exact.find(output.name, pause), rows)
+        return prepare(self._exact.find(output.name, pause), rows, pause)
 
 
 def _is_wanted(options: ExplanationOptions) -> bool:
@@ -170,6 +170,7 @@ def _steps(
         chunk_rows=max(1, min(MOST_CHUNK_ROWS, CHUNK_NS // row_ns)),
         deadline_ns=deadline_ns,
         clock=monotonic_ns,
+        pause=Pacer().pause,
     )
     if is_difference:
         second, first = explainers or (None, None)
