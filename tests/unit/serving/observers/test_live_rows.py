@@ -45,7 +45,7 @@ def test_only_whole_rows_of_one_shape_are_kept() -> None:
     texts = Tensor("t", "BYTES", np.array([["a"], ["b"]], object))
     kept.offer([rows(0, 2)])
     kept.offer([rows(0, 3), texts])
-    kept.offer([Tensor("x", "FP32", np.float32(1).reshape(())), texts])
+    kept.offer([Tensor("x", "FP32", np.array(1, np.float32)), texts])
     kept.offer([rows(0, 0), Tensor("t", "BYTES", np.empty((0, 1), object))])
     assert len(kept) == 0
     kept.offer([texts, rows(0, 2)])
