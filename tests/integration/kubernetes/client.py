@@ -62,7 +62,24 @@ def kserve(url: str, model: str) -> Any:
     return asyncio.run(ask())
 
 
-CALLS: dict[str, Callable[..., Any]] = {"get": get, "grpc_health": grpc_health, "triton": triton, "kserve": kserve}
+def kserve_v1(url: str, model: str) -> Any:
+    """The answer to the kserve client in protocol V1."""
+    from kserve import InferenceRESTClient, RESTConfig
+
+    async def ask() -> Any:
+        async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
+            return await client.infer(url, {"instances": ROW}, model_name=model)
+
+    return asyncio.run(ask())
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "get": get,
+    "grpc_health": grpc_health,
+    "triton": triton,
+    "kserve": kserve,
+    "kserve_v1": kserve_v1,
+}
 
 if __name__ == "__main__":
     json.dump([CALLS[name](*arguments) for name, *arguments in json.loads(sys.argv[1])], sys.stdout)

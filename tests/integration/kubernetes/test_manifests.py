@@ -75,6 +75,8 @@ def test_the_runtimes_of_kserve_are_valid() -> None:
         assert float(flags["--drain-delay"]) + float(flags["--drain-timeout"]) + STOP_MARGIN_S < GRACE_S
     port = {one["metadata"]["name"]: one["spec"]["containers"][0]["ports"][0]["containerPort"] for one in runtimes}
     assert port == {"kserve-penstock": 8080, "kserve-penstock-grpc": 9000}
+    protocols = {one["metadata"]["name"]: one["spec"]["protocolVersions"] for one in runtimes}
+    assert protocols == {"kserve-penstock": ["v2", "v1"], "kserve-penstock-grpc": ["grpc-v2"]}
 
 
 def test_the_example_names_a_runtime() -> None:

@@ -104,7 +104,8 @@ def test_kserve_starts_the_runtime_on_a_bare_graph(start: Start, tmp_path_factor
     assert ask(pod, ["get", "http://127.0.0.1:8080/v2/models/digits", host]) == [200]
     http, grpc = ask(pod, ["triton", "http", "127.0.0.1:8080", NAME], ["triton", "grpc", "127.0.0.1:9000", NAME])
     assert http == grpc == ["1", AFFINE]
-    assert ask(pod, ["kserve", "http://127.0.0.1:8080", NAME]) == [AFFINE]
+    url = "http://127.0.0.1:8080"
+    assert ask(pod, ["kserve", url, NAME], ["kserve_v1", url, NAME]) == [AFFINE, {"predictions": AFFINE}]
 
 
 def test_kserve_starts_the_runtime_on_version_folders(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
