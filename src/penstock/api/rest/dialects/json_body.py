@@ -30,6 +30,9 @@ MAX_DEPTH: Final = 2 * MAX_RANK
 MAX_MEMBERS: Final = 1 << 16
 """Most members of the objects that are read member by member, together."""
 
+MAX_LISTS: Final = 1 << 18
+"""Most lists and objects of a body: the garbage collector walks all of them at once, and they are freed at once."""
+
 _decode = msgspec.json.Decoder().decode
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _OPENING: Final = re.compile(r"[\[ \t\r\n]*")
@@ -43,7 +46,7 @@ def read_object(body: bytes, work: RequestWork, *, tokens: bool = False) -> dict
 
     Raises:
         InvalidInput: it is no JSON object.
-        TooLarge: a long object in it has too many members.
+        TooLarge: it has too many lists and objects, or a long object in it has too many members.
         LargeWork: it has to be read on a thread.
     """
     if work.inline and len(body) > INLINE_ROWS:
@@ -90,6 +93,8 @@ class _Scan:
 
     def run(self) -> Any:
         """Return the document."""
+        if self._text.count("[") + self._text.count("{") > MAX_LISTS:
+            raise TooLarge(f"the body has more than {MAX_LISTS} lists and objects; use fewer rows at a time")
         document, end = self._value(self._skip(0), 0)
         if self._skip(end) != len(self._text):
             raise self._broken(end)

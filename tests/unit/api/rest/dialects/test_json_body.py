@@ -120,6 +120,14 @@ def test_objects_of_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         read_object(json.dumps({str(index): index for index in range(50)}).encode(), ON_THREAD)
 
 
+def test_many_lists_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_body, "MAX_LISTS", 50)
+    body = json.dumps({"instances": [[1]] * 48})
+    assert len(read_object(body.encode(), ON_THREAD)["instances"]) == 48
+    with pytest.raises(TooLarge, match="more than 50 lists and objects; use fewer rows"):
+        read_object(body.replace("[1]", "[{}]").encode(), ON_THREAD)
+
+
 def test_the_event_loop_declines_long_bodies() -> None:
     body = b'{"a": "' + b"x" * INLINE_ROWS + b'"}'
     with pytest.raises(LargeWork):

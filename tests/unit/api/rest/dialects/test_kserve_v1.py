@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from penstock.core.frames.terms import RowTerms
+from penstock.core.limits import RequestLimits
 from penstock.monitor.counters.totals import Totals
 from penstock.serving.infer_call import InferCall
+from penstock.serving.memory_budget import MemoryBudget
 from tests.fuzz.targets import World
 from tests.unit.api.rest.dialects.worlds import DialectClient
 
@@ -103,6 +105,23 @@ def test_fields_of_every_request_count(client: DialectClient) -> None:
     assert client.ask(PREDICT, rows, fields={"penstock-timeout-ms": "x"})[0] == 400
     assert client.ask(PREDICT, rows, fields={"penstock-timeout-ms": "0"})[0] == 504
     assert client.ask(PREDICT, rows, fields={"penstock-class": "odd"})[0] == 400
+
+
+def test_bodies_over_a_limit_are_refused(client: DialectClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"instances": [[1.25, None, 3.75]] * 2000}
+    with monkeypatch.context() as patch:
+        patch.setattr(world.plane, "limits", RequestLimits(max_json_bytes=10_000))
+        status, answer, _ = client.ask(PREDICT, body)
+        assert (status, "limits.max_json_bytes" in answer["error"]) == (413, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.plane, "memory", MemoryBudget(200_000))
+        status, answer, _ = client.ask(PREDICT, body)
+        assert (status, "no memory left to decode" in answer["error"]) == (503, True)
+        compressed = client.ask(PREDICT, gzip.compress(json.dumps(body).encode()), fields={"content-encoding": "gzip"})
+        assert compressed[0] == 503
+    with monkeypatch.context() as patch:
+        patch.setattr(world.plane, "limits", RequestLimits(max_output_bytes=100))
+        assert client.ask(PREDICT, {"instances": [[1, 2, 3]] * 20})[0] == 413
 
 
 def test_predictions_are_counted_as_those_of_rest(client: DialectClient, world: World) -> None:
