@@ -1,4 +1,4 @@
-"""Scores a folder of Parquet files with Spark: `spark-submit spark.py MODEL IN OUT`."""
+"""Scores a folder of Parquet files with Spark: `spark-submit spark.py MODEL IN OUT "price float"`."""
 
 import sys
 from collections.abc import Iterator
@@ -17,4 +17,4 @@ def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 rows = SparkSession.builder.getOrCreate().read.parquet(sys.argv[2])
-rows.mapInArrow(score, "price float").write.parquet(sys.argv[3])
+rows.mapInArrow(score, sys.argv[4]).write.parquet(sys.argv[3])
