@@ -206,7 +206,10 @@ def _is_small(outputs: Sequence[Tensor]) -> bool:
 def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
     """Return the JSON list of rows of several outputs, in parts."""
     count = row_count(outputs)
-    values = sum(tensor.data.size for tensor in outputs) // max(1, count)
+    size = sum([tensor.data.size for tensor in outputs])
+    if size <= TEXT_SLICE and size <= NUMBER_SLICE:
+        return [b"[", b",".join(_record_texts(outputs, tokens)), b"]"]
+    values = size // max(1, count)
     step = max(1, TEXT_SLICE // max(1, values))
     parts: list[bytes] = [b"["]
     for start in range(0, count, step):
