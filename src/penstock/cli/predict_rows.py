@@ -33,6 +33,8 @@ def predict_rows(client: Client, model: tuple[str, str], file: Path, size: int, 
     _report_defaults(bound)
     versions: dict[str, int] = {}
     for request in split_requests(bound.inputs, _rows_of_request(metadata, size)):
+        if isinstance(client, RestClient):
+            request["parameters"] = {"non_finite": "null"}  # JSON has no NaN
         reply = client.infer(*model, request)
         rows = _print_rows(reply, as_json, header=not versions)
         answered = f"version {reply.version} ({reply.route})"

@@ -30,7 +30,7 @@ def frame_from_bytes(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> Frame
 
     try:
         return frame_of(_one_batch(_table(data, limits), limits))
-    except pa.ArrowException:
+    except (pa.ArrowException, OSError):  # of the reader: there is no file here
         raise InvalidInput("the data is no Parquet and no Arrow file, or it is damaged") from None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import Frame, FrameColumn
+from penstock.core.frames.records import check_names
 from penstock.core.tensors import Array
 from penstock.core.texts import shorten
 
@@ -65,9 +66,9 @@ def frame_of(batch: Batch) -> Frame:
     """Return the columns of numbers, texts and truth values of rows; numbers without nulls are not copied.
 
     Raises:
-        InvalidInput: a column has another type.
+        InvalidInput: a column has another type, or the name of another column.
     """
-    names = batch.schema.names
+    names = check_names(batch.schema.names)
     columns = {name: _column_of(name, column) for name, column in zip(names, batch.columns, strict=True)}
     return Frame(columns, batch.num_rows)
 

@@ -149,6 +149,21 @@ def test_json_has_no_half_precision(tmp_path: Path) -> None:
         predict_rows(client, ("m", ""), written(tmp_path, "lists.json", FILES["lists.json"]), 1, as_json=False)
 
 
+def test_answers_over_rest_may_have_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Rest(RestClient):
+        def metadata(self, model: str, version: str) -> Document:
+            return METADATA
+
+        def infer(self, model: str, version: str, request: Document) -> InferReply:
+            assert request["parameters"] == {"non_finite": "null"}
+            output = {"name": "y", "datatype": "FP32", "shape": [2], "data": [1.5, None]}
+            return InferReply({"outputs": [output]}, "1", "stable")
+
+    with Rest("127.0.0.1:1", 1.0) as client:
+        predict_rows(client, ("m", ""), written(tmp_path, "rows.csv", b"age,income\n1,2\n,2\n"), 5, as_json=False)
+    assert capsys.readouterr().out == "y\n1.5\nnan\n"
+
+
 def test_nan_is_null_in_requests(tmp_path: Path) -> None:
     bound = read_rows(written(tmp_path, "rows.json", b"[[1, null]]"), METADATA)
     [request] = split_requests(bound.inputs, 5)

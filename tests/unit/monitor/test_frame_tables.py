@@ -45,7 +45,9 @@ def test_a_file_without_rows_has_columns() -> None:
     assert (frame.names, frame.rows) == (("x",), 0)
 
 
-@pytest.mark.parametrize("data", [b"", b"a,b\n1,2\n", b"PAR1", b"ARROW1\x00\x00", frame_to_parquet(FRAME)[:-9]])
+@pytest.mark.parametrize(
+    "data", [b"", b"a,b\n1,2\n", b"PAR1", b"ARROW1\x00\x00", frame_to_parquet(FRAME)[:-9], b"\x07" * 999]
+)
 def test_what_is_no_table_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="no Parquet and no Arrow"):
         frame_from_bytes(data)

@@ -113,3 +113,9 @@ def test_lists_are_flattened() -> None:
         nested_values(lists, "gap")
     with pytest.raises(InvalidInput, match="lists of numbers"):
         nested_values(pa.RecordBatch.from_pydict({"t": [["a"]]}), "t")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], ["a", "b", "a"])
+    with pytest.raises(InvalidInput, match="two columns 'a'"):
+        frame_of(batch)

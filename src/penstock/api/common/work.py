@@ -1,6 +1,6 @@
 """The work of one request in the codecs: checks the limits, and keeps long work off the event loop."""
 
-from typing import Final
+from typing import Any, Final
 
 from penstock.core.errors import TooLarge
 from penstock.core.limits import RequestLimits
@@ -37,12 +37,13 @@ class RequestWork:
     raises ``LargeWork`` where that would take more than about 2 ms.
     """
 
-    __slots__ = ("_numbers", "_text_bytes", "_texts", "inline", "limits", "pause")
+    __slots__ = ("_numbers", "_text_bytes", "_texts", "held", "inline", "limits", "pause")
 
     def __init__(self, limits: RequestLimits, pause: PauseWork | None) -> None:
         self.limits = limits
         self.inline = pause is None
         self.pause: PauseWork = pause or no_pause
+        self.held: list[list[Any]] = []  # long lists of the body, to be freed in slices
         self._texts = self._text_bytes = 0
         self._numbers = 0
 

@@ -89,7 +89,7 @@ class Azure(Dialect):
 
 def read_rows(request: RowsRequest) -> RowsBody:
     """Return the rows of a body: ``input_data`` in the split form, as columns or as a list, or a list in ``data``."""
-    document = read_object(request.body, request.work)
+    document = read_object(request.body, request.work, tokens=True)
     data = document.get("input_data", document.get("data"))
     if isinstance(data, list):
         return request.bind_instances(data)

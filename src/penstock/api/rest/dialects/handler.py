@@ -7,7 +7,8 @@ from penstock.api.http1.answers import STATUS_LINES, fault_fields, field_lines
 from penstock.api.http1.exchange import ConnectionIo, Exchange
 from penstock.api.http1.request_head import Http1RequestHead
 from penstock.api.rest.cors import CorsPolicy
-from penstock.api.rest.dialects.base import Dialect, RowsRequest
+from penstock.api.rest.dialects.base import Dialect, RowsBody, RowsRequest
+from penstock.api.rest.dialects.long_bodies import COLLECTOR_PAUSE, free_lists
 from penstock.api.rest.infer_body import InferBody
 from penstock.api.rest.infer_handler import Encoded, InferExchange, InferHandler, compress_answer
 from penstock.core.errors import Fault
@@ -82,11 +83,19 @@ class DialectHandler(InferHandler):
         else:
             work.add_json(len(raw))
         request = RowsRequest(exchange.verb, fields, exchange.head.query, raw, loaded, work)
-        found = self._dialect.read(request)
+        found = self._dialect.read(request) if pause is None else self._read_long(request)
         exchange.form = found.form
         body = InferBody(found.id, found.inputs, found.requested, False, found.timeout_ns, False, found.defaulted)
         body.explanation = found.explanation
         return body
+
+    def _read_long(self, request: RowsRequest) -> RowsBody:
+        """Decode a long body on a thread."""
+        with COLLECTOR_PAUSE:
+            try:
+                return self._dialect.read(request)
+            finally:
+                free_lists(request.work.held, request.work.pause)
 
     def _encode(self, exchange: InferExchange, call: InferCall, pause: PauseWork | None) -> Encoded:
         exchange = cast("DialectExchange", exchange)

@@ -15,7 +15,7 @@ import msgspec
 from penstock.api.common.content_coding import BOM
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import JSON_SLICE, PauseWork
+from penstock.core.slices import JSON_SLICE
 from penstock.core.tensors import MAX_RANK
 
 INLINE_ROWS: Final = JSON_SLICE
@@ -53,7 +53,7 @@ def read_object(body: bytes, work: RequestWork, *, tokens: bool = False) -> dict
         raise LargeWork
     try:
         text = body.removeprefix(BOM).decode()
-        document = parse_json(text, tokens) if len(text) <= JSON_SLICE else _Scan(text, work.pause, tokens).run()
+        document = parse_json(text, tokens) if len(text) <= JSON_SLICE else _Scan(text, work, tokens).run()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"the body is not UTF-8: {error.reason}") from None
     except RecursionError:
@@ -84,9 +84,10 @@ def parse_json(text: str, tokens: bool = False) -> Any:
 class _Scan:
     """Reads a long document from its start to its end."""
 
-    def __init__(self, text: str, pause: PauseWork, tokens: bool) -> None:
+    def __init__(self, text: str, work: RequestWork, tokens: bool) -> None:
         self._text = text
-        self._pause = pause
+        self._pause = work.pause
+        self._held = work.held
         self._tokens = tokens
         self._decode_first = json.JSONDecoder().raw_decode
         self._members = 0
@@ -143,6 +144,7 @@ class _Scan:
     def _list(self, at: int, depth: int) -> tuple[list[Any], int]:
         """Read the list that begins at ``at`` slice by slice; return it and its end."""
         found: list[Any] = []
+        self._held.append(found)
         at = self._skip(at + 1)
         while self._text[at : at + 1] != "]":
             at = self._next(self._slice(at, depth, found), "]")

@@ -54,7 +54,7 @@ def read_json(request: RowsRequest) -> RowsBody:
     found = _read_numbers(request)
     if found is not None:
         return found
-    document = read_object(request.body, request.work)
+    document = read_object(request.body, request.work, tokens=True)
     stated = [name for name in _FORMS if name in document]
     if len(stated) != 1:
         raise _no_form(document)

@@ -49,7 +49,7 @@ def read_json(request: RowsRequest, media: MediaType) -> RowsBody:
     rows = read_float_rows(body, request.signature)
     if rows is not None:
         return RowsBody(rows)
-    document = read_object(body, request.work)
+    document = read_object(body, request.work, tokens=True)
     instances = document.get("instances")
     if instances is None and _features(document) is not document:
         instances = [document]

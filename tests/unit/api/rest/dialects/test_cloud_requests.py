@@ -37,6 +37,20 @@ def post(
     return client.ask(path, body, "POST", fields)[:2]
 
 
+@pytest.mark.parametrize(
+    ("dialect", "path", "body", "answer"),
+    [
+        ("sagemaker", "/invocations", b"[[1, NaN, 3]]", {"predictions": [[3, None, 7]]}),
+        ("sagemaker", "/invocations", b'{"instances": [[1, NaN, 3]]}', {"predictions": [[3, None, 7]]}),
+        ("azure", "/score", b'{"input_data": [[1, NaN, 3]]}', [[3, None, 7]]),
+        ("azure", "/score", b'{"data": [[1, NaN, 3]]}', [[3, None, 7]]),
+    ],
+)
+def test_json_of_python_may_have_nan(world: World, dialect: str, path: str, body: bytes, answer: object) -> None:
+    client = DialectClient(world, dialect, default_model="row")
+    assert post(client, body, "application/json", path=path) == (200, answer)
+
+
 def test_long_bodies_are_read_and_written_on_a_thread(sagemaker: DialectClient) -> None:
     csv, lines = b"1,2,3\n" * MANY, b"[1,2,3]\n" * MANY
     assert post(sagemaker, csv, "text/csv") == (200, "3.0,5.0,7.0\r\n" * MANY)

@@ -47,6 +47,12 @@ def test_tensors_are_answered_by_tensors(client: DialectClient, body: Any) -> No
     assert client.ask("/invocations", body)[:2] == (200, {"predictions": {"y": [[3, 5, 7], [9, 11, 13]]}})
 
 
+def test_missing_values_may_be_nan_as_mlflows_client_sends_them(client: DialectClient) -> None:
+    body = b'{"dataframe_split": {"index": [0], "columns": ["x[0]", "x[1]", "x[2]"], "data": [[1.0, NaN, 3.0]]}}'
+    assert client.ask("/invocations", body)[:2] == (200, {"predictions": [{"y": [3, None, 7]}]})
+    assert client.ask("/invocations", b'{"inputs": [[1.0, NaN, 3.0]]}')[1] == {"predictions": {"y": [[3, None, 7]]}}
+
+
 @pytest.mark.parametrize("kind", ["text/csv", "application/csv; charset=UTF-8"])
 def test_csv(client: DialectClient, kind: str) -> None:
     body = b"a,b,c\r\n1,2,3\r\n4,5,6\r\n"
