@@ -103,10 +103,15 @@ def answers_of(outputs: Sequence[Tensor], batching: bool = True) -> Answers | No
     stored = np.full((len(values), SCORES), np.nan, np.float32)
     if scores is not None and len(scores) == len(values):
         if scores.shape[1] <= SCORES:
-            stored[:, : scores.shape[1]] = scores
+            _store(stored[:, : scores.shape[1]], scores)
         else:
-            stored[:, 0] = scores.max(axis=1)
+            _store(stored[:, 0], scores.max(axis=1))
     return Answers(form, values, stored)
+
+
+def _store(place: Array, scores: Array) -> None:
+    with np.errstate(over="ignore"):  # an FP64 score may be infinite as FP32
+        place[:] = scores
 
 
 def _rows(data: Array, batching: bool) -> Array:

@@ -64,6 +64,13 @@ def test_a_model_without_rows_answers_one() -> None:
     assert answers_of([Tensor("e", "FP32", np.zeros((0, 2), "<f4"))]) is None
 
 
+@pytest.mark.parametrize("columns", [2, 5])
+def test_scores_out_of_the_range_of_fp32_are_infinite(columns: int) -> None:
+    found = answers_of([Tensor("p", "FP64", np.full((1, columns), 1e308))])
+    assert found is not None
+    assert np.isposinf(found.scores[0, 0])
+
+
 def test_of_many_classes_the_greatest_score_is_kept() -> None:
     found = answers_of([scores([0.1, 0.1, 0.1, 0.1, 0.6])])
     assert found is not None

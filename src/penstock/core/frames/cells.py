@@ -50,14 +50,14 @@ ABSENT: Final = _Absent()
 """Stands for the value of a column that a row does not have."""
 
 
-def expected_of(datatype: str) -> str:
-    """Return what an error says that a column of this datatype expects."""
+def expected_of(datatype: str, value: Any = None) -> str:
+    """Return what an error says that a column of this datatype expects instead of ``value``."""
     if datatype == "BYTES":
         return "a text"
     if datatype == "BOOL":
         return "true or false"
     if datatype in FLOATS:
-        return "a number"
+        return f"a number in the range of {datatype}" if type(value) in NUMBERS else "a number"
     info = np.iinfo(NUMPY_TYPES[datatype])
     return f"a whole number from {info.min} to {info.max}"
 

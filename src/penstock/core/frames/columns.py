@@ -71,7 +71,7 @@ class ColumnRule:
             return pack_cells(prepared, self.datatype)
         except UnfitCells:
             row = first_unfit(len(prepared), lambda part: pack_cells(prepared[part], self.datatype))
-            raise cell_fault(first_row + row, self.name, expected_of(self.datatype), values[row]) from None
+            raise cell_fault(first_row + row, self.name, expected_of(self.datatype, values[row]), values[row]) from None
 
     def cast(self, column: FrameColumn, filled: FilledRows) -> Array:
         """Return a frame's column in the type of this column; raises ``InvalidInput`` as ``convert`` does."""
@@ -101,7 +101,7 @@ class ColumnRule:
             return value[0] if self.unwraps and len(value) == 1 and type(value[0]) is not list else value
         chosen = self.null if value is None else self.absent
         if chosen is REQUIRED:
-            raise cell_fault(row, self.name, expected_of(self.datatype), value)
+            raise cell_fault(row, self.name, expected_of(self.datatype, value), value)
         if not _is_nan(chosen):
             filled.add(self.name, row)
         return chosen
@@ -125,7 +125,7 @@ class ColumnRule:
         if values.dtype == object:  # a column of texts because of one of them, in CSV
             place = next((index for index, text in enumerate(values.tolist()) if not _is_number(text)), 0)
         value = values[place : place + 1].tolist()[0]
-        raise cell_fault(int(rows[place]), self.name, expected_of(self.datatype), value) from None
+        raise cell_fault(int(rows[place]), self.name, expected_of(self.datatype, value), value) from None
 
 
 def _is_number(text: str) -> bool:
