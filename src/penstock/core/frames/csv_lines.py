@@ -15,6 +15,9 @@ Field = str | None
 CHARACTERS: Final = 1 << 15
 """Characters that are taken apart at once."""
 
+LONGEST: Final = 2 << 20
+"""Characters of a quoted field, and of a line without quotes: it is taken apart at once."""
+
 _FIELD: Final = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|([^",\r\n]*+))(,|\r?\n|\Z)')
 """One field, quoted or not, and what ends it; it never goes back over what it has read."""
 
@@ -74,6 +77,8 @@ def _plain_lines(text: str) -> Iterator[list[list[Field]]]:
     while at < len(text):
         stop = text.find("\n", at + CHARACTERS)
         stop = len(text) if stop < 0 else stop
+        if stop - max(at, text.rfind("\n", at, stop) + 1) > LONGEST:
+            raise _too_long("line", number + text.count("\n", at, stop))
         lines = text[at:stop].replace("\r\n", "\n").removesuffix("\r").split("\n")
         if stop == len(text) and not lines[-1]:
             lines.pop()
@@ -89,9 +94,10 @@ def _quoted_lines(text: str) -> Iterator[list[list[Field]]]:
     line: list[Field] = []
     count, at, end = 1, 0, ""
     while at < len(text) or end == ",":
-        match = _FIELD.match(text, at)
-        if match is None:
-            raise _fault(count)
+        match = _FIELD.match(text, at, at + LONGEST)
+        is_cut = len(text) - at > LONGEST
+        if match is None or (is_cut and match.end() == at + LONGEST):
+            raise _too_long("field in line", count) if is_cut else _fault(count)
         quoted, plain, end = match.groups()
         line.append((plain or None) if quoted is None else quoted.replace('""', '"'))
         at = match.end()
@@ -102,6 +108,10 @@ def _quoted_lines(text: str) -> Iterator[list[list[Field]]]:
                 yield lines
                 lines = []
     yield lines
+
+
+def _too_long(what: str, line: int) -> InvalidInput:
+    return InvalidInput(f"the {what} {line} of the CSV data has more than {LONGEST} characters; use shorter ones")
 
 
 def _fault(line: int) -> InvalidInput:

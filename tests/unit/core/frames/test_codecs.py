@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
+from penstock.core.frames import csv_lines
 from penstock.core.frames.csv_text import from_csv, to_csv
 from penstock.core.frames.frame import Frame, FrameColumn, FrameLimits
 from penstock.core.frames.json_lines import from_json_lines, read_json_lines, to_json_lines
@@ -261,6 +262,29 @@ def test_json_lines_are_json_that_others_can_read() -> None:
     frame = from_columns({"a": [float("nan"), float("inf"), 1.0], "b": ["x", "\u00e9", None]})
     lines = [json.loads(line, parse_constant=pytest.fail) for line in to_json_lines(frame).splitlines()]
     assert lines == [{"a": None, "b": "x"}, {"a": None, "b": "\u00e9"}, {"a": 1.0, "b": None}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\n1\n" + "x" * 40 + "\n2\n", ""),
+        ("a\n1\n" + "x" * 41 + "\n2\n", "the line 3 of the CSV data has more than 40 characters"),
+        ("a\n" + "x" * 41, "the line 2 of"),
+        ('a\n"' + "x" * 38 + '"', ""),
+        ('a\n"' + "x" * 39 + '"', "the field in line 2 of"),
+        ('a\n"b"\n"' + '""' * 30 + '"\n"c"\n', "the field in line 3 of"),
+        ('a\n"b"\n' + "x" * 60 + '\n"c"\n', "the field in line 3 of"),
+        ('a\n"b', "line 2 of the CSV data has a quote that does not end"),
+    ],
+)
+def test_what_is_taken_apart_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    monkeypatch.setattr(csv_lines, "LONGEST", 40)
+    monkeypatch.setattr(csv_lines, "CHARACTERS", 4)
+    if not message:
+        assert from_csv(text).rows
+        return
+    with pytest.raises(InvalidInput, match=message):
+        from_csv(text)
 
 
 @pytest.mark.parametrize("quoted", [False, True])
