@@ -29,6 +29,9 @@ CONFLICT: Final = 409
 INSUFFICIENT_STORAGE: Final = 507
 
 
+NO_FOLDER: Final = "this gateway serves no folder from which models are loaded by request; set sagemaker.multi_model"
+
+
 class LoadBody(msgspec.Struct):
     """The body of a request to load a model."""
 
@@ -75,7 +78,10 @@ class ModelEndpoints:
 
     async def unload(self, request: Request) -> Response:
         """Unload a model; the answer means that its memory is free."""
-        await self._plane.queries.unload(self._loaded_name(request), author_of_request(request))
+        name = self._loaded_name(request)
+        if not self._root:
+            raise InvalidInput(NO_FOLDER)  # nobody could load it again
+        await self._plane.queries.unload(name, author_of_request(request))
         return Response(status_code=200)
 
     def _loaded_name(self, request: Request) -> str:
@@ -99,7 +105,7 @@ def check_location(root: str, name: str, url: str) -> None:
         InvalidInput: the name is not valid, or the location is another one.
     """
     if not root:
-        raise InvalidInput("this gateway serves no folder from which models are loaded by request")
+        raise InvalidInput(NO_FOLDER)
     if not is_model_name(name):
         raise InvalidInput(
             "model_name must be letters, digits and ._-, begin with a letter, digit or _, and have at most 128"

@@ -111,6 +111,8 @@ def test_without_a_folder_of_requested_models_none_is_loaded(sagemaker: DialectC
     assert (status, "serves no folder" in answer["error"]) == (400, True)
     assert sagemaker.ask("/models")[1]["models"][0] == {"modelName": "row", "modelUrl": "/row/model"}
     assert sagemaker.ask("/models/absent")[0] == sagemaker.ask("/models/absent", method="DELETE")[0] == 404
+    status, answer, _ = sagemaker.ask("/models/row", method="DELETE")
+    assert (status, "serves no folder" in answer["error"]) == (400, True), "nobody could load it again"
     assert sagemaker.ask("/models/absent/invoke", b"1", "POST")[0] == 404
     expected = {"MaxConcurrentTransforms": 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 8}
     assert sagemaker.ask("/execution-parameters")[1] == expected
