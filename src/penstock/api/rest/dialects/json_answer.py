@@ -207,8 +207,8 @@ def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list
     """Return the JSON list of rows of several outputs, in parts."""
     count = row_count(outputs)
     size = sum([tensor.data.size for tensor in outputs])
-    if size <= TEXT_SLICE and size <= NUMBER_SLICE:
-        return [b"[", b",".join(_record_texts(outputs, tokens)), b"]"]
+    if size <= NUMBER_SLICE and (size <= TEXT_SLICE or _is_table(outputs)):
+        return [_record_list(outputs, tokens)]
     values = size // max(1, count)
     step = max(1, TEXT_SLICE // max(1, values))
     parts: list[bytes] = [b"["]
@@ -219,6 +219,21 @@ def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list
         work.pause()
     parts.append(b"]")
     return parts
+
+
+def _record_list(outputs: Sequence[Tensor], tokens: bool) -> bytes:
+    """Return the JSON list of a few rows as objects of values by output."""
+    if not _is_table(outputs):
+        return b"[%b]" % b",".join(_record_texts(outputs, tokens))
+    name = json_string(outputs[0].name)
+    rows = _dump(json_numbers(outputs[0]), tokens)[1:-1].replace(b"],[", b"]},{%b:[" % name)
+    return b"[{%b:%b}]" % (name, rows)
+
+
+def _is_table(outputs: Sequence[Tensor]) -> bool:
+    """Whether there is one output, with a list of numbers in each row: one encoding has the texts of all of them."""
+    first = outputs[0]
+    return len(outputs) == 1 and first.datatype != "BYTES" and first.data.ndim == 2 and bool(first.data.size)
 
 
 def _large_row(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:

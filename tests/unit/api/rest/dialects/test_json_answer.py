@@ -98,6 +98,9 @@ def test_records_and_named_outputs() -> None:
     call = answered(Tensor("a", "FP32", np.ones((2, 1), np.float32)), Tensor("b", "INT64", np.array([[1, 2], [3, 4]])))
     assert b"".join(encode_records(call, ON_THREAD)) == b'[{"a":1.0,"b":[1,2]},{"a":1.0,"b":[3,4]}]'
     assert b"".join(encode_by_name(call, ON_THREAD)) == b'{"a":[[1.0],[1.0]],"b":[[1,2],[3,4]]}'
+    alone = answered(Tensor('"%', "INT64", np.array([[1, 2], [3, 4], [5, 6]])))
+    rows = b'[{"\\"%":[1,2]},{"\\"%":[3,4]},{"\\"%":[5,6]}]'
+    assert b"".join(encode_records(alone, ON_THREAD)) == rows
 
 
 def test_outputs_without_rows_have_no_row_form() -> None:
