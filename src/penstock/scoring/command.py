@@ -9,6 +9,7 @@ from typing import Any
 from penstock.app.confinement import is_required
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.terms import RowTerms
+from penstock.core.texts import shorten
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.threads import read_cores
 from penstock.monitor.table_files import format_of, has_texts, require_arrow
@@ -115,6 +116,16 @@ def _check(request: ScoreRequest) -> None:
     request.source.stat()
     if len(set(paths)) < len(paths):
         raise InvalidInput("the input, the result and the errors must be different files")
+    for path in paths:
+        _check_place(path)
+
+
+def _check_place(path: Path) -> None:
+    """Check that a path can be a file: the confined process may not even see why it cannot."""
+    if path.is_dir():
+        raise InvalidInput(f"'{shorten(path.name)}' is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"the folder of '{shorten(path.name)}' does not exist; create it first")
 
 
 def _task_of(request: ScoreRequest, digests: Iterable[str]) -> ScoreTask:

@@ -3,7 +3,9 @@
 A line has ``progress`` (the rows done and their part of the file), ``summary``, or ``fault`` with its ``kind``.
 """
 
+import errno
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ from penstock.scoring.job import job_in, run_job
 
 PAUSE_S: Final = 0.1
 """Seconds between two lines of progress."""
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _write(line: dict[str, Any]) -> None:
@@ -39,8 +43,16 @@ def main(plan: str) -> int:
     except Fault as fault:
         _write({"fault": fault.full_text, "kind": fault.kind})
     except OSError as error:
-        _write({"fault": (error.strerror or str(error)).lower(), "kind": "os"})
+        _write({"fault": describe_os_error(error), "kind": "os"})
     return 0
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what failed, and what to do if it was room; libraries put texts of their own around the reason."""
+    reason = (os.strerror(error.errno) if error.errno else error.strerror or str(error)).lower()
+    if error.errno in _NO_ROOM:
+        return f"the result cannot be written: {reason}; make room in its folder, and go on with --resume"
+    return f"'{Path(error.filename).name}': {reason}" if error.filename else reason
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.engine.durable_files import replace_file
+from penstock.engine.scratch import sweep
 from penstock.monitor.record_batches import values_of
 from penstock.monitor.table_files import TableBatch, TableChunk, format_of, read_chunks
 from penstock.monitor.table_writers import open_writer
@@ -125,7 +126,11 @@ def digest_of(path: Path) -> str:
 
 @contextmanager
 def _output_files(task: ScoreTask) -> Iterator[tuple[Path, IO[str] | None]]:
-    """Yield files that take the places of the result and of the errors when the block ends."""
+    """Yield files that take the places of the result and of the errors when the block ends.
+
+    What killed runs left beside them is deleted: no janitor comes to a user's folder.
+    """
+    sweep(task.target.parent)
     with ExitStack() as stack:
         errors = None if task.errors is None else stack.enter_context(replace_file(task.errors))
         result = stack.enter_context(replace_file(task.target))

@@ -1,5 +1,6 @@
 """Jobs as JSON, what is refused before one begins, and scorers without their models."""
 
+import errno
 import json
 import pickle
 from pathlib import Path
@@ -17,6 +18,7 @@ from penstock.scoring import Scorer
 from penstock.scoring.command import ScoreRequest, run_request
 from penstock.scoring.confined import fault_of
 from penstock.scoring.job import ScoreJob, job_in, job_out
+from penstock.scoring.program import describe_os_error
 from penstock.scoring.results import JoinedColumns
 from penstock.scoring.run import ScoreTask
 from penstock.scoring.versions import VersionContent, choose_version, ordered_features
@@ -53,6 +55,19 @@ def test_a_failed_process_ends_with_its_fault() -> None:
     assert fault_of({"kind": "os", "fault": "no space left"}).kind == "internal"
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]"), "cannot be written: no space left"),
+        (OSError(errno.EFBIG, "File too large"), "make room in its folder, and go on with --resume"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/x/in.csv"), "'in.csv': permission denied"),
+        (OSError("Truncated data"), "truncated data"),
+    ],
+)
+def test_a_failed_file_says_what_to_do_and_no_folder(error: OSError, text: str) -> None:
+    assert text in describe_os_error(error) and "/home" not in describe_os_error(error)
+
+
 def test_files_must_differ(tmp_path: Path) -> None:
     file = tmp_path / "in.csv"
     with pytest.raises(FileNotFoundError):
@@ -62,6 +77,21 @@ def test_files_must_differ(tmp_path: Path) -> None:
         run_request(ScoreRequest("m", "", file, tmp_path / "x" / ".." / "in.csv"), lambda *_: None)
     with pytest.raises(InvalidInput, match="ends with"):
         run_request(ScoreRequest("m", "", file, tmp_path / "out.txt"), lambda *_: None)
+
+
+def test_folders_are_no_files_and_are_not_made(tmp_path: Path) -> None:
+    file, folder = tmp_path / "in.csv", tmp_path / "folder.csv"
+    file.touch()
+    folder.mkdir()
+    for request in (
+        ScoreRequest("m", "", file, folder),
+        ScoreRequest("m", "", folder, tmp_path / "out.csv"),
+        ScoreRequest("m", "", file, tmp_path / "out.csv", errors=folder),
+    ):
+        with pytest.raises(InvalidInput, match=r"'folder\.csv' is a folder; name a file"):
+            run_request(request, lambda *_: None)
+    with pytest.raises(InvalidInput, match=r"the folder of 'out\.csv' does not exist; create it first"):
+        run_request(ScoreRequest("m", "", file, tmp_path / "x" / "out.csv"), lambda *_: None)
 
 
 def record(version: str, state: VersionState = VersionState.ADMITTED) -> VersionRecord:

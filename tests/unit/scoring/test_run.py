@@ -11,6 +11,7 @@ from pyarrow import csv, feather, parquet
 from penstock.core.errors import Conflict, DataLoss, Internal, InvalidInput
 from penstock.core.frames.terms import RowTerms
 from penstock.core.signature import Signature
+from penstock.engine.scratch import scratch_file
 from penstock.monitor.table_files import has_texts
 from penstock.scoring.binding import BatchBinder
 from penstock.scoring.results import JoinedColumns
@@ -95,6 +96,15 @@ def test_an_interrupted_run_goes_on_where_it_ended(tmp_path: Path, most: int) ->
     assert [json.loads(line)["row"] for line in errors.read_text().splitlines()] == [2, 20]
     assert summary.document()["against"]["disagreements"] == ROWS - len(bad) - 1
     assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_what_a_killed_run_left_beside_the_result_is_deleted(tmp_path: Path) -> None:
+    file = write(tmp_path / "in.csv", batch(0, ROWS))
+    left = tmp_path / ".out.csv.0123456789abcdef.penstock"
+    left.write_text("half of a result")
+    with scratch_file(tmp_path, "out.csv") as of_a_running_one:
+        run(ScoreTask(file, tmp_path / "out.csv"), Doubling())
+        assert of_a_running_one.exists() and not left.exists()
 
 
 def _fields(task: ScoreTask) -> dict[str, Any]:

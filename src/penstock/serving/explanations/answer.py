@@ -59,7 +59,12 @@ def answer_parameters(prepared: Prepared, made: "Explanation", against: str) -> 
         "output": prepared.output.name,
         "background": prepared.source,
         "against": against,
-        "note": made.note or (f"not exact: {prepared.why_not_exact}" if prepared.why_not_exact else ""),
+        "note": made.note or note_of(prepared.why_not_exact, made.exact),
     }
     numbers = {"background_rows": prepared.background_rows, "evaluated_rows": int(made.evaluated_rows)}
     return {**{name: text for name, text in texts.items() if text}, "exact": bool(made.exact), **numbers}
+
+
+def note_of(why_not: str, is_exact: bool) -> str:
+    """Return why the graph did not give the explanation; all coalitions may still have made it exact."""
+    return f"{'not from the graph' if is_exact else 'not exact'}: {why_not}" if why_not else ""

@@ -20,6 +20,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.reference import reference_out
 from penstock.serving.explanations import explainer as explainers
+from penstock.serving.explanations.answer import note_of
 from penstock.serving.explanations.run_rows import run_call
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
@@ -144,6 +145,12 @@ def test_a_linear_version_is_explained_exactly_and_counted_as_no_prediction(mode
         assert totals.explanations()["ns"] > 0
 
     serve(models, story)
+
+
+def test_a_note_does_not_deny_that_all_coalitions_are_exact() -> None:
+    assert note_of("an input is of texts", is_exact=True) == "not from the graph: an input is of texts"
+    assert note_of("an input is of texts", is_exact=False) == "not exact: an input is of texts"
+    assert note_of("", is_exact=True) == note_of("", is_exact=False) == ""
 
 
 def test_a_curved_version_is_sampled_with_an_error(models: tuple[ModelSpec, ...]) -> None:
