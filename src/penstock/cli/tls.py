@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.cli.console import ExitCode, fail
+from penstock.core.texts import legible
 
 HTTPS: Final = "https://"
 PORT: Final = 443
@@ -135,12 +136,12 @@ def name_to_verify(address: TlsAddress, timeout_s: float) -> str | None:
 
 
 def explain(error: Exception) -> str:
-    """Return why a connection failed, and what to do where TLS is the reason."""
+    """Return why a connection failed, and what to do where TLS is the reason; fit for a terminal, whatever answered."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}; pass --ca-file with the authority it is from"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {_reason(error)}; a gateway may ask for --cert-file and --key-file"
-    return str(error) or type(error).__name__
+    return legible(str(error)) or type(error).__name__
 
 
 def _trusting(address: TlsAddress, ca: Path | None) -> ssl.SSLContext:

@@ -50,7 +50,7 @@ class BatchBinder:
         if missing and not self._is_positional(present):
             raise InvalidInput(
                 f"the input has no column {list_names(missing)}; it has {list_names(present)}, and the model takes "
-                f"{list_names(self._layout.columns)}"
+                f"{list_names(self._layout.columns)}; name the columns of the features, in order, with --features"
             )
 
     def __call__(self, batch: Batch) -> list[Tensor]:

@@ -17,7 +17,7 @@ from penstock.scoring.job import job_in, run_job
 PAUSE_S: Final = 0.1
 """Seconds between two lines of progress."""
 
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OUT_OF_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _write(line: dict[str, Any]) -> None:
@@ -48,10 +48,10 @@ def main(plan: str) -> int:
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return what failed, and what to do if it was room; libraries put texts of their own around the reason."""
+    """Return what failed, and what to do if the disk is full; libraries put texts of their own around the reason."""
     reason = (os.strerror(error.errno) if error.errno else error.strerror or str(error)).lower()
-    if error.errno in _NO_ROOM:
-        return f"the result cannot be written: {reason}; make room in its folder, and go on with --resume"
+    if error.errno in _OUT_OF_SPACE:
+        return f"the result cannot be written: {reason}; free space in its folder, and go on with --resume"
     return f"'{Path(error.filename).name}': {reason}" if error.filename else reason
 
 

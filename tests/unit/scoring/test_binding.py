@@ -50,3 +50,10 @@ def test_missing_columns_are_named_unless_they_have_a_default() -> None:
     with pytest.raises(InvalidInput, match="no column 'b'"):
         bound(BatchBinder(FEATURES, RowTerms(("a", "b"))), {"a": [1.0], "c": [1.0], "d": [1.0]})
     assert bound(BatchBinder(FEATURES, RowTerms(("a", "b"), {"b": 7})), {"a": [1.0, 2.0]}) == [[[1, 7], [2, 7]]]
+
+
+def test_a_model_without_names_says_how_to_name_its_columns() -> None:
+    with pytest.raises(InvalidInput, match="in order, with --features"):
+        BatchBinder(Signature([TensorSpec("X", "FP32", (-1, 13))], [], True), RowTerms()).check(
+            ["f0", "f1", "f2", "label"]
+        )

@@ -59,7 +59,7 @@ def test_a_failed_process_ends_with_its_fault() -> None:
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]"), "cannot be written: no space left"),
-        (OSError(errno.EFBIG, "File too large"), "make room in its folder, and go on with --resume"),
+        (OSError(errno.EFBIG, "File too large"), "free space in its folder, and go on with --resume"),
         (PermissionError(errno.EACCES, "Permission denied", "/home/x/in.csv"), "'in.csv': permission denied"),
         (OSError("Truncated data"), "truncated data"),
     ],
