@@ -54,9 +54,17 @@ def _live_rows(loaded: LoadedVersion, matrix: RowMatrix, seed: int) -> Floats | 
     rows = matrix.encode(loaded.live_tensors())
     if rows is None or not len(rows):
         return None
+    rows = prefer_complete(rows)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:BACKGROUND_ROWS]
     some: Floats = rows[np.sort(chosen)]
     return some
+
+
+def prefer_complete(rows: Floats) -> Floats:
+    """Return the rows [rows, features] without missing values, if there are enough of them, else all: a model that
+    takes none answers NaN to a row with one, and the mean of its answers would be NaN for every explanation."""
+    complete: Floats = rows[np.isfinite(rows).all(axis=1)]
+    return complete if len(complete) >= FEW_ROWS else rows
 
 
 def _reference_rows(loaded: LoadedVersion, matrix: RowMatrix, seed: int) -> Floats | None:
