@@ -19,6 +19,10 @@ Batch = Any
 class Bind(Protocol):
     """Turns rows into a model's inputs. Any thread may call it."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns that the version takes, in order."""
+
     def check(self, present: Sequence[str]) -> None:
         """Check the names of the columns of an input; raises ``InvalidInput``."""
 

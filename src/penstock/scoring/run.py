@@ -85,7 +85,7 @@ def score_file(
     rows = rows_of_batch(signature, task.batch_rows)
     before = _stat(task.source)
     with ExitStack() as stack:
-        checkpoint = stack.enter_context(ScoringCheckpoint(task.target, _identity(task, rows)))
+        checkpoint = stack.enter_context(ScoringCheckpoint(task.target, _identity(task, rows, bind.columns)))
         known = checkpoint.open(task.resume)
         steps = _Steps(task, bind, scorer, signature, summary)
         with _output_files(task) as (result, errors):
@@ -109,9 +109,11 @@ def _stat(path: Path) -> tuple[int, int, int]:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _identity(task: ScoreTask, rows: int) -> dict[str, Any]:
+def _identity(task: ScoreTask, rows: int, columns: Sequence[str]) -> dict[str, Any]:
+    names = hashlib.sha256(json.dumps(columns).encode()).hexdigest()
     return {
         "input": digest_of(task.source),
+        "order of columns": f"sha256:{names}",
         "model": list(task.digests),
         "number of rows of a batch": rows,
         "number of explained features": task.explain,

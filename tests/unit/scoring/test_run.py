@@ -53,14 +53,20 @@ class Interrupted(Exception):
     """A run was ended from outside."""
 
 
-def run(task: ScoreTask, runner: Doubling, against: Doubling | None = None, most: int = 1 << 30) -> RunSummary:
+def run(
+    task: ScoreTask,
+    runner: Doubling,
+    against: Doubling | None = None,
+    most: int = 1 << 30,
+    names: tuple[str, ...] = ("a", "b"),
+) -> RunSummary:
     """Score, and end the run once so many rows are done."""
 
     def report(rows: int, _: float) -> None:
         if rows >= most:
             raise Interrupted
 
-    bind = BatchBinder(SIGNATURE, RowTerms(("a", "b")), has_texts(task.source))
+    bind = BatchBinder(SIGNATURE, RowTerms(names), has_texts(task.source))
     summary = RunSummary(against="2" if against else "")
     score_file(task, bind, BatchScorer(bind, runner, against), SIGNATURE, summary, report)
     return summary
@@ -116,6 +122,8 @@ def test_a_checkpoint_of_another_model_or_input_is_refused(tmp_path: Path) -> No
     task = ScoreTask(file, tmp_path / "out.csv", batch_rows=4, digests=("sha256:1",))
     with pytest.raises(Interrupted):
         run(task, Doubling(), most=8)
+    with pytest.raises(DataLoss, match="another order of columns"):
+        run(ScoreTask(**{**_fields(task), "resume": True}), Doubling(), names=("b", "a"))
     with pytest.raises(DataLoss, match="another model"):
         run(ScoreTask(**{**_fields(task), "resume": True, "digests": ("sha256:2",)}), Doubling())
     write(file, batch(1, ROWS))
