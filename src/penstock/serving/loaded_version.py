@@ -255,6 +255,7 @@ class LoadedVersion(Servable):
         if self.sampler is not None:
             self.sampler.close()
         self._pool.close()
+        self.explained = None  # it refers to this version: what it has prepared would wait for the garbage collector
         await asyncio.get_running_loop().run_in_executor(None, self._model.close)
 
     def _set_batch_rules(self) -> None:

@@ -9,8 +9,8 @@ from penstock.core.labels import Priority
 from penstock.core.signature import Signature, TensorSpec
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.monitor.counters.layout import STORED_CELLS
+from penstock.serving.explanations.preparation import VersionExplanations
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
-from penstock.serving.loaded_version import LoadedVersion
 
 FULL: Final = "the worker makes as many explanations as it may at a time; try again later"
 
@@ -34,16 +34,18 @@ Start = Callable[["ExplainedVersion", InferCall, OnDone], Callable[[], None]]
 
 
 class ExplainedVersion(Servable):
-    """The version ``loaded``, answering with explanations that ``start`` begins; ``is_full`` says whether there are as
+    """The version of ``kept``, answering with explanations that ``start`` begins; ``is_full`` says whether there are as
     many as may be. Its counters are its own, so that no explanation is counted as a prediction."""
 
-    def __init__(self, loaded: LoadedVersion, start: Start, is_full: Callable[[], bool]) -> None:
+    def __init__(self, kept: VersionExplanations, start: Start, is_full: Callable[[], bool]) -> None:
+        loaded = kept.loaded
         own = loaded.signature
         signature = Signature(own.inputs, OUTPUTS, own.batching, symbolic_dims=own.symbolic_dims)
         cells = memoryview(bytearray(8 * STORED_CELLS)).cast("Q")
         super().__init__(loaded.identity, signature, BlockWriter(cells), loaded.limits)
         self.limiter = loaded.limiter
         self.loaded = loaded
+        self.kept = kept
         self._start = start
         self._is_full = is_full
 

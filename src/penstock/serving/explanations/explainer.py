@@ -56,7 +56,7 @@ class Explainer:
             raise Internal("the request failed")
         if loaded.explained is None:
             kept = VersionExplanations(loaded)
-            loaded.explained = ExplainedVersion(loaded, partial(self._start, kept), self.is_full)
+            loaded.explained = ExplainedVersion(kept, partial(self._start, kept), self.is_full)
         explained = loaded.explained
         if not isinstance(explained, ExplainedVersion):
             raise Internal("the request failed")
@@ -156,7 +156,7 @@ class Explainer:
         )
         if own != others:
             raise InvalidInput(OTHER_INPUTS.format(other.identity.version))
-        return VersionExplanations(other)
+        return self.explained(other).kept
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:
