@@ -188,7 +188,7 @@ def _monitoring(
         sinks=sinks.rules,
         mask=read_mask(location.home),
         read_text=read_policy_text,
-        extra_columns=settings.rows.extra_columns,
+        extra_columns=settings.extra_columns,
     )
 
 

@@ -205,13 +205,6 @@ class MonitorSettings(Section):
     """Disk of each gateway for the answers of all models; a model above its fair share loses its oldest."""
 
 
-class RowSettings(Section):
-    """How rows become the inputs of models."""
-
-    extra_columns: Literal["refuse", "ignore"] = "refuse"
-    """What becomes of columns that a model does not take."""
-
-
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
 DiskBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]

@@ -21,7 +21,6 @@ from penstock.config.sections import (
     MonitorSettings,
     PrometheusSettings,
     RetentionSettings,
-    RowSettings,
     SecretName,
     SecretSettings,
     SinkHost,
@@ -120,6 +119,9 @@ class Settings(Section):
     default_model: Annotated[str, Field(max_length=128)] = ""
     """Model that answers paths of dialects that name none, such as /invocations; by default the only one served."""
 
+    extra_columns: Literal["refuse", "ignore"] = "refuse"
+    """What becomes of columns of rows that a model does not take."""
+
     ready_file: Path | None = None
     """File to write when ready."""
 
@@ -147,7 +149,6 @@ class Settings(Section):
     admission: AdmissionSettings = AdmissionSettings()
     watch: WatchSettings = WatchSettings()
     monitor: MonitorSettings = MonitorSettings()
-    rows: RowSettings = RowSettings()
     retention: RetentionSettings = RetentionSettings()
     audit: AuditSettings = AuditSettings()
     tracing: TracingSettings = TracingSettings()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from penstock.config.documents import ConfigFault
 from penstock.config.sections import LimitSettings
-from penstock.config.settings import find_ignored_variables, load_settings, settings_document, settings_schema
+from penstock.config.settings import Settings, find_ignored_variables, load_settings, settings_document, settings_schema
 from penstock.control.instance.options import WorkerOptions
 from penstock.core.limits import RequestLimits
 
@@ -218,3 +219,11 @@ def test_the_value_of_a_variable_is_kept_and_not_shown(tmp_path: Path, monkeypat
     assert value.reveal() == PLANTED.encode()
     assert settings.secrets["other"].value is None
     assert PLANTED not in f"{settings!r} {settings} {settings_document(settings)}"
+
+
+def test_no_variable_of_another_meaning_has_the_name_of_a_setting() -> None:
+    """A command of a sink gets some, and calls penstock: it would read them as settings."""
+    source = Path(__file__).parents[3] / "src" / "penstock"
+    literals = {name for file in source.rglob("*.py") for name in re.findall(r'"PENSTOCK_([A-Z_]+)"', file.read_text())}
+    assert {"EVENT", "MODEL", "ROWS"} <= literals
+    assert literals & {name.upper() for name in Settings.kinds} == {"HOME"}

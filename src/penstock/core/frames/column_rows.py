@@ -167,7 +167,7 @@ class ColumnRows:
         where = "" if row is None else f"row {row}: "
         raise InvalidInput(
             f"{where}unknown column '{shorten(str(extra))}'; the model takes {self._listed()} (to ignore others, set "
-            "rows.extra_columns)"
+            "extra_columns)"
         )
 
     def _bind_columns(self, values: Mapping[str, Any], rows: int, pause: PauseWork) -> BoundRows:
