@@ -119,7 +119,8 @@ class Worker:
             tracer=_tracer(options),
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
-        callbacks = self._report, self._link.rows, votes, options.signatures, self._link.closing
+        link = self._link
+        callbacks = self._report, link.rows, votes, options.signatures, link.closing, link.attributions
         self._loader = ModelLoader(self._plane, self._slot, options.threads, *callbacks)
         limits = HttpLimits(
             max_body_bytes=self._plane.limits.max_body_bytes,

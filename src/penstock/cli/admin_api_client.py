@@ -167,6 +167,11 @@ class AdminApiClient:
         query = f"?{urlencode({'version': version})}" if version else ""
         return self._call("GET", f"{_path(model, 'monitor')}{query}")
 
+    def importance(self, model: str, version: str | None = None) -> Document:
+        """Return how much the features of a version move its answers, by default of the one that answers."""
+        query = f"?{urlencode({'version': version})}" if version else ""
+        return self._call("GET", f"{_path(model, 'importance')}{query}")
+
     def explain_captured(self, model: str, version: str, request_id: str, parameters: Document) -> Document:
         """Return the explanation of a captured request."""
         body: Document = {"id": request_id, "parameters": parameters} | ({"version": version} if version else {})

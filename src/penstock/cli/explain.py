@@ -10,7 +10,7 @@ import typer
 from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import Document, RestClient
 from penstock.cli.console import ExitCode, fail, print_json, say
-from penstock.cli.explanation_table import show_explanation
+from penstock.cli.explanation_table import show_explanation, show_importance
 from penstock.cli.failures import end_on_failure
 from penstock.cli.options import AsJson
 from penstock.cli.requests import BadData, is_request, read_data, to_request
@@ -39,6 +39,9 @@ def explain(
     captured: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Instead of rows, the id of a captured request.")
     ] = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Instead of rows, show which features matter, by recent live rows.")
+    ] = False,
     version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
     against: Annotated[str, typer.Option(help="A version whose answer is subtracted: why do the two differ?")] = "",
     method: Annotated[str, typer.Option(help="auto, exact, enumeration or permutation.")] = "auto",
@@ -52,7 +55,11 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain predictions of a running gateway. With --id, --url is that of its ops port, or unix:PATH."""
+    """Explain predictions of a running gateway. With --id or --importance, --url is that of its ops port or
+    unix:PATH."""
+    if importance:
+        _show_importance(name, version, url, top, as_json)
+        return
     stated = {
         "method": method,
         "outputs": output,
@@ -74,6 +81,17 @@ def explain(
         return
     say(f"{answer['model_name']} version {answer['model_version']}: {_summary(answer['parameters'])}")
     show_explanation(answer, request, top)
+
+
+def _show_importance(name: str, version: str, url: str | None, top: int, as_json: bool) -> None:
+    with gateway(url, None) as client:
+        found = client.importance(name, version or None)
+    if as_json:
+        print_json(found)
+    elif found.get("problem"):
+        fail(f"the importance of features is not known: {found['problem']}", ExitCode.FAILURE)
+    else:
+        show_importance(found, top)
 
 
 def _explain_captured(name: str, version: str, captured: str, parameters: Document, url: str | None) -> Document:

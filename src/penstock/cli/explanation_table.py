@@ -33,6 +33,23 @@ def show_explanation(answer: Document, request: Document | None, top: int) -> No
         say(f"{rows - MOST_ROWS} more rows are not shown; --json prints all")
 
 
+def show_importance(found: Document, top: int) -> None:
+    """Print the ``top`` features that matter most, with their state."""
+    window = found["window"]
+    say(
+        f"{found['model']} version {found['version']}: mean size of attributions of '{found['output']}' "
+        f"({found['scale']}), {window['rows']} rows of the last {window['seconds']:g} s"
+    )
+    table = table_of("Feature", "Importance", "Share", "At first", "State", "")
+    most = max((item["importance"] for item in found["features"]), default=0.0) or 1.0
+    for item in found["features"][:top]:
+        first = _text(item["reference"]) if "reference" in item else ""
+        bar = "█" * round(item["importance"] / most * BAR)
+        cells = _text(item["importance"]), f"{item['share']:.1%}", first, item.get("state", "")
+        table.add_row(item["name"], *cells, bar)
+    data_console().print(table)
+
+
 def _of_row(data: list[float], row: int, column: int, features: int, columns: int) -> list[float]:
     """Return the numbers of one row and one column, by feature."""
     start = row * features * columns + column

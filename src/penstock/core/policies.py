@@ -25,11 +25,12 @@ class MonitorPolicy:
     well, and as many of what labels are watched for, 0 for no such bound. ``live_rows``: rows that a reference is
     learned from where none was pushed, of at least ``live_requests`` requests over ``live_s``, of which one client
     gives ``live_share`` at most. ``horizon_s``: labels may come so long after their answer; 0 remembers none.
-    ``slices``: features by whose values rows are watched apart as well. ``capture``: share of requests kept as they
-    were, in ``capture_bytes`` of files on each gateway, without what is ``masked`` by names or by ``patterns`` of
-    values. ``triggers``: when to ask for training, within ``limits``; ``sinks``: where that is sent, those of the
-    configuration too. ``gates``: what a version needs before it gains traffic. ``rules`` are those parts as they were
-    written.
+    ``slices``: features by whose values rows are watched apart as well. ``explained_rate``: live rows of each version
+    that a gateway explains a second, for the importance of features and its drift; 0 for none. ``capture``: share of
+    requests kept as they were, in ``capture_bytes`` of files on each gateway, without what is ``masked`` by names or by
+    ``patterns`` of values. ``triggers``: when to ask for training, within ``limits``; ``sinks``: where that is sent,
+    those of the configuration too. ``gates``: what a version needs before it gains traffic. ``rules`` are those parts
+    as they were written.
     """
 
     sample: float = 1.0
@@ -42,6 +43,7 @@ class MonitorPolicy:
     live_share: float = 0.5
     horizon_s: float = 7 * 86_400.0
     slices: tuple[str, ...] = ()
+    explained_rate: float = 0.0
     capture: float = 0.0
     capture_bytes: int = 256 << 20
     masked: tuple[str, ...] = ()
@@ -109,6 +111,7 @@ _FIELDS = {
     "live_reference_requests": ("live_requests", 1, 100_000, True),
     "live_reference_seconds": ("live_s", 0, 7 * 86_400, False),
     "live_reference_client_share": ("live_share", 0.01, 1.0, False),
+    "explained_rows_per_second": ("explained_rate", 0, 50, False),
     "label_horizon_seconds": ("horizon_s", 0, 90 * 86_400, False),
 }
 

@@ -112,14 +112,14 @@ def reference_out(reference: Reference) -> Document:
         "version": VERSION,
         "source": reference.source,
         "rows": reference.rows,
-        "inputs": [_feature_out(item) for item in reference.inputs],
-        "outputs": [_feature_out(output) for output in reference.outputs],
+        "inputs": [feature_out(item) for item in reference.inputs],
+        "outputs": [feature_out(output) for output in reference.outputs],
         "joint": None
         if joint is None
         else {
             "middle": list(joint.middle),
             "directions": [list(row) for row in joint.directions],
-            "feature": _feature_out(joint.feature),
+            "feature": feature_out(joint.feature),
         },
         "confidence": None if reference.confidence is None else asdict(reference.confidence),
         "slices": [{"key": item.key, "counts": item.counts} for item in reference.slices],
@@ -133,12 +133,12 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
     return Reference(
         values["source"],
         values["rows"],
-        tuple(_feature_in(item) for item in values["inputs"]),
-        tuple(_feature_in(output) for output in values["outputs"]),
+        tuple(feature_in(item) for item in values["inputs"]),
+        tuple(feature_in(output) for output in values["outputs"]),
         None
         if joint is None
         else JointDistribution(
-            tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
+            tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), feature_in(joint["feature"])
         ),
         confidence_in(values.get("confidence") or values.get("sureness")),
         tuple(
@@ -148,7 +148,8 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
     )
 
 
-def _feature_out(feature: Feature) -> Document:
+def feature_out(feature: Feature) -> Document:
+    """Return a column as JSON values."""
     bins = feature.bins
     return {
         "name": bins.name,
@@ -164,7 +165,8 @@ def _feature_out(feature: Feature) -> Document:
     }
 
 
-def _feature_in(values: Mapping[str, Any]) -> Feature:
+def feature_in(values: Mapping[str, Any]) -> Feature:
+    """Return a column from its JSON values."""
     bins = FeatureBins(
         values["name"],
         FeatureKind(values["kind"]),

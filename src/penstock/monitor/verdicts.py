@@ -15,6 +15,7 @@ from penstock.core.statistics.change_detection import allowance, onset_probabili
 from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.effect_sizes import EffectSizes, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
+from penstock.monitor.alarm_shares import QUALITY_SHARE, SLICES_SHARE, columns_share
 from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
@@ -31,9 +32,6 @@ from penstock.monitor.threshold_widening import widening_reasons
 
 LOOKS = 60
 """Looks in a window."""
-
-DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE = 0.85, 0.05, 0.1
-"""Parts of the false alarm budget; invalid values show at once, so alarms about them need little of it."""
 
 Document = dict[str, Any]
 
@@ -101,7 +99,7 @@ class VersionMonitor:
         onset = self._onset_probability(rows, now)
         drift, quality, slices = (
             EvaluationTerms(inflation, now, budget / share, onset)
-            for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
+            for share in (columns_share(self.policy), QUALITY_SHARE, SLICES_SHARE)
         )
         changes = _with_threshold(
             drift.budget, [self._describe_drift(item) for item in self._drift.evaluate(fresh, drift)]
@@ -259,7 +257,7 @@ class VersionMonitor:
             "features": [columns[index] for index in chosen if index < inputs],
             "joint": columns.get(joint),
             "columns": {"all": joint, "drifting": self._drifting(joint), "shown": len(chosen) - (joint in columns)},
-            "log_e_threshold": round(math.log(self.policy.budget / DRIFT_SHARE), 3),
+            "log_e_threshold": round(math.log(self.policy.budget / columns_share(self.policy)), 3),
             "slices": self._slices.document(self._last, self._window[0][1]),
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
@@ -293,7 +291,7 @@ class VersionMonitor:
         feature, is_input = self._features[index], index < len(self.reference.inputs)
         return {
             "column": self._column(index),
-            "log_e_threshold": round(math.log(self.policy.budget / DRIFT_SHARE), 3),
+            "log_e_threshold": round(math.log(self.policy.budget / columns_share(self.policy)), 3),
             "history": self._history.document(index),
             "moments": {"mean": round(feature.mean, 6), "std": round(feature.std, 6)},
             "slices": self._slices.column(name, self._last, self._window[0][1]),

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DataLoss, Fault
@@ -31,6 +32,7 @@ from penstock.monitor.columns import Columns, RowValues, input_columns, output_c
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.reference import reference_in
+from penstock.monitor.row_attributions import RowAttributions
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
 from penstock.monitor.value_masks import request_mask
@@ -41,11 +43,15 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.serving.observers.capture import Capture
+from penstock.serving.observers.explained_rows import ExplainedRows
 from penstock.serving.observers.live_rows import LiveRows
-from penstock.serving.observers.row_sampler import NullRowObserver, RowSampler
+from penstock.serving.observers.row_sampler import NullRowObserver, RowKeeper, RowKeepers, RowSampler
 from penstock.serving.observers.shadow import ShadowExecutor
 from penstock.serving.routing_table import LoopLoad, RoutingTable, build_model_entry
 from penstock.serving.version_info import VersionIdentity
+
+if TYPE_CHECKING:
+    from penstock.serving.explanations.attributions import AttributionSampler
 
 log = logging.getLogger("penstock.serving")
 
@@ -62,6 +68,8 @@ OnStatus = Callable[[tuple[VersionStatus, ...]], None]
 OnRows = Callable[[str, str, list[list[str]], list[RowValues], list[RowValues], ConfidenceHistogram | None, int], None]
 """Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, how sure
 it was, and out of how many requests the rows are."""
+OnAttributions = Callable[[str, str, str, RowAttributions], None]
+"""Takes a model, a version, the digest of its reference, and the attributions of some of its live rows."""
 
 
 class ModelLoader:
@@ -80,8 +88,10 @@ class ModelLoader:
         votes: UnitVotes | None = None,
         signatures: SignaturePolicy = NO_SIGNATURES,
         on_closing: Callable[[tuple[str, ...]], None] = lambda _: None,
+        on_attributions: OnAttributions = lambda *_: None,
     ) -> None:
         self._on_closing = on_closing
+        self._on_attributions = on_attributions
         self._signatures = signatures
         self._votes = votes or UnitVotes(slot.units)
         self._plane = plane
@@ -238,8 +248,23 @@ class ModelLoader:
         if answers or capture or counter or collector:
             counted = counter or NullRowObserver()
             hidden = [spec.name for spec in signature.outputs if loaded.mask.outputs.hides(spec.name)]
-            parts = (answers, capture, self._plane.memory, collector, hidden, loaded.live_rows)
+            parts = (answers, capture, self._plane.memory, collector, hidden, self._keeper(key, loaded, wanted))
             loaded.sampler = RowSampler(counted, signature.batching, *parts)
+
+    def _keeper(self, key: VersionKey, loaded: LoadedVersion, wanted: WatchSpec) -> RowKeeper | None:
+        """Return what keeps rows for explanations: as a background, and to be explained themselves."""
+        if not wanted.explained_rate or not wanted.path or loaded.live_rows is None:
+            return loaded.live_rows
+        samplers: list[AttributionSampler] = []
+
+        def explain(rows: ExplainedRows) -> None:
+            explainer = self._plane.explainer()
+            if not samplers:
+                samplers.append(explainer.sampler(loaded, partial(self._on_attributions, *key, wanted.digest)))
+            explainer.explain_beside(samplers[0], rows)
+
+        names = [spec.name for spec in loaded.signature.inputs if not spec.optional]
+        return RowKeepers(loaded.live_rows, ExplainedRows(names, wanted.explained_rate, explain))
 
     def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:

@@ -14,3 +14,17 @@ EXPLANATION_SECONDS = Metric(
     ("model", "version"),
     "Time that explanations took, from their admission to their answer.",
 )
+EXPLAINED_ROWS = Metric(
+    "explained_rows_total",
+    MetricType.COUNTER,
+    ("model", "version"),
+    "Live rows whose attributions count for the importance of features.",
+)
+FEATURE_IMPORTANCE = Metric(
+    "feature_importance",
+    MetricType.GAUGE,
+    ("model", "version", "feature"),
+    "Mean size of a feature's attributions over the window, on the scale of the model's margin or value.",
+)
+
+EXPLANATION_METRICS = EXPLANATIONS, EXPLANATION_SECONDS, EXPLAINED_ROWS, FEATURE_IMPORTANCE

@@ -3,7 +3,7 @@
 from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
 from penstock.telemetry.capture_metrics import CAPTURE_DROPPED, CAPTURED, CAPTURED_BYTES, MARKED_ROWS
 from penstock.telemetry.delivery_metrics import DELIVERIES, OUTBOX_AGE, OUTBOX_PENDING, RETRAINING_REQUESTS
-from penstock.telemetry.explanation_metrics import EXPLANATION_SECONDS, EXPLANATIONS
+from penstock.telemetry.explanation_metrics import EXPLANATION_METRICS
 from penstock.telemetry.metric import Metric, MetricType
 from penstock.telemetry.otlp_metrics import OTLP_ITEMS, OTLP_WAITING, TRACES_DROPPED
 
@@ -328,8 +328,7 @@ METRICS: tuple[Metric, ...] = (
     DEADLINE_EXCEEDED,
     BATCH_ROWS,
     JOINT_RUN_MISMATCHES,
-    EXPLANATIONS,
-    EXPLANATION_SECONDS,
+    *EXPLANATION_METRICS,
     AUTH_REFUSED,
     AUTH_WOULD_REFUSE,
     QUOTA_REFUSED,

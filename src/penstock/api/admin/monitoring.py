@@ -40,6 +40,9 @@ class MonitorService(Protocol):
     async def column(self, model: str, version: str | None, name: str, scope: str = "fleet") -> Document:
         """Return one column of a version with its evidence over time."""
 
+    async def importance(self, model: str, version: str | None) -> Document:
+        """Return how much the features of a version move its answers."""
+
     async def policy(self, model: str) -> Document:
         """Return a model's policy."""
 
@@ -112,6 +115,7 @@ class _MonitorCalls:
         return [
             ("GET", "/models/{model}/monitor", self.document),
             ("GET", "/models/{model}/monitor/column", self.column),
+            ("GET", "/models/{model}/importance", self.importance),
             ("POST", "/models/{model}/monitor/relearn", self.relearn),
             ("GET", "/models/{model}/policy", self.policy),
             ("PUT", "/models/{model}/policy", self.set_policy),
@@ -131,6 +135,10 @@ class _MonitorCalls:
             raise InvalidInput("'name' must give the name of a column")
         scope = request.query_params.get("scope") or "fleet"
         return AsciiJsonResponse(await self._monitor.column(request.path_params["model"], version, name, scope))
+
+    async def importance(self, request: Request) -> Response:
+        version = request.query_params.get("version") or None
+        return AsciiJsonResponse(await self._monitor.importance(request.path_params["model"], version))
 
     async def relearn(self, request: Request) -> Response:
         body = await read_document(request, "version", "reason")

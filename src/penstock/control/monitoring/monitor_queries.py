@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from penstock.control.monitoring.answering import answering_shares
+from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.watched_versions import WatchedVersions
@@ -18,7 +19,8 @@ FLEET, GATEWAY = "fleet", "gateway"
 
 class MonitorQueries:
     """The queries of one gateway, on its event loop. ``evidence`` is the fleet's, None for a gateway of its own;
-    ``problems`` says why a version is not watched as its policy says."""
+    ``problems`` says why a version is not watched as its policy says, and ``attributions`` how much its features move
+    its answers."""
 
     def __init__(
         self,
@@ -27,12 +29,14 @@ class MonitorQueries:
         detection: DriftDetection,
         evidence: FleetEvidence | None,
         problems: Callable[[VersionKey], list[str]],
+        attributions: AttributionDrift,
     ) -> None:
         self._workers = workers
         self._versions = versions
         self._detection = detection
         self._evidence = evidence
         self._problems = problems
+        self._attributions = attributions
 
     async def document(
         self, model: str, version: str | None, scope: str = FLEET, shown: ShownColumns = ALL_COLUMNS
@@ -75,6 +79,17 @@ class MonitorQueries:
         if found is None:
             raise NotFound(f"the monitor of model '{model}' version '{first}' has no column '{name[:64]}'")
         return {"model": model, "version": first, "scope": scope, **found}
+
+    async def importance(self, model: str, version: str | None) -> Document:
+        """Return how much the features of a version move its answers, by live rows of this gateway; by default of the
+        version that answers most requests.
+
+        Raises:
+            NotFound: the model or version is unknown.
+        """
+        served = self._known_versions(model, version, GATEWAY)
+        first = version or next((item for item in self.answers(model) if item in served), served[0])
+        return {"model": model, "version": first, "scope": GATEWAY, **self._attributions.document((model, first))}
 
     async def _column(self, key: VersionKey, name: str, scope: str) -> tuple[str, Document | None]:
         """Return a column, and by which counts it is."""
@@ -130,9 +145,10 @@ class MonitorQueries:
 
     def _with_scope(self, key: VersionKey, of_fleet: Document | None, shown: ShownColumns) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
+        importance = self._attributions.part_of_document(key)
         if of_fleet is not None:
-            return {"scope": FLEET, **problem, **limit_columns(of_fleet, shown)}
-        return {"scope": GATEWAY, **problem, **self._of_gateway(key, shown)}
+            return {"scope": FLEET, **problem, **limit_columns(of_fleet, shown), **importance}
+        return {"scope": GATEWAY, **problem, **self._of_gateway(key, shown), **importance}
 
     def _of_gateway(self, key: VersionKey, shown: ShownColumns) -> Document:
         """Return the document of a version by the counts of this gateway."""

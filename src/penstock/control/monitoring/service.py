@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
+from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.event_queue import EventQueue
@@ -30,6 +31,7 @@ from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import PeriodicTask
+from penstock.control.workers.protocol import ATTRIBUTIONS, Message
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported, unknown_model
 from penstock.core.frames.terms import ExtraColumns
@@ -103,6 +105,8 @@ class Monitoring:
         judged = workers.regions, state.with_name("evidence.json"), self._evaluating, clock
         event_of = self._versions.event_of if evidence is None else None  # else the leader emits the events
         self._detection = DriftDetection(self._terms, self._regions, *judged, event_of)
+        attributions = state.with_name("attributions.json")
+        self._attributions = AttributionDrift(self._terms, self._detection.correlation, attributions, clock)
         self._specs = WatchSpecs(
             workers, self._terms, self._regions, self._detection, self._learning, self._files, home
         )
@@ -110,17 +114,24 @@ class Monitoring:
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self._versions, run, notes)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
-        self._queries = MonitorQueries(workers, self._versions, self._detection, self.evidence, self._problems)
+        self._queries = MonitorQueries(
+            workers, self._versions, self._detection, self.evidence, self._problems, self._attributions
+        )
         # Methods of single parts.
         self.document = self._queries.document
         self.column = self._queries.column
+        self.importance = self._queries.importance
         self.describe = self._queries.describe
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
-        self.gathered = self._learning.gathered
         self.change_rows = self._learning.change_rows
         self.look = self._detection.evaluate
         self.policy_of = self._policies.of
+
+    def gathered(self, message: Message) -> None:
+        """Take a worker's message with rows to learn a reference from, or with attributions of live rows."""
+        take = self._attributions.take if message.get("type") == ATTRIBUTIONS else self._learning.gathered
+        take(message)
 
     # Queries.
 
@@ -296,7 +307,7 @@ class Monitoring:
 
     async def _evaluate(self) -> None:
         self._detection.evaluate()
-        for model, event in self._detection.take_events():
+        for model, event in [*self._detection.take_events(), *self._attributions.evaluate()]:
             await self._queue.add(model, event)
         await self._queue.flush()
 
@@ -310,6 +321,7 @@ class Monitoring:
         """Yield the metrics of all served versions: counts, reference shares, evidence, states and labels."""
         served = set(self._terms.served())
         yield from self._drift_readings(served)
+        yield from self._attributions.readings(served)
         for key in served:
             yield from captured_readings(key, self._workers.totals(*key).capture())
         if self._queue.given_up:
@@ -341,6 +353,7 @@ class Monitoring:
         """Store the evidence, and stop the threads."""
         self.labels.close()
         self._detection.write_evidence()
+        self._attributions.write()
         for pool in self.pools:
             pool.close()
 

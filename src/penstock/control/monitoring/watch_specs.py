@@ -64,6 +64,7 @@ class WatchSpecs:
             capture=policy.capture,
             masked=policy.masked,
             patterns=policy.patterns,
+            explained_rate=policy.explained_rate / max(1, self._workers.workers),
         )
 
     def _with_region(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:

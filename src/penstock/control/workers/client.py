@@ -7,8 +7,11 @@ from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 from penstock.control.workers.protocol import (
     ACCESS,
+    ATTRIBUTIONS,
     DELEGATION,
     LINE_BYTES,
     SHARES,
@@ -37,6 +40,7 @@ from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import RowValues
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.feedback import Feedback, FeedbackResult
+from penstock.monitor.row_attributions import RowAttributions
 
 RETRY_S = 0.1
 FEEDBACK_S = 20.0
@@ -157,6 +161,24 @@ class Link:
             "seen": seen,
         }
         self._put(f"rows {model} {version}", {**key, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
+
+    def attributions(self, model: str, version: str, digest: str, found: RowAttributions) -> None:
+        """Send the sizes of the attributions of some live rows, against a background of the reference with this
+        digest."""
+        sizes = np.zeros((0, len(found.features))) if found.sizes is None else found.sizes
+        message = {
+            "type": ATTRIBUTIONS,
+            "model": model,
+            "version": version,
+            "digest": digest,
+            "features": list(found.features),
+            "output": found.output,
+            "method": found.method,
+            "scale": found.scale,
+            "problem": found.problem,
+            "sizes": rows_out([RowValues(sizes, ())]),
+        }
+        self._put(f"{ATTRIBUTIONS} {model} {version}", message)
 
     async def load(self, model: str, config: str | None, author: Mapping[str, object] | None = None) -> None:
         """Have every worker load a model; raises the fault that the control process answers, and ``TooLarge``."""

@@ -44,6 +44,9 @@ SHARES = "quota_shares"
 TRACES = "traces"
 """The type of the message with records of requests."""
 
+ATTRIBUTIONS = "attributions"
+"""The type of the message with the sizes of attributions of live rows."""
+
 TLS = "tls"
 """The type of the message with the TLS material of the ports."""
 

@@ -60,8 +60,8 @@ class WorkerReport:
 @dataclass(frozen=True, slots=True)
 class Listeners:
     """Callbacks of the channel, called on the event loop: a report changed, an attempt to load ended (and whether it
-    succeeded), a worker disconnected (its slot and last report), rows to learn from arrived. ``feedback`` joins the
-    feedback of a model and returns the result."""
+    succeeded), a worker disconnected (its slot and last report), rows to learn from or attributions of rows arrived.
+    ``feedback`` joins the feedback of a model and returns the result."""
 
     changed: Callable[[], None]
     loaded: Callable[[VersionKey, bool], None]
@@ -190,7 +190,7 @@ class Channel:
                 self._take_report(report, message)
             case "signature":
                 self.signatures[message["model"], message["version"]] = message["signature"]
-            case "rows":
+            case "rows" | protocol.ATTRIBUTIONS:
                 self._listeners.gathered(message)
             case "refused":
                 self.on_refused(message["kinds"])

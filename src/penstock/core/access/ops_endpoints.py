@@ -95,6 +95,7 @@ _ADMIN: Final[Mapping[str, Requirement]] = {
     f"POST {_MODEL}/experiments/{{id}}/{{verb}}": OPERATE,
     f"GET {_MODEL}/monitor": READ,
     f"GET {_MODEL}/monitor/column": READ,
+    f"GET {_MODEL}/importance": READ,
     f"POST {_MODEL}/monitor/relearn": OPERATE,
     f"GET {_MODEL}/policy": READ,
     f"PUT {_MODEL}/policy": OPERATE,

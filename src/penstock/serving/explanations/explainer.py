@@ -13,13 +13,17 @@ import numpy as np
 from penstock.core.bins import Floats
 from penstock.core.errors import Cancelled, Internal, InvalidInput, Overloaded
 from penstock.core.explanations import MOST_RUN_ROWS, ExplanationOptions, budget_deadline_ns, check_size
+from penstock.core.tensors import Tensor
+from penstock.monitor.row_attributions import RowAttributions
 from penstock.serving.explanations.answer import answer_parameters, answer_tensors
+from penstock.serving.explanations.attributions import BUDGET_NS, AttributionSampler
 from penstock.serving.explanations.explained_version import FULL, ExplainedVersion
 from penstock.serving.explanations.preparation import Prepared, Steps, VersionExplanations, prepare_explanation
 from penstock.serving.explanations.run_rows import RowRuns, batch_call, run_call
 from penstock.serving.infer_call import InferCall, OnDone, Servable
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.memory_budget import MemoryBudget
+from penstock.serving.observers.explained_rows import ExplainedRows
 from penstock.serving.offload import OffloadPool
 
 if TYPE_CHECKING:
@@ -65,6 +69,34 @@ class Explainer:
     def is_full(self) -> bool:
         """Whether there are as many explanations as may be."""
         return self._running >= MOST_RUNNING
+
+    def sampler(self, loaded: LoadedVersion, send: Callable[[RowAttributions], None]) -> AttributionSampler:
+        """Return what explains live rows of a version; ``send`` takes what they give."""
+        datatypes = {spec.name: spec.datatype for spec in loaded.signature.inputs}
+        return AttributionSampler(datatypes, partial(self._make_beside, VersionExplanations(loaded)), send)
+
+    def explain_beside(self, sampler: AttributionSampler, rows: ExplainedRows) -> None:
+        """Begin to explain waiting live rows, unless it is too early or an explanation is being made."""
+        if sampler.is_due() and not self._running and not self._tasks:
+            task = asyncio.get_running_loop().create_task(sampler.explain(rows))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _make_beside(
+        self, kept: VersionExplanations, tensors: list[Tensor], options: ExplanationOptions
+    ) -> "tuple[Prepared, Explanation]":
+        """Explain live rows, in memory that is to spare; raises a ``Fault``."""
+        call = batch_call(kept.loaded, tensors, None, monotonic_ns() + BUDGET_NS)
+        call.rows = len(tensors[0].data)
+        size = _held_bytes(call)
+        if not self._memory.take_spare(size):
+            raise Overloaded(NO_MEMORY)
+        kept.loaded.hold()
+        try:
+            return await self._make(kept, call, options)
+        finally:
+            kept.loaded.release()
+            self._memory.give_back(size)
 
     def close(self) -> None:
         """End the thread."""

@@ -75,6 +75,19 @@ class RowKeeper(Protocol):
         """Keep some rows of the stacked inputs of one or several requests."""
 
 
+class RowKeepers:
+    """Offers rows to two keepers."""
+
+    def __init__(self, first: RowKeeper, second: RowKeeper) -> None:
+        self._first = first
+        self._second = second
+
+    def offer(self, inputs: Sequence[Tensor]) -> None:
+        """See ``RowKeeper``."""
+        self._first.offer(inputs)
+        self._second.offer(inputs)
+
+
 class NullRowObserver:
     """Counts nothing: for versions without space for their counters."""
 

@@ -134,7 +134,14 @@ def stored_by_leader(watcher: Watcher) -> Document:
 
 def ask_in_fleet(watcher: Watcher, evidence: StoredEvidence, name: str = "x[0]") -> Document:
     monitoring = watcher.monitoring
-    parts: Any = (monitoring._workers, monitoring._versions, monitoring._detection, evidence, lambda _: [])
+    parts: Any = (
+        monitoring._workers,
+        monitoring._versions,
+        monitoring._detection,
+        evidence,
+        lambda _: [],
+        monitoring._attributions,
+    )
     return asyncio.run(MonitorQueries(*parts).column("m", "1", name))
 
 
@@ -158,6 +165,13 @@ def test_in_a_fleet_a_column_comes_from_the_leader_or_from_what_it_has_stored(dr
 
 def test_a_document_of_the_fleet_is_limited_too(drifting: Watcher) -> None:
     monitoring, evidence = drifting.monitoring, StoredEvidence(None, stored_by_leader(drifting))
-    parts: Any = (monitoring._workers, monitoring._versions, monitoring._detection, evidence, lambda _: ["it is odd"])
+    parts: Any = (
+        monitoring._workers,
+        monitoring._versions,
+        monitoring._detection,
+        evidence,
+        lambda _: ["it is odd"],
+        monitoring._attributions,
+    )
     found = asyncio.run(MonitorQueries(*parts).document("m", "1", shown=ShownColumns(1)))
     assert (found["scope"], found["problem"], found["columns"]["shown"]) == ("fleet", "it is odd", 1)

@@ -21,6 +21,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
+from penstock.monitor.row_autocorrelation import AT_FIRST
 from penstock.monitor.rows import RegionCounts
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.stores.traffic import TrialEvent
@@ -67,6 +68,11 @@ class DriftDetection:
     def monitor(self, key: VersionKey) -> VersionMonitor | None:
         """Return a version's monitor, None before the first look."""
         return self._monitors.get(key)
+
+    def correlation(self, key: VersionKey) -> float:
+        """Return the autocorrelation of a version's rows, as it is assumed before the first look."""
+        monitor = self._monitors.get(key)
+        return AT_FIRST if monitor is None else monitor.correlation
 
     def problem(self, key: VersionKey) -> str:
         """Return why a version has no verdict, "" if it has one."""

@@ -1,0 +1,118 @@
+"""Live rows are explained beside predictions: against the reference, within a share of a core, and counted nowhere."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.core.batching import RowProof
+from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
+from penstock.core.errors import Overloaded, Unsupported
+from penstock.core.explanations import ExplanationOptions
+from penstock.core.signature import TensorSpec
+from penstock.core.tensors import Tensor
+from penstock.monitor.columns import input_columns
+from penstock.monitor.counters.totals import Totals
+from penstock.monitor.reference import reference_out
+from penstock.monitor.reference_rows import draw_rows
+from penstock.monitor.row_attributions import RowAttributions
+from penstock.serving.explanations.attributions import REFUSED_NS, REST, AttributionSampler
+from penstock.serving.observers.explained_rows import TOGETHER, ExplainedRows
+from tests.unit.monitor.test_reference_rows import reference_of
+from tests.unit.serving.explanations.test_explainer import FEATURES, ROWS, WEIGHTS, curved, found, linear
+from tests.unit.serving.test_serving import World, in_world
+
+Sent = tuple[str, str, str, RowAttributions]
+
+
+def watched(path: Path, name: str, model: str) -> ModelSpec:
+    """A model whose live rows are explained, with a reference of its features."""
+    reference = path / f"{name}.json"
+    reference.write_text(json.dumps(reference_out(reference_of([f"x[{index}]" for index in range(FEATURES)]))))
+    watch = WatchSpec(path=str(reference), digest="d", explained_rate=1000.0, size=5000)
+    return ModelSpec(name, (VersionSpec("1", model, tag=model, rows=RowProof(True), watch=watch, block=1),))
+
+
+async def sent_by(world: World, model: str, sent: list[Sent]) -> None:
+    """Offer rows until attributions are sent."""
+    sampler = found(world, model).sampler
+    assert sampler is not None
+    keeper: Any = sampler._keeper
+    async with asyncio.timeout(60):
+        while not sent:
+            keeper.offer([Tensor("x", "FP32", ROWS[:1])])
+            await asyncio.sleep(0.002)
+
+
+def attributions_of(model: ModelSpec) -> Sent:
+    """Serve a model with live rows, and return what is sent of them first."""
+    sent = list[Sent]()
+
+    async def story(world: World) -> None:
+        world.loader._on_attributions = lambda *found: sent.append(found)
+        await world.loader.apply(Desired(1, (model,)))
+        try:
+            await sent_by(world, model.name, sent)
+        finally:
+            world.plane.close_threads()
+        assert Totals.of([world.slot], 1).live_outcomes().total() == 0  # no prediction is counted
+
+    in_world(story)
+    return sent[0]
+
+
+def test_live_rows_are_explained_exactly_against_rows_drawn_from_the_reference(tmp_path: Path) -> None:
+    model = watched(tmp_path, "lines", linear(tmp_path / "1.onnx", 1))
+    name, version, digest, sent = attributions_of(model)
+    assert (name, version, digest, sent.problem) == ("lines", "1", "d", "")
+    assert (sent.method, sent.scale, sent.output) == ("linear", "value", "y")
+    assert list(sent.features) == [f"x[{index}]" for index in range(FEATURES)]
+    columns = input_columns([TensorSpec("x", "FP32", (-1, FEATURES))], True)
+    drawn = draw_rows(reference_of(list(sent.features)), columns, 50, 0)
+    assert drawn is not None and sent.sizes is not None and sent.sizes.shape == (TOGETHER, FEATURES)
+    expected = np.abs(WEIGHTS[:, 0] * (ROWS[:1] - drawn["x"].mean(axis=0)))
+    np.testing.assert_allclose(sent.sizes, np.repeat(expected, TOGETHER, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_a_version_without_an_exact_explanation_sends_the_reason(tmp_path: Path) -> None:
+    *_, sent = attributions_of(watched(tmp_path, "curve", curved(tmp_path / "c.onnx")))
+    assert "there is no exact explanation" in sent.problem and sent.sizes is None
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.mark.parametrize(
+    ("fault", "took_ns", "pause_ns", "problems"),
+    [(Overloaded("busy"), 10, REST * 10, []), (Unsupported("no"), 10, REFUSED_NS, ["no"])],
+    ids=["other work", "no exact explanation"],
+)
+def test_after_rows_that_were_not_explained_there_is_a_pause(
+    fault: Exception, took_ns: int, pause_ns: int, problems: list[str]
+) -> None:
+    clock, sent = Clock(), list[RowAttributions]()
+
+    async def make(_: list[Tensor], options: ExplanationOptions) -> Any:
+        assert (options.method, options.background) == ("exact", "reference")
+        assert not sampler.is_due()
+        clock.now_ns += took_ns
+        raise fault
+
+    sampler = AttributionSampler({"x": "FP32"}, make, sent.append, clock)
+    rows = ExplainedRows(["x"], 1.0, lambda _: None, clock)
+    rows.offer([Tensor("x", "FP32", ROWS[:1])])
+    assert sampler.is_due()
+    asyncio.run(sampler.explain(rows))
+    assert [item.problem for item in sent] == problems
+    clock.now_ns = took_ns + pause_ns - 1
+    assert not sampler.is_due()
+    clock.now_ns += 1
+    assert sampler.is_due()
