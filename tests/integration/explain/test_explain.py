@@ -208,3 +208,28 @@ def test_more_explanations_than_a_worker_makes_at_a_time_are_refused(server: Ser
     statuses = {reply.status for reply in replies}
     assert 429 in statuses and statuses <= {200, 429, 504}
     assert all("retry-after" in reply.headers for reply in replies if reply.status == 429)
+
+
+def test_importance_comes_from_live_rows(server: Server, penstock: Any) -> None:
+    """Last, because the policy has a reference learned, which is a background from then on."""
+    learn = {"live_reference_rows": 100, "live_reference_requests": 1, "live_reference_seconds": 0}
+    monitor = {**learn, "live_reference_client_share": 1.0, "explained_rows_per_second": 50}
+    assert penstock("explain", "trees", "--importance", "--url", server.ops).code == 1
+    reply = server.as_owner("PUT", "/admin/v1/models/trees/policy", {"monitor": monitor})
+    assert reply.status == 200, reply
+    rows = iter(np.concatenate([ROWS] * 100))
+
+    def is_known() -> bool:
+        for _ in range(20):
+            server.rest("POST", "/v2/models/trees/versions/2/infer", request(next(rows)[None]))
+        found = server.admin("GET", "/admin/v1/models/trees/importance?version=2").json()
+        assert "exact" not in found.get("problem", ""), found
+        return bool(found["features"])
+
+    wait_until(is_known, PATIENCE_S, "the importance of features")
+    printed = penstock("explain", "trees", "--importance", "--version", "2", "--url", server.ops, "--json")
+    found = json.loads(printed.out)
+    assert (found["method"], found["scale"], len(found["features"])) == ("tree", "margin", FEATURES)
+    assert sum(item["share"] for item in found["features"]) == pytest.approx(1.0, abs=1e-4)
+    shown = penstock("explain", "trees", "--importance", "--version", "2", "--url", server.ops, "--top", "2")
+    assert "mean size of attributions of 'probabilities'" in shown.err and len(shown.out.splitlines()) == 3

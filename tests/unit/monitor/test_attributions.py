@@ -20,7 +20,7 @@ def sizes(generator: np.random.Generator, rows: int, factor: float = 1.0) -> NDA
     """The sizes of attributions of rows: of ``age`` twice that of ``income``, and nothing of the third, up to
     rounding."""
     normal = np.abs(generator.normal(size=(rows, 3))) * np.array([2.0 * factor, 1.0, 0.0])
-    return normal + np.array([0.0, 0.0, 1.0]) * generator.random((rows, 3)) * 1e-15
+    return np.asarray(normal + np.array([0.0, 0.0, 1.0]) * generator.random((rows, 3)) * 1e-15, float)
 
 
 def run(

@@ -424,6 +424,9 @@ class MemoryMonitor:
         found = column_view(model, version, name, scope)
         return {**found, "history": None} if version == "stored" else found
 
+    async def importance(self, model: str, version: str | None) -> Document:
+        return {"model": model, "version": version, "features": []}
+
     async def policy(self, model: str) -> Document:
         return {"monitor": {"sample": 1.0}, "revision": 4}
 

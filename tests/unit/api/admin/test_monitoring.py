@@ -21,6 +21,11 @@ def test_one_column_by_its_name_whatever_it_contains(client: Client) -> None:
     assert client.get(f"{MODEL}/monitor/column").status_code == 400
 
 
+def test_the_importance_of_features_is_of_a_version_or_of_the_one_that_answers(client: Client) -> None:
+    assert client.get(f"{MODEL}/importance?version=2").json() == {"model": "m", "version": "2", "features": []}
+    assert client.get(f"{MODEL}/importance").json()["version"] is None
+
+
 def test_a_policy_is_read_with_its_revision_and_checked_as_text(client: Client) -> None:
     assert client.get(f"{MODEL}/policy").headers["etag"] == '"4"'
     checked = client.request("POST", f"{MODEL}/policy/check", body={"yaml": "monitor: {}"})

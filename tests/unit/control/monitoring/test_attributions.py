@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from penstock.control.monitoring import attributions
+from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.workers.protocol import ATTRIBUTIONS, Message, rows_out
+from penstock.core.desired import Desired
 from penstock.core.errors import NotFound
 from penstock.monitor.attributions import LEARNED_ROWS
 from penstock.monitor.columns import RowValues
@@ -137,3 +139,15 @@ def test_a_state_that_cannot_be_read_is_none(watcher: Watcher, text: str) -> Non
     (watcher.folder / "attributions.json").write_text(text)
     watcher.open()
     assert importance(watcher)["problem"] == attributions.NO_ROWS
+
+
+def test_before_the_first_desired_state_nothing_is_forgotten(watcher: Watcher) -> None:
+    send(watcher, LEARNED_ROWS + 80)
+    own = watcher.monitoring._attributions
+    own.write()
+    terms, file = watcher.monitoring._terms, watcher.folder / "attributions.json"
+    successor = AttributionDrift(terms, lambda _: 0.0, file, watcher.world.clock)
+    before = successor.document(("m", "1"))
+    watcher.fleet.desired = Desired(1, ())
+    assert successor.evaluate() == []
+    assert before["rows"] == LEARNED_ROWS + 80 and successor.document(("m", "1"))["rows"] == before["rows"]

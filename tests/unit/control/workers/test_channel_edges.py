@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from penstock.control.workers.client import Link
-from penstock.control.workers.protocol import Message
+from penstock.control.workers.protocol import ATTRIBUTIONS, Message, rows_in
 from penstock.control.workers.server import COMMANDS, Channel, Listeners
 from penstock.core.desired import Desired
 from penstock.core.errors import DeadlineExceeded, Fault, NotReady, Overloaded
 from penstock.monitor.columns import RowValues
 from penstock.monitor.feedback import Feedback
+from penstock.monitor.row_attributions import RowAttributions
 from penstock.registry.records import Author
 from tests.harness import PATIENCE_S
 from tests.unit.control.workers.test_server import Ends, between
@@ -46,6 +47,13 @@ def test_gathered_rows_are_handed_on_and_labels_wait_for_who_joins_them(tmp_path
         link.rows("m", "1", [["x"], ["y"]], [rows], [rows], seen=9)
         await ends.until(lambda: bool(gathered))
         assert (gathered[0]["model"], gathered[0]["names"], gathered[0]["seen"]) == ("m", [["x"], ["y"]], 9)
+        link.attributions("m", "2", "d", RowAttributions(("x",), np.ones((3, 1)), "y", "tree", "margin"))
+        await ends.until(lambda: len(gathered) == 2)
+        assert (gathered[1]["type"], gathered[1]["digest"], gathered[1]["features"]) == (ATTRIBUTIONS, "d", ["x"])
+        assert rows_in(gathered[1]["sizes"]).numbers.tolist() == [[1.0]] * 3
+        link.attributions("m", "2", "d", RowAttributions(problem="it is no tree"))
+        await ends.until(lambda: len(gathered) == 3)
+        assert (gathered[2]["problem"], gathered[2]["sizes"]["rows"]) == ("it is no tree", 0)
         with pytest.raises(NotReady, match="labels are not accepted yet"):
             await link.feedback("m", [Feedback("r", 1)])
 

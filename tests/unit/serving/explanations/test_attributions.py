@@ -19,8 +19,19 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.reference import reference_out
 from penstock.monitor.reference_rows import draw_rows
 from penstock.monitor.row_attributions import RowAttributions
-from penstock.serving.explanations.attributions import REFUSED_NS, REST, AttributionSampler
+from penstock.serving.explanations.attributions import (
+    MOST_FEATURES,
+    NOT_EXACT,
+    OPTIONS,
+    REFUSED_NS,
+    REST,
+    WIDE,
+    AttributionSampler,
+)
+from penstock.serving.explanations.preparation import VersionExplanations
+from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers.explained_rows import TOGETHER, ExplainedRows
+from tests.harness import PATIENCE_S
 from tests.unit.monitor.test_reference_rows import reference_of
 from tests.unit.serving.explanations.test_explainer import FEATURES, ROWS, WEIGHTS, curved, found, linear
 from tests.unit.serving.test_serving import World, in_world
@@ -38,12 +49,10 @@ def watched(path: Path, name: str, model: str) -> ModelSpec:
 
 async def sent_by(world: World, model: str, sent: list[Sent]) -> None:
     """Offer rows until attributions are sent."""
-    sampler = found(world, model).sampler
-    assert sampler is not None
-    keeper: Any = sampler._keeper
-    async with asyncio.timeout(60):
+    sampler: Any = found(world, model).sampler
+    async with asyncio.timeout(PATIENCE_S):
         while not sent:
-            keeper.offer([Tensor("x", "FP32", ROWS[:1])])
+            sampler._keeper.offer([Tensor("x", "FP32", ROWS[:1])])
             await asyncio.sleep(0.002)
 
 
@@ -116,3 +125,44 @@ def test_after_rows_that_were_not_explained_there_is_a_pause(
     assert not sampler.is_due()
     clock.now_ns += 1
     assert sampler.is_due()
+
+
+class Made:
+    """What an explanation has, as far as the sampler looks at it; of itself it is what was prepared too."""
+
+    def __init__(self, method: str, features: int) -> None:
+        self.method, self.scale, self.features, self.name = method, "value", ["f"] * features, "y"
+        self.attributions = np.stack([np.full((1, features), 3.0), np.full((1, features), -1.0)], axis=2)
+        self.matrix = self.output = self
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [(Made("linear", 4), ""), (Made("enumeration", 4), NOT_EXACT), (Made("tree", MOST_FEATURES + 1), WIDE)],
+    ids=["exact", "not as the graph says", "wide"],
+)
+def test_only_exact_attributions_of_few_features_are_sent(made: Any, problem: str) -> None:
+    sent = list[RowAttributions]()
+
+    async def make(*_: object) -> Any:
+        return made, made
+
+    rows = ExplainedRows(["x"], 1.0, lambda _: None, Clock())
+    rows.offer([Tensor("x", "FP32", ROWS[:1])])
+    asyncio.run(AttributionSampler({"x": "FP32"}, make, sent.append).explain(rows))
+    assert sent[0].problem == problem
+    if not problem:
+        assert sent[0].sizes is not None and sent[0].sizes.tolist() == [[2.0] * 4]
+
+
+def test_live_rows_are_explained_only_in_memory_that_is_to_spare(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (watched(tmp_path, "lines", linear(tmp_path / "1.onnx", 1)),)))
+        explainer = world.plane.explainer()
+        explainer._memory = MemoryBudget(1)
+        kept = VersionExplanations(found(world, "lines"))
+        with pytest.raises(Overloaded, match="no memory left"):
+            await explainer._make_beside(kept, [Tensor("x", "FP32", ROWS[:1])], OPTIONS)
+        world.plane.close_threads()
+
+    in_world(story)
