@@ -155,7 +155,8 @@ def _version(version: Document) -> list[Any]:
         return parts
     table = table_of("", "State", "reference", "now", "evidence", "PSI", "KS", "Rows", "Missing", "Out of range")
     joint = [version["joint"]] if version["joint"] else []
-    for side, features in (("out", version["outputs"]), ("in", version["features"]), ("", joint)):
+    attributions = [item for item in version.get("importance", {}).get("columns", ()) if item["state"] == "drift"]
+    for side, features in (("out", version["outputs"]), ("in", version["features"]), ("", [*joint, *attributions])):
         for feature in features:
             table.add_row(*_row(side, feature, version["rows_between_false_alarms"]))
     bounds = [Text(_multiplicity(version["multiplicity"]), style="dim")] if "multiplicity" in version else []
@@ -164,7 +165,12 @@ def _version(version: Document) -> list[Any]:
 
 def _multiplicity(tests: Document) -> str:
     """Return how many tests run at the same time, and the bounds of their false alarms."""
-    subjects = {"drift": "for drift", "quality": "for valid values", "slices": "in slices"}
+    subjects = {
+        "drift": "for drift",
+        "quality": "for valid values",
+        "slices": "in slices",
+        "attributions": "for attributions",
+    }
     kinds = ", ".join(f"{count} {subjects[name]}" for name, count in tests["tests"].items() if count)
     total, fleet, daily = sum(tests["tests"].values()), tests["fleet"], tests["false_alarms_per_day"]
     bound = f"at most 1 false alarm in {tests['rows_between_false_alarms']:,.0f} rows on average"

@@ -186,6 +186,7 @@ class AttributionMonitor:
             "learned": {"rows": min(self.rows, LEARNED_ROWS), "of": LEARNED_ROWS},
             "features": [self._feature(index, float(means[index]), total) for index in order],
             "log_e_threshold": round(math.log(policy.budget / ATTRIBUTIONS_SHARE), 3),
+            "tests": len(self._features),
             "drifting": len(self.drifting()),
             "columns": [self._column(index, correlation) for index in self._with_most_evidence()],
         }
@@ -218,6 +219,21 @@ class AttributionMonitor:
         sizes = scores(feature.counts, counts, feature.bins.edges, feature.std, correlation)
         log_m, error = float(panel.detector.log_m[index]), sampling_error(feature.counts, len(self._features))
         return column_document(ColumnWindow(feature, counts, sizes, panel.states[index], log_m, usual, error))
+
+    def column(self, name: str, policy: MonitorPolicy, correlation: float) -> Document | None:
+        """Return the document of one column with its moments; None for an unknown name."""
+        names = [feature.bins.name for feature in self._features]
+        if name not in names:
+            return None
+        index = names.index(name)
+        feature = self._features[index]
+        return {
+            "column": self._column(index, correlation),
+            "log_e_threshold": round(math.log(policy.budget / ATTRIBUTIONS_SHARE), 3),
+            "history": None,
+            "moments": {"mean": round(feature.mean, 6), "std": round(feature.std, 6)},
+            "slices": {},
+        }
 
     def states(self) -> list[int]:
         """Return 1 for each feature that drifts, else 0; nothing while bins are not fixed."""

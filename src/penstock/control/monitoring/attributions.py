@@ -112,10 +112,22 @@ class AttributionDrift:
             problem = NO_ROWS if self._terms.references.digest(key) else NO_REFERENCE
         return {"problem": problem, "features": []}
 
-    def part_of_document(self, key: VersionKey) -> Document:
-        """Return what the monitor document of a version has of it: nothing where no live rows are explained."""
-        is_off = not self._terms.policies.of(key[0]).explained_rate
-        return {} if is_off else {"importance": self.document(key)}
+    def add_to(self, document: Document, key: VersionKey) -> Document:
+        """Return the monitor document of a version with its importance, and with the tests of attributions among all;
+        the same where no live rows are explained."""
+        if not self._terms.policies.of(key[0]).explained_rate:
+            return document
+        importance = self.document(key)
+        whole = {**document, "importance": importance}
+        if "multiplicity" in document:
+            tests = {**document["multiplicity"]["tests"], "attributions": importance.get("tests", 0)}
+            whole["multiplicity"] = {**document["multiplicity"], "tests": tests}
+        return whole
+
+    def column(self, key: VersionKey, name: str) -> Document | None:
+        """Return one column of a version's attributions, None for an unknown name."""
+        monitor, (_, policy) = self._monitors.get(key), self._terms.of_gateway(key)
+        return None if monitor is None else monitor.column(name, policy, self._correlation(key))
 
     def readings(self, served: Collection[VersionKey]) -> Iterator[Reading]:
         """Yield the metrics: the importance and state of features, the rows and the alarms."""

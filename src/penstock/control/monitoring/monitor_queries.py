@@ -93,6 +93,8 @@ class MonitorQueries:
 
     async def _column(self, key: VersionKey, name: str, scope: str) -> tuple[str, Document | None]:
         """Return a column, and by which counts it is."""
+        if (found := self._attributions.column(key, name)) is not None:
+            return GATEWAY, found
         if self._evidence is not None and scope == FLEET:
             leading = self._evidence.monitor(key)
             if leading is not None:
@@ -145,10 +147,11 @@ class MonitorQueries:
 
     def _with_scope(self, key: VersionKey, of_fleet: Document | None, shown: ShownColumns) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
-        importance = self._attributions.part_of_document(key)
         if of_fleet is not None:
-            return {"scope": FLEET, **problem, **limit_columns(of_fleet, shown), **importance}
-        return {"scope": GATEWAY, **problem, **self._of_gateway(key, shown), **importance}
+            document = {"scope": FLEET, **problem, **limit_columns(of_fleet, shown)}
+        else:
+            document = {"scope": GATEWAY, **problem, **self._of_gateway(key, shown)}
+        return self._attributions.add_to(document, key)
 
     def _of_gateway(self, key: VersionKey, shown: ShownColumns) -> Document:
         """Return the document of a version by the counts of this gateway."""

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from penstock.cli.monitor import render
 from penstock.control.monitoring import attributions
 from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.workers.protocol import ATTRIBUTIONS, Message, rows_out
@@ -104,6 +107,10 @@ def test_a_drift_of_attributions_is_an_event_and_a_metric_and_outlives_the_proce
     states = values_of(watcher, metrics.DRIFT_STATE)
     assert states["m", "1", "attribution:x[0]"] == 1 and states["m", "1", "attribution:x[1]"] == 0
     assert values_of(watcher, metrics.DRIFT_LOG_EVIDENCE)["m", "1", "attribution:x[1]"] >= 0
+    column = asyncio.run(watcher.monitoring.column("m", "1", "attribution:x[0]"))
+    assert (column["scope"], column["column"]["state"], column["moments"]["mean"] > 1) == ("gateway", "drift", True)
+    with pytest.raises(NotFound, match="no column 'attribution:z'"):
+        asyncio.run(watcher.monitoring.column("m", "1", "attribution:z"))
     watcher.monitoring.close()
     watcher.open()
     assert importance(watcher)["drifting"] == 1
@@ -151,3 +158,16 @@ def test_before_the_first_desired_state_nothing_is_forgotten(watcher: Watcher) -
     watcher.fleet.desired = Desired(1, ())
     assert successor.evaluate() == []
     assert before["rows"] == LEARNED_ROWS + 80 and successor.document(("m", "1"))["rows"] == before["rows"]
+
+
+def test_the_monitor_document_and_its_text_have_drifting_attributions_among_all_tests(watcher: Watcher) -> None:
+    send(watcher, LEARNED_ROWS)
+    watcher.send(trained(), 400)
+    send(watcher, 1200, factor=0.2)
+    document = asyncio.run(watcher.monitoring.document("m", "1"))
+    assert document["multiplicity"]["tests"] == {"drift": 6, "quality": 3, "slices": 0, "attributions": 3}
+    assert document["log_e_threshold"] == pytest.approx(np.log(100_000 / 0.80), abs=1e-3)
+    shown = StringIO()
+    Console(file=shown, width=200).print(render("m", document))
+    assert "attribution:x[0]" in shown.getvalue() and "attribution:x[1]" not in shown.getvalue()
+    assert "3 for attributions" in shown.getvalue()
