@@ -86,11 +86,34 @@ class AttributionSampler:
     async def _attributions(self, rows: ExplainedRows) -> RowAttributions:
         arrays = rows.take()
         tensors = [Tensor(name, self._datatypes[name], data) for name, data in arrays.items()]
-        prepared, made = await self._make(tensors, OPTIONS)
+        try:
+            prepared, made = await self._exact(tensors)
+        except Unsupported:
+            complete = select_complete(tensors)
+            if complete is None:
+                raise
+            prepared, made = await self._exact(complete)
         features = prepared.matrix.features
-        if made.method not in EXACT_METHODS:
-            raise Unsupported(NOT_EXACT)
         if len(features) > MOST_FEATURES:
             raise Unsupported(WIDE)
         sizes: Floats = np.abs(made.attributions).mean(axis=2)
         return RowAttributions(tuple(features), sizes, prepared.output.name, made.method, made.scale)
+
+    async def _exact(self, tensors: list[Tensor]) -> "tuple[Prepared, Explanation]":
+        """Explain rows; raises ``Unsupported`` if the answers are not what the graph adds up to."""
+        prepared, made = await self._make(tensors, OPTIONS)
+        if made.method not in EXACT_METHODS:
+            raise Unsupported(NOT_EXACT)
+        return prepared, made
+
+
+def select_complete(tensors: list[Tensor]) -> list[Tensor] | None:
+    """Return the rows without missing or infinite values, None if that is none of them or all: a model that takes none
+    answers NaN to the others, which cannot be split up."""
+    floats = [tensor.data.reshape(len(tensor.data), -1) for tensor in tensors if tensor.data.dtype.kind == "f"]
+    if not floats:
+        return None
+    kept = np.isfinite(np.concatenate(floats, axis=1)).all(axis=1)
+    if kept.all() or not kept.any():
+        return None
+    return [Tensor(tensor.name, tensor.datatype, tensor.data[kept]) for tensor in tensors]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from penstock.serving.explanations.attributions import (
     REST,
     WIDE,
     AttributionSampler,
+    select_complete,
 )
 from penstock.serving.explanations.preparation import VersionExplanations
 from penstock.serving.memory_budget import MemoryBudget
@@ -47,16 +49,18 @@ def watched(path: Path, name: str, model: str) -> ModelSpec:
     return ModelSpec(name, (VersionSpec("1", model, tag=model, rows=RowProof(True), watch=watch, block=1),))
 
 
-async def sent_by(world: World, model: str, sent: list[Sent]) -> None:
-    """Offer rows until attributions are sent."""
+async def sent_by(world: World, model: str, sent: list[Sent], rows: Any) -> None:
+    """Offer these rows, one after the other, until attributions are sent."""
     sampler: Any = found(world, model).sampler
     async with asyncio.timeout(PATIENCE_S):
-        while not sent:
-            sampler._keeper.offer([Tensor("x", "FP32", ROWS[:1])])
+        for row in cycle(rows):
+            if sent:
+                return
+            sampler._keeper.offer([Tensor("x", "FP32", row[None])])
             await asyncio.sleep(0.002)
 
 
-def attributions_of(model: ModelSpec) -> Sent:
+def attributions_of(model: ModelSpec, rows: Any = ROWS[:1]) -> Sent:
     """Serve a model with live rows, and return what is sent of them first."""
     sent = list[Sent]()
 
@@ -64,7 +68,7 @@ def attributions_of(model: ModelSpec) -> Sent:
         world.loader._on_attributions = lambda *found: sent.append(found)
         await world.loader.apply(Desired(1, (model,)))
         try:
-            await sent_by(world, model.name, sent)
+            await sent_by(world, model.name, sent, rows)
         finally:
             world.plane.close_threads()
         assert Totals.of([world.slot], 1).live_outcomes().total() == 0  # no prediction is counted
@@ -84,6 +88,23 @@ def test_live_rows_are_explained_exactly_against_rows_drawn_from_the_reference(t
     assert drawn is not None and sent.sizes is not None and sent.sizes.shape == (TOGETHER, FEATURES)
     expected = np.abs(WEIGHTS[:, 0] * (ROWS[:1] - drawn["x"].mean(axis=0)))
     np.testing.assert_allclose(sent.sizes, np.repeat(expected, TOGETHER, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_rows_to_which_a_model_answers_nan_are_left_out(tmp_path: Path) -> None:
+    rows = ROWS[:TOGETHER].copy()
+    rows[1, 3] = np.nan
+    *_, sent = attributions_of(watched(tmp_path, "lines", linear(tmp_path / "1.onnx", 1)), rows)
+    assert sent.problem == "" and sent.sizes is not None
+    assert sent.sizes.shape == (TOGETHER - 1, FEATURES) and np.isfinite(sent.sizes).all()
+
+
+def test_rows_are_complete_whatever_else_they_have() -> None:
+    whole = Tensor("n", "INT64", np.arange(3)[:, None])
+    some = Tensor("x", "FP32", np.array([[1.0], [np.inf], [2.0]], np.float32))
+    complete = select_complete([whole, some])
+    assert complete is not None and [item.data.ravel().tolist() for item in complete] == [[0, 2], [1.0, 2.0]]
+    assert select_complete([whole]) is None
+    assert select_complete([Tensor("x", "FP32", np.full((2, 1), np.nan, np.float32))]) is None
 
 
 def test_a_version_without_an_exact_explanation_sends_the_reason(tmp_path: Path) -> None:
