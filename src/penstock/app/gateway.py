@@ -254,6 +254,7 @@ class GatewayProcess:
         predictions = self._open_predictions()
         telemetry = TelemetryServices(self._settings, self._plane, self._ops, self._sinks.context.traces)
         registry_admin.show_write_problem(lambda: services.fleet.problem)
+        registry_admin.view.show_features(services.monitoring.column_names)
         self._measure(registry_admin, services)
         services.fleet.share_quotas(self._opened_access().quotas)
         self._plane.gather(services.monitoring.gathered)
@@ -349,7 +350,6 @@ class GatewayProcess:
         from penstock.api.console.build import build_console  # noqa: PLC0415 - see above
 
         traffic = services.api(predictions)
-        tls = None if self._certificates is None else self._certificates.contexts.http
         access = self._opened_access().api()
         return OpsServer(
             self._plane,
@@ -359,7 +359,7 @@ class GatewayProcess:
             build_console(self._plane, registry_admin, traffic, access, (__version__, self._http, self._grpc)),
             connection_limit(CONNECTIONS, raise_limit(), 1),
             ops_policy(self._settings, self._exposure, self._settings.ops_host),
-            tls,
+            None if self._certificates is None else self._certificates.contexts.http,
         )
 
     def _announce(self) -> None:

@@ -160,9 +160,9 @@ def test_rows_have_the_names_of_the_reference_and_what_the_gateway_does_with_oth
 
 def test_features_are_in_the_order_of_the_data_and_not_of_the_card(watcher: Watcher) -> None:
     watcher.fleet.stated = ("c", "a", "b")
-    assert watcher.watch().names == ("c", "a", "b")
+    assert watcher.watch().names == watcher.monitoring.column_names("m", "1") == ("c", "a", "b")
     watcher.give(trained(names=("a", "b", "c")))
-    assert watcher.watch().names == ("a", "b", "c")
+    assert watcher.watch().names == watcher.monitoring.column_names("m", "1") == ("a", "b", "c")
     watcher.fleet.stated = ("d", "a", "b")
     assert watcher.watch().names == ("d", "a", "b")
 

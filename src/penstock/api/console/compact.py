@@ -23,8 +23,11 @@ _NEEDLESS_MARKS: Final = re.compile(r"(?<=[{(\[,;])\n|;?\n?(?=[}])|\n(?=[)\]])")
 """Line feeds where a statement has its semicolon or goes on, and the last semicolon of a block; there are no empty
 statements."""
 
-_BEFORE_TAG: Final = re.compile(r"\n<")
-"""htm leaves out white space with a line feed at the end of a text."""
+_LAST_COMMA: Final = re.compile(r"(?<=[^,(\[{]),(?=[)\]}])")
+"""A comma after the last item of a list; one after another comma, or alone, would be an item (a hole)."""
+
+_AT_TEXT_END: Final = re.compile(r"\n(?=<|\$\{)|(?<=>)\n")
+"""htm leaves out white space with a line feed at either end of a text; attributes never begin with ``${``."""
 
 _HTML: Final = "html"
 _TAG: Final = re.compile(r"(?<![\w$])html$")
@@ -83,7 +86,7 @@ class _Script:
         """Take the text of a template up to its end or its next ``${``; in HTML a line's indentation says nothing."""
         self.at += 1
         text = self._read(_TEMPLATE_TEXT)
-        self._write_code(mark + (_BEFORE_TAG.sub("<", _LINES.sub("\n", text)) if tag == _HTML else text))
+        self._write_code(mark + (_AT_TEXT_END.sub("", _LINES.sub("\n", text)) if tag == _HTML else text))
         if text.endswith("${"):
             self.open.append(tag)
 
@@ -97,7 +100,7 @@ class _Script:
     def _write_code(self, following: str) -> None:
         """Write the code that was read, and a text after it; beside texts a space separates nothing either."""
         code = _SIGNS.sub(r"\1", _NEEDLESS.sub("", _LINES.sub("\n", self.code)))
-        code = _NEEDLESS_MARKS.sub("", code)
+        code = _LAST_COMMA.sub("", _NEEDLESS_MARKS.sub("", code))
         self.out += (code.strip(_BLANK), following)
         self.code = ""
 

@@ -124,6 +124,7 @@ class Monitoring:
         self.describe = self._queries.describe
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
+        self.column_names = self._terms.column_names
         self.change_rows = self._learning.change_rows
         self.look = self._detection.evaluate
         self.policy_of = self._policies.of

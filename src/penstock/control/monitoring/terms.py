@@ -60,8 +60,14 @@ class WatchTerms:
 
     def row_terms(self, key: VersionKey, stated: RowTerms) -> RowTerms:
         """Return what a version says about its rows, with the names of its features in the order of its reference."""
-        names = header_names(self._reference_names(key))
-        return replace(stated, names=names_in_order(stated.names, names), extra_columns=self._extra_columns)
+        return replace(stated, names=self._in_order(key, stated.names), extra_columns=self._extra_columns)
+
+    def column_names(self, model: str, version: str) -> tuple[str, ...]:
+        """Return the names of a version's columns in the order of its input, () if nobody has named them."""
+        return self._in_order((model, version), tuple(self._workers.feature_names(model, version)))
+
+    def _in_order(self, key: VersionKey, stated: tuple[str, ...]) -> tuple[str, ...]:
+        return names_in_order(stated, header_names(self._reference_names(key)))
 
     def _reference_names(self, key: VersionKey) -> tuple[str, ...]:
         reference = self.references.get(key)

@@ -47,10 +47,15 @@ class ModelView:
         self._reads = reads
         self._in_folder = in_folder
         self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
+        self._features: Callable[[str, str], Sequence[str]] = lambda *_: ()
 
     def show_mlflow_problems(self, problems: Callable[[str], Sequence[str]]) -> None:
         """Show from now on which versions of a model could not be copied from MLflow."""
         self._mlflow_problems = problems
+
+    def show_features(self, features: Callable[[str, str], Sequence[str]]) -> None:
+        """Show from now on the features of a version, by model and version, in the order of its input."""
+        self._features = features
 
     async def models(self) -> list[Document]:
         """Return every model, as the admin API shows it."""
@@ -61,7 +66,7 @@ class ModelView:
         ]
 
     async def model(self, name: str) -> Document:
-        """Return one model.
+        """Return one model, with the features of its versions.
 
         Raises:
             NotFound: no such model.
@@ -70,7 +75,10 @@ class ModelView:
         statuses = self._statuses().get(name)
         if record is None and statuses is None:
             raise unknown_model(name)
-        return self._document(name, record, statuses or {})
+        document = self._document(name, record, statuses or {})
+        for version in document["versions"]:
+            version["features"] = [*self._features(name, version["version"])]
+        return document
 
     async def records(self) -> list[ModelRecord]:
         """Return every model as the database has it; while that is unreachable, as it was last read."""

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { admissionFacts, sharingText } from "../static/models/admission.js";
 import { compareMetadata, compareMetrics, compareSignatures, haveSameSignature } from "../static/models/compare.js";
-import { aliasFault, ancestors, children, featuresOf, nextVersion, pushVerdict, versionFault } from "../static/models/versions.js";
+import { aliasFault, ancestors, children, nextVersion, pushVerdict, versionFault } from "../static/models/versions.js";
 
 /** @param {Record<string, unknown>} changes */
 function version(changes) {
@@ -62,13 +62,6 @@ test("lineage ends where it is unknown or goes in a circle", () => {
   assert.deepEqual(children(versions, "1"), ["2"]);
   const circle = [version({ metadata: { parent: "2" } }), version({ version: "2", metadata: { parent: "1" } })];
   assert.deepEqual(ancestors(circle, "1"), ["2"]);
-});
-
-test("features are those of the graph, else of the card", () => {
-  assert.deepEqual(featuresOf(version({ admission: { feature_names: ["a"] }, card: { features: { b: "" } } })), ["a"]);
-  assert.deepEqual(featuresOf(version({ card: { features: { b: "" } } })), ["b"]);
-  assert.deepEqual(featuresOf(version({ card: { features: ["b", "a"] } })), ["b", "a"]);
-  assert.deepEqual(featuresOf(version({})), []);
 });
 
 test("the answer to a push is a verdict", () => {

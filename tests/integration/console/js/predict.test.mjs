@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { outputTable, stageTimes } from "../static/predict/answer.js";
+import { MOST_FEATURES, explanationOf } from "../static/predict/explanation.js";
 import { drawnSize, pixelValues } from "../static/predict/image.js";
 import { requestOf, requestText } from "../static/predict/request.js";
 import { boxesOf, imageShape, kindOf, labelsOf, shapeText } from "../static/predict/signature.js";
@@ -59,7 +60,7 @@ test("a request is JSON with all digits of its numbers", () => {
     '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1.5,null,-2]},' +
       '{"name":"it\'s","datatype":"INT64","shape":[1],"data":[9007199254740993]}]}',
   );
-  assert.equal(requestText(requestOf([], 'a"'), true), '{"id": "a\\"", "inputs": []}');
+  assert.equal(requestText(requestOf([]), true), '{"inputs": []}');
 });
 
 const GATEWAY = { http: "127.0.0.1:8000", grpc: "127.0.0.1:8001", tls: false, authentication: false };
@@ -126,4 +127,37 @@ test("outputs are a line for each row where all have as many", () => {
   assert.deepEqual(outputTable([]), { heads: [], lines: [], left: 0 });
   const long = { name: "y", datatype: "FP32", shape: [100], data: new Array(100).fill(0) };
   assert.equal(outputTable([long]).left, 50);
+});
+
+/** @param {string} name @param {number[]} shape @param {unknown[]} data */
+const output = (name, shape, data) => ({ name, datatype: "FP64", shape, data });
+
+test("an explanation has the features of a row and column, the largest first", () => {
+  const document = {
+    outputs: [
+      output("attributions", [2, 2, 2], [1, 2, 3, 4, 5, 6, -7, -8]),
+      output("error", [2, 2, 2], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]),
+      output("base_value", [2], [10, 20]),
+      output("prediction", [2, 2], [14, 26, 8, 18]),
+      output("features", [2], ["a", "b"]),
+    ],
+  };
+  assert.deepEqual(explanationOf(document, 1, 1), {
+    rows: 2, columns: 2, base: 20, prediction: 18,
+    parts: [{ feature: "b", value: -8, error: 0.8 }, { feature: "a", value: 6, error: 0.6 }],
+  });
+});
+
+test("features beyond the largest are one part", () => {
+  const count = MOST_FEATURES + 3;
+  const ones = new Array(count).fill(1);
+  const document = {
+    outputs: [
+      output("attributions", [1, count], ones), output("error", [1, count], ones), output("base_value", [1], [0]),
+      output("prediction", [1, 1], [count]), output("features", [count], ones.map((_, index) => `x[${index}]`)),
+    ],
+  };
+  const { parts } = explanationOf(document, 0, 0);
+  assert.equal(parts.length, MOST_FEATURES + 1);
+  assert.deepEqual(parts.at(-1), { feature: "3 others", value: 3, error: null });
 });

@@ -1,5 +1,6 @@
 // Compares two scripts by their syntax trees, of which one has neither comments nor needless spaces: `node
-// --expose-internals same-program.cjs A B` fails with the first difference. The indentation of lines in HTML is none.
+// --expose-internals same-program.cjs A B` fails with the first difference. The indentation of lines in HTML is none, nor is a line
+// feed at either end of a text.
 "use strict";
 
 const { deepStrictEqual } = require("node:assert/strict");
@@ -14,7 +15,7 @@ function treeOf(file) {
 function plain(value) {
   if (typeof value === "bigint") return `${value}n`;
   if (value?.type !== "TaggedTemplateExpression" || value.tag.name !== "html") return value;
-  const quasis = value.quasi.quasis.map((quasi) => ({ ...quasi, value: quasi.value.cooked.replace(/\s*\n\s*/g, "\n").replaceAll("\n<", "<") }));
+  const quasis = value.quasi.quasis.map((quasi) => ({ ...quasi, value: quasi.value.cooked.replace(/\s*\n\s*/g, "\n").replace(/\n(?=<)|(?<=>)\n|\n$/g, "") }));
   return { ...value, quasi: { ...value.quasi, quasis } };
 }
 

@@ -192,6 +192,18 @@ def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> 
     at(tmp_path, act)
 
 
+def test_a_model_has_the_features_of_its_versions(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        await gateway.push("1")
+        [version] = (await gateway.admin.model("m"))["versions"]
+        assert version["features"] == []
+        gateway.admin.view.show_features(lambda model, version: (model, version))
+        [version] = (await gateway.admin.model("m"))["versions"]
+        assert version["features"] == ["m", "1"]
+
+    at(tmp_path, act)
+
+
 def test_what_mlflow_could_not_give_is_shown_and_its_calls_need_a_secret(tmp_path: Path) -> None:
     async def act(gateway: Gateway) -> None:
         await gateway.push("1")

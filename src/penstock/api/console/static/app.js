@@ -25,17 +25,17 @@ const VIEWS = [
   ["/console/models/:model/versions/:version", "version", () => import("./views/version.js")],
   ["/console/models/:model/compare", "compare", () => import("./views/compare.js")],
   ["/console/models/:model", "model", () => import("./views/model.js")],
-  ["/console/access", "access", () => import("./views/access.js")],
-  ["/console/models/:model/traffic", "traffic", () => import("./views/traffic.js")],
-  ["/console/models/:model/rollouts", "rollouts", () => import("./views/rollouts.js")],
-  ["/console/models/:model/experiments/:id", "experiment", () => import("./views/experiment.js")],
-  ["/console/models/:model/rollouts/:id", "rollout", () => import("./views/rollout.js")],
   ["/console/models/:model/shadow/:version", "shadow", () => import("./views/shadow.js")],
+  ["/console/models/:model/traffic", "traffic", () => import("./views/traffic.js")],
+  ["/console/models/:model/experiments/:id", "experiment", () => import("./views/experiment.js")],
+  ["/console/models/:model/rollouts", "rollouts", () => import("./views/rollouts.js")],
   ["/console/fleet", "fleet", () => import("./views/fleet.js")],
-  ["/console/models/:model/monitor/:column*", "column", () => import("./views/column.js")],
+  ["/console/models/:model/rollouts/:id", "rollout", () => import("./views/rollout.js")],
+  ["/console/access", "access", () => import("./views/access.js")],
   ["/console/timeline", "timeline", () => import("./views/timeline.js")],
   ["/console/models/:model/monitor", "monitor", () => import("./views/monitor.js")],
   ["/console/models/:model/retraining", "retraining", () => import("./views/retraining.js")],
+  ["/console/models/:model/monitor/:column*", "column", () => import("./views/column.js")],
 ];
 
 /** @typedef {{view: View, path: string, params: Record<string, string>}} Shown */

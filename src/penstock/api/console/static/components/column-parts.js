@@ -21,7 +21,7 @@ export function Evidence({ value, threshold }) {
 
 /** @param {{column: Document}} props */
 export function EffectTable({ column }) {
-  return html`<${Table} caption="Effect sizes of ${column.name}" rows=${effectsOf(column)} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
+  return html`<${Table} caption="Effect sizes of ${column.name}" rows=${effectsOf(column)} columns=${[
     { key: "name", title: "Effect size", cell: (/** @type {Document} */ row) => html`${row.name} <span class="small muted">${row.hint}</span>` },
     { key: "value", title: "Value", align: "end" },
     { key: "limit", title: "By chance at most", align: "end" },
@@ -31,11 +31,11 @@ export function EffectTable({ column }) {
 
 /** @param {{column: Document}} props */
 export function BinTable({ column }) {
-  return html`<${Table} caption="Bins of ${column.name}" rows=${binsOf(column)} keyOf=${(/** @type {Document} */ row) => row.bin} columns=${[
+  return html`<${Table} caption="Bins of ${column.name}" rows=${binsOf(column)} columns=${[
     { key: "bin", title: "Bin" },
-    { key: "count", title: "Rows", align: "end", sort: (/** @type {Document} */ row) => row.count, cell: (/** @type {Document} */ row) => number(row.count) },
-    { key: "share", title: "Window", align: "end", sort: (/** @type {Document} */ row) => row.share, cell: (/** @type {Document} */ row) => percent(row.share) },
-    { key: "reference", title: "Reference", align: "end", sort: (/** @type {Document} */ row) => row.reference, cell: (/** @type {Document} */ row) => percent(row.reference) },
+    { key: "count", title: "Rows", align: "end", sort: true },
+    { key: "share", title: "Window", align: "end", sort: true, cell: (/** @type {Document} */ row) => percent(row.share) },
+    { key: "reference", title: "Reference", align: "end", sort: true, cell: (/** @type {Document} */ row) => percent(row.reference) },
     { key: "change", title: "Change", align: "end", sort: (/** @type {Document} */ row) => Math.abs(row.change), cell: (/** @type {Document} */ row) => (column.rows ? signedPercent(row.change) : "–") },
   ]} />`;
 }
@@ -45,8 +45,8 @@ export function BinTable({ column }) {
  * @param {{model: string, alarms: Document[], requests: Document[]}} props
  */
 export function Alarms({ model, alarms, requests }) {
-  return html`<${Table} caption="Alarms" rows=${alarms} keyOf=${(/** @type {Document} */ entry) => String(entry.seq)} empty="No alarms yet." columns=${[
-    { key: "at", title: "When", cell: (/** @type {Document} */ entry) => html`<time datetime=${entry.at} title=${time(entry.at)}>${ago(entry.at)}</time>` },
+  return html`<${Table} caption="Alarms" rows=${alarms} empty="No alarms yet." columns=${[
+    { key: "seq", title: "When", cell: (/** @type {Document} */ entry) => html`<time datetime=${entry.at} title=${time(entry.at)}>${ago(entry.at)}</time>` },
     { key: "kind", title: "What", cell: (/** @type {Document} */ entry) => html`<strong>${kindText(entry.kind)}</strong> ${sentenceOf(entry)}` },
     { key: "links", title: "See also", cell: (/** @type {Document} */ entry) => html`<${AlarmLinks} model=${model} alarm=${entry} requests=${requests} />` },
   ]} />`;

@@ -28,9 +28,10 @@ export function ErrorBox({ error, again }) {
 }
 
 /**
- * Stands in the place of an action that the caller may not do, with the reason.
- * @param {{reason: string, action?: string}} props
+ * Shows an action, or in its place why the caller may not do it.
+ * @param {{reason: string, action?: string, children?: any}} props `reason` is "" if the caller may
  */
-export function Denied({ reason, action }) {
+export function Permitted({ reason, action, children }) {
+  if (!reason) return children;
   return html`<p class="denied muted">${action ? `${action}: ` : ""}${reason}</p>`;
 }

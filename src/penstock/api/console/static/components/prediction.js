@@ -6,23 +6,23 @@ import { milliseconds } from "../lib/format.js";
 import { announce } from "../lib/page.js";
 import { Facts } from "./facts.js";
 import { Empty, ErrorBox } from "./notes.js";
+import { Table } from "./table.js";
 import { outputTable } from "../predict/answer.js";
 import { requestText } from "../predict/request.js";
 import { REQUEST_FILE, curlCommand, needsFile, predictCommand, reachable, tritonProgram } from "../predict/snippets.js";
 
 /** @typedef {import("../predict/ask.js").Prediction} Prediction */
 /** @typedef {import("../predict/snippets.js").Question} Question */
+/** @typedef {import("../predict/answer.js").StageTime} StageTime */
 
 /** @param {{prediction: Prediction}} props */
 export function Answer({ prediction }) {
   const { document, version, route, id, stages, ms } = prediction;
-  const outputs = document["outputs"] ?? [];
+  const outputs = document.outputs ?? [];
   const table = outputTable(outputs);
   return html`<section aria-labelledby="answer"><h2 id="answer">Answer</h2>
     <${Facts} pairs=${[["version", html`<strong>${version}</strong>`], ["route", html`<span class="badge">${route}</span>`], ["request", html`<code>${id}</code>`]]} />
-    <div class="scroll" tabindex="0" role="region" aria-label="Outputs"><table><caption class="hidden">Outputs, a line for each row</caption>
-      <thead><tr>${table.heads.map((head) => html`<th scope="col" key=${head}>${head}</th>`)}</tr></thead>
-      <tbody>${table.lines.map((line, row) => html`<tr key=${row}>${line.map((cell, column) => html`<td key=${column}><code>${cell}</code></td>`)}</tr>`)}</tbody></table></div>
+    <${Table} caption="Outputs" rows=${table.lines} keyOf=${(/** @type {string[]} */ line) => table.lines.indexOf(line)} columns=${table.heads.map((title, index) => ({ key: title, title, cell: (/** @type {string[]} */ line) => html`<code>${line[index]}</code>` }))} />
     ${table.left > 0 && html`<p class="muted">${table.left} more rows are not shown.</p>`}
     <${Stages} stages=${stages} ms=${ms} />
     <details><summary>The answer as JSON</summary><pre tabindex="0">${jsonText(document)}</pre></details></section>`;
@@ -36,14 +36,16 @@ function jsonText(document) {
   return text.length > LONGEST_JSON ? `${text.slice(0, LONGEST_JSON)}…` : text;
 }
 
-/** @param {{stages: import("../predict/answer.js").StageTime[], ms: number}} props */
+/** @param {{stages: StageTime[], ms: number}} props */
 function Stages({ stages, ms }) {
   const total = stages.reduce((sum, stage) => sum + stage.ms, 0);
   if (!stages.length) return null;
-  return html`<table><caption class="hidden">Time by stage</caption><thead><tr><th scope="col">Stage</th><th scope="col" class="end">Time</th><th scope="col">Share</th></tr></thead>
-    <tbody>${stages.map((stage) => html`<tr key=${stage.stage}><th scope="row">${stage.stage}</th><td class="end">${milliseconds(stage.ms)}</td><td><meter max=${total} value=${stage.ms} aria-label="Share of ${stage.stage}"></meter></td></tr>`)}
-      <tr><th scope="row">in the worker</th><td class="end">${milliseconds(total)}</td><td></td></tr>
-      <tr><th scope="row">seen by this page</th><td class="end">${milliseconds(ms)}</td><td></td></tr></tbody></table>`;
+  const rows = [...stages, { stage: "in the worker", ms: total }, { stage: "seen by this page", ms }];
+  return html`<${Table} caption="Time by stage" rows=${rows} columns=${[
+    { key: "stage", title: "Stage" },
+    { key: "ms", title: "Time", align: "end", cell: (/** @type {StageTime} */ row) => milliseconds(row.ms) },
+    { key: "share", title: "Share", cell: (/** @type {StageTime} */ row) => stages.includes(row) && html`<meter max=${total} value=${row.ms} aria-label="Share of ${row.stage}"></meter>` },
+  ]} />`;
 }
 
 /** @param {{question: Omit<Question, "gateway"> | null}} props */

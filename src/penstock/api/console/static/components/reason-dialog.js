@@ -6,6 +6,7 @@ import { ApiError } from "../lib/api.js";
 import { announce } from "../lib/page.js";
 import { Dialog } from "./dialog.js";
 import { ErrorBox } from "./notes.js";
+import { Table } from "./table.js";
 
 /** @typedef {{label: string, before?: any, after: any}} Change */
 /** @typedef {{revision: number | null, changes?: Change[], summary?: any}} Present what is there now: `changes` to it, or any `summary` */
@@ -85,6 +86,11 @@ function Conflict({ present }) {
 /** @param {{changes?: Change[]}} props */
 export function Changes({ changes }) {
   if (!changes?.length) return null;
-  return html`<table class="changes"><thead><tr><th scope="col">What</th><th scope="col">Now</th><th scope="col">After</th></tr></thead>
-    <tbody>${changes.map((change) => html`<tr key=${change.label}><th scope="row">${change.label}</th><td>${change.before ?? "–"}</td><td>${change.after ?? "–"}</td></tr>`)}</tbody></table>`;
+  return html`<${Table} caption="Changes" rows=${changes} columns=${CHANGE_COLUMNS} />`;
 }
+
+const CHANGE_COLUMNS = [
+  { key: "label", title: "What" },
+  { key: "before", title: "Now" },
+  { key: "after", title: "After" },
+];

@@ -5,9 +5,10 @@ import { send } from "../lib/api.js";
 import { useDelayed } from "../lib/delayed.js";
 import { basisPoints, duration, number } from "../lib/format.js";
 import { GUARDS, rolloutBody, emptyForm } from "../lib/rollout-form.js";
+import { ChoiceField } from "./choice-field.js";
 import { ErrorBox } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
-import { VersionField } from "./route-editors.js";
+import { Table } from "./table.js";
 
 /** @typedef {import("../lib/rollout-form.js").Form} Form */
 /** @typedef {{currentTarget: HTMLInputElement & HTMLSelectElement}} FieldEvent */
@@ -27,8 +28,8 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
     if (!faults.length) setAsking(true);
   }}>
     <div class="grid"><div>
-      <div class="row"><${VersionField} title="Roll out" value=${form.to} versions=${versions} none="choose …" onChange=${(/** @type {string} */ to) => change({ to })} />
-        <${VersionField} title="Compare with" value=${form.from} versions=${versions} none="the version that answers" onChange=${(/** @type {string} */ from) => change({ from })} /></div>
+      <div class="row"><${ChoiceField} title="Roll out" value=${form.to} choices=${versions} none="choose …" onChange=${(/** @type {string} */ to) => change({ to })} />
+        <${ChoiceField} title="Compare with" value=${form.from} choices=${versions} none="the version that answers" onChange=${(/** @type {string} */ from) => change({ from })} /></div>
       <${RolloutField} title="Steps in percent; 5! waits for an approval" value=${form.steps} setText=${(/** @type {string} */ steps) => change({ steps })} wide />
       <${GuardFields} form=${form} change=${change} />
       <${Limits} form=${form} change=${change} />
@@ -97,10 +98,12 @@ function RolloutPreview({ path, form, body, faults, rate }) {
 
 /** @param {{forecast: any}} props */
 function Steps({ forecast }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Forecast of each step"><table><caption class="hidden">Forecast of each step</caption>
-    <thead><tr><th scope="col">Step</th><th scope="col" class="end">Weight</th><th scope="col" class="end">Requests</th><th scope="col" class="end">Time</th><th scope="col">Also waits for</th></tr></thead>
-    <tbody>${forecast.steps.map((/** @type {any} */ step) => html`<tr key=${step.step}><th scope="row">${step.step < 0 ? "mirrored" : step.step + 1}</th>
-      <td class="end">${basisPoints(step.weight)}</td><td class="end">${step.requests === null ? "not known" : `about ${number(step.requests)}`}</td>
-      <td class="end">${step.seconds === null ? "not known" : duration(step.seconds)}</td><td>${step.also.join(", ") || "–"}</td></tr>`)}</tbody></table></div>
+  return html`<${Table} caption="Forecast of each step" rows=${forecast.steps} columns=${[
+      { key: "step", title: "Step", cell: (/** @type {any} */ { step }) => (step < 0 ? "mirrored" : step + 1) },
+      { key: "weight", title: "Weight", align: "end", cell: (/** @type {any} */ step) => basisPoints(step.weight) },
+      { key: "requests", title: "Requests", align: "end", cell: (/** @type {any} */ { requests }) => (requests === null ? "not known" : `about ${number(requests)}`) },
+      { key: "seconds", title: "Time", align: "end", cell: (/** @type {any} */ { seconds }) => (seconds === null ? "not known" : duration(seconds)) },
+      { key: "also", title: "Also waits for", cell: (/** @type {any} */ step) => step.also.join(", ") || "–" },
+    ]} />
     <p class="small muted">If the version is as good as the other, at ${number(forecast.requests_per_second)} requests a second.</p>`;
 }

@@ -1,6 +1,7 @@
 // Editors of what a route has beside its split: the sticky header, rules, and shadows.
 
 import { html } from "../lib/html.js";
+import { ChoiceField } from "./choice-field.js";
 import { link, pathTo } from "../lib/router.js";
 
 /** @typedef {import("../lib/routes.js").Rule} Rule */
@@ -31,7 +32,7 @@ export function RulesEditor({ rules, versions, onChange }) {
     ${rules.map((rule, index) => html`<div class="row" role="group" aria-label="Rule ${index + 1}" key=${index}>
       <label class="field">Header<input type="text" value=${rule.header} maxlength="64" spellcheck=${false} onInput=${(/** @type {FieldEvent} */ event) => change(index, { header: event.currentTarget.value.trim().toLowerCase() })} /></label>
       <label class="field">is<input type="text" value=${rule.equals} maxlength="256" spellcheck=${false} onInput=${(/** @type {FieldEvent} */ event) => change(index, { equals: event.currentTarget.value })} /></label>
-      <${VersionField} title="goes to" value=${rule.version} versions=${versions} onChange=${(/** @type {string} */ version) => change(index, { version })} />
+      <${ChoiceField} title="goes to" value=${rule.version} choices=${versions} onChange=${(/** @type {string} */ version) => change(index, { version })} />
       <button type="button" class="button quiet" disabled=${index === 0} aria-label="Try rule ${index + 1} earlier" onClick=${() => onChange(swapped(rules, index))}>Up</button>
       <button type="button" class="button quiet" aria-label="Remove rule ${index + 1}" onClick=${() => onChange(rules.filter((_, at) => at !== index))}>Remove</button>
     </div>`)}
@@ -63,24 +64,11 @@ export function ShadowEditor({ model, shadow, versions, onChange }) {
   return html`<fieldset><legend>Shadows</legend>
     ${shadow.length ? null : html`<p class="muted small">None. A shadow answers copies of requests; callers do not see its answers.</p>`}
     ${shadow.map((item, index) => html`<div class="row" role="group" aria-label="Shadow ${item.version}" key=${item.version}>
-      <${VersionField} title="Version" value=${item.version} versions=${[item.version, ...free]} onChange=${(/** @type {string} */ version) => change(index, { version })} />
+      <${ChoiceField} title="Version" value=${item.version} choices=${[item.version, ...free]} onChange=${(/** @type {string} */ version) => change(index, { version })} />
       <label class="field">percent of the requests<input type="number" min="0" max="100" step="any" value=${item.percent} onInput=${(/** @type {FieldEvent} */ event) => change(index, { percent: Number(event.currentTarget.value) })} /></label>
       <a href=${link(pathTo("models", model, "shadow", item.version))}>Disagreements</a>
       <button type="button" class="button quiet" aria-label="Remove shadow ${item.version}" onClick=${() => onChange(shadow.filter((_, at) => at !== index))}>Remove</button>
     </div>`)}
     <button type="button" class="button" disabled=${!free.length} onClick=${() => onChange([...shadow, { version: free[0] || "", percent: 100 }])}>Add a shadow</button>
   </fieldset>`;
-}
-
-/**
- * Chooses a version; one that is not served any more stays in the list.
- * @param {{title: string, value: string, versions: string[], onChange: (version: string) => void, none?: string}} props
- */
-export function VersionField({ title, value, versions, onChange, none }) {
-  const all = value && !versions.includes(value) ? [value, ...versions] : versions;
-  return html`<label class="field">${title}
-    <select value=${value} onChange=${(/** @type {FieldEvent} */ event) => onChange(event.currentTarget.value)}>
-      ${none !== undefined && html`<option value="">${none}</option>`}
-      ${all.map((version) => html`<option key=${version} value=${version}>${version}</option>`)}
-    </select></label>`;
 }

@@ -8,9 +8,10 @@ import { Empty } from "./notes.js";
  * @template Row
  * @typedef {object} Column
  * @property {string} key
- * @property {string} title
- * @property {(row: Row) => any} [cell] what the cell shows; by default the field with the key, as a number with `align`
- * @property {(row: Row) => number | string | null | undefined} [sort] what it is sorted by; without it the column cannot be
+ * @property {any} title
+ * @property {(row: Row) => any} [cell] what the cell shows; by default the field with the key (a dash if there is none), as a number with `align`
+ * @property {true | ((row: Row) => number | string | null | undefined)} [sort] what it is sorted by, true for the field with
+ *     the key; without it the column cannot be
  * @property {"end"} [align] numbers stand at the end
  * @property {string} [hint] what the column means
  */
@@ -36,8 +37,10 @@ export function compare(one, other) {
  * @param {string} order
  */
 export function sorted(rows, columns, order) {
-  const by = columns.find((column) => column.key === order.replace(/^-/, ""))?.sort;
-  if (!by) return rows;
+  const key = order.replace(/^-/, "");
+  const sort = columns.find((column) => column.key === key)?.sort;
+  if (!sort) return rows;
+  const by = sort === true ? (/** @type {any} */ row) => row[key] : sort;
   const sign = order.startsWith("-") ? -1 : 1;
   return [...rows].sort((one, other) => sign * compare(by(one), by(other)));
 }
@@ -45,19 +48,20 @@ export function sorted(rows, columns, order) {
 /**
  * Shows rows. `order` and `onOrder` keep the order outside, such as in the query; without them the table keeps its own.
  * @template Row
- * @param {{caption: string, columns: Column<Row>[], rows: Row[], keyOf: (row: Row) => string, order?: string,
+ * @param {{caption: string, columns: Column<Row>[], rows: Row[], keyOf?: (row: Row) => string | number, order?: string,
  *     onOrder?: (order: string) => void, empty?: any, rowClass?: (row: Row) => string, stableBy?: (row: Row) => string}} props
- *     a row is rendered again only if `stableBy` gives another text, where it is stated
+ *     `keyOf` returns what names a row, by default the field of the first column; a row is rendered again only if `stableBy` gives another text, where it is stated
  */
 export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, rowClass, stableBy }) {
   const [own, setOwn] = useState("");
   const present = order ?? own;
   const shown = useMemo(() => sorted(rows, columns, present), [rows, columns, present]);
+  const { key = "" } = columns[0] ?? {};
   if (!rows.length) return html`<${Empty}>${empty}<//>`;
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
     <caption class="hidden">${caption}</caption>
     <thead><tr>${columns.map((column) => html`<${TableHead} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
-    <tbody>${shown.map((row) => html`<${TableRow} key=${keyOf(row)} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
+    <tbody>${shown.map((row) => html`<${TableRow} key=${keyOf ? keyOf(row) : /** @type {any} */ (row)[key]} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
   </table></div>`;
 }
 
@@ -83,7 +87,7 @@ class TableRow extends Component {
  * @param {number} index
  */
 function cellOf(column, row, index) {
-  const shown = column.cell ? column.cell(row) : column.align ? number(row[column.key]) : row[column.key];
+  const shown = column.cell ? column.cell(row) : column.align ? number(row[column.key]) : (row[column.key] ?? "–");
   if (index === 0) return html`<th scope="row" class=${column.align}>${shown}</th>`;
   return html`<td class=${column.align}>${shown}</td>`;
 }

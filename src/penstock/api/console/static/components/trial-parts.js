@@ -5,7 +5,7 @@ import { usePermissions } from "../lib/access.js";
 import { send } from "../lib/api.js";
 import { basisPoints, time } from "../lib/format.js";
 import { viewKeys } from "../lib/keys.js";
-import { Denied } from "./notes.js";
+import { Permitted } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
 import { State } from "./state.js";
 import { Table } from "./table.js";
@@ -27,7 +27,7 @@ export function Actions({ model, path, actions, what, onDone }) {
     viewKeys.value = Object.fromEntries(allowed.map((action) => [action.key, [action.title.toLowerCase(), () => setAsking(action)]]));
   }, [shown]);
   return html`<div class="toolbar">${allowed.map((action) => html`<button type="button" key=${action.verb} class="button ${action.danger ? "danger" : ""}" onClick=${() => setAsking(action)}>${action.title} … <kbd aria-hidden="true">${action.key}</kbd></button>`)}</div>
-    ${denied.map((action) => html`<${Denied} key=${action.verb} action=${action.title} reason=${may(action.permission).reason} />`)}
+    ${denied.map((action) => html`<${Permitted} key=${action.verb} action=${action.title} reason=${may(action.permission).reason} />`)}
     ${asking && html`<${ReasonDialog} title="${asking.title}: ${what}" action=${asking.title} danger=${asking.danger} onClose=${() => setAsking(null)} onDone=${onDone}
       perform=${(/** @type {any} */ how) => send("POST", `${path}/${asking.verb}`, {}, { reason: how.reason })}><p>${asking.says}</p><//>`}`;
 }
@@ -38,13 +38,13 @@ export function Actions({ model, path, actions, what, onDone }) {
  */
 export function TrialHistory({ changes }) {
   const columns = [
-    { key: "at", title: "When", cell: (/** @type {any} */ change) => time(change.at), sort: (/** @type {any} */ change) => change.seq },
-    { key: "actor", title: "Who", cell: (/** @type {any} */ change) => change.actor, sort: (/** @type {any} */ change) => change.actor },
-    { key: "action", title: "What", cell: (/** @type {any} */ change) => change.action.replaceAll("_", " "), sort: (/** @type {any} */ change) => change.action },
+    { key: "seq", title: "When", cell: (/** @type {any} */ change) => time(change.at), sort: true },
+    { key: "actor", title: "Who", sort: true },
+    { key: "action", title: "What", cell: (/** @type {any} */ change) => change.action.replaceAll("_", " "), sort: true },
     { key: "state", title: "After it", cell: (/** @type {any} */ change) => stateAfter(change) },
     { key: "reason", title: "Why", cell: (/** @type {any} */ change) => change.reason || "–" },
   ];
-  return html`<section><h2>History</h2><${Table} caption="Changes of this trial" columns=${columns} rows=${[...changes].reverse()} keyOf=${(/** @type {any} */ change) => String(change.seq)} /></section>`;
+  return html`<section><h2>History</h2><${Table} caption="Changes of this trial" columns=${columns} rows=${[...changes].reverse()} /></section>`;
 }
 
 /** @param {any} change */

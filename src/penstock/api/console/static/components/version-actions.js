@@ -3,7 +3,7 @@
 import { html, useState } from "../lib/html.js";
 import { may, whoami } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
-import { Denied } from "./notes.js";
+import { Permitted } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
 import { aliasFault, aliasTargetFault } from "../models/versions.js";
 
@@ -104,9 +104,9 @@ export function VersionActions({ model, version, onDone }) {
       ${approve.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("approve")}>Approve</button>`}
       ${push.allowed && !isRetired && html`<button type="button" class="button danger" onClick=${() => setOpen("retire")}>Retire</button>`}
     </div>
-    ${!operate.allowed && html`<${Denied} action="Move an alias" reason=${operate.reason} />`}
-    ${!approve.allowed && html`<${Denied} action="Approve" reason=${approve.reason} />`}
-    ${!push.allowed && html`<${Denied} action="Retire" reason=${push.reason} />`}
+    <${Permitted} action="Move an alias" reason=${operate.reason} />
+    <${Permitted} action="Approve" reason=${approve.reason} />
+    <${Permitted} action="Retire" reason=${push.reason} />
     ${open === "alias" && html`<${AliasDialog} ...${shared} />`}
     ${open === "approve" && html`<${ApproveDialog} ...${shared} />`}
     ${open === "retire" && html`<${RetireDialog} ...${shared} />`}`;

@@ -93,6 +93,6 @@ function roundPoint(value) {
  * @param {Record<string, any>} evidence of a guard in the admin API
  */
 export function describeEvidence(name, evidence) {
-  const against = `evidence against it ${evidence["log_e"]} of ${evidence["log_e_fail_at"]}`;
-  return `${name}: ${evidence["verdict"]}; ${against}, for it ${evidence["log_e_pass"]} of ${evidence["log_e_pass_at"]}`;
+  const against = `evidence against it ${evidence.log_e} of ${evidence.log_e_fail_at}`;
+  return `${name}: ${evidence.verdict}; ${against}, for it ${evidence.log_e_pass} of ${evidence.log_e_pass_at}`;
 }

@@ -30,6 +30,14 @@ export function number(value, digits = 3) {
 }
 
 /**
+ * Returns a difference with its sign.
+ * @param {number | null} value
+ */
+export function signed(value) {
+  return `${(value ?? 0) > 0 ? "+" : ""}${number(value, 4)}`;
+}
+
+/**
  * Returns a rate, such as "12.5/s".
  * @param {number | null | undefined} value
  */

@@ -15,10 +15,10 @@ const NOBODY = "–";
  */
 export function routeOf(document) {
   return {
-    split: { ...document["split"] },
-    sticky: document["sticky"] || null,
-    rules: (document["rules"] || []).map((/** @type {Rule} */ rule) => ({ ...rule })),
-    shadow: (document["shadow"] || []).map((/** @type {Shadow} */ item) => ({ ...item })),
+    split: { ...document.split },
+    sticky: document.sticky || null,
+    rules: (document.rules || []).map((/** @type {Rule} */ rule) => ({ ...rule })),
+    shadow: (document.shadow || []).map((/** @type {Shadow} */ item) => ({ ...item })),
   };
 }
 

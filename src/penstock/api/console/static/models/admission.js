@@ -20,24 +20,24 @@ export function admissionFacts(version) {
   const facts = [
     ["verdict", verdictText(report)],
     ["requests share runs", sharingText(version)],
-    ["run time of one row", typeof report["p50_us"] === "number" ? milliseconds(report["p50_us"] / 1000) : ""],
-    ["memory", typeof report["memory_bytes"] === "number" ? bytes(report["memory_bytes"]) : ""],
-    ["operators", operatorsText(report["ops"])],
-    ["operator sets", opsetsText(report["opset"])],
-    ["made by", reportText(report["producer"])],
-    ["run by", reportText(report["runtime"])],
-    ["examined in", typeof report["took_ms"] === "number" ? milliseconds(report["took_ms"]) : ""],
-    ["class names", classesText(report["zipmap"])],
+    ["run time of one row", typeof report.p50_us === "number" ? milliseconds(report.p50_us / 1000) : ""],
+    ["memory", typeof report.memory_bytes === "number" ? bytes(report.memory_bytes) : ""],
+    ["operators", operatorsText(report.ops)],
+    ["operator sets", opsetsText(report.opset)],
+    ["made by", reportText(report.producer)],
+    ["run by", reportText(report.runtime)],
+    ["examined in", typeof report.took_ms === "number" ? milliseconds(report.took_ms) : ""],
+    ["class names", classesText(report.zipmap)],
     ["guarded", guardedText(report)],
-    ["serves as", reportText(report["served_digest"])],
-    ["confinement", confinementText(report["confinement"])],
+    ["serves as", reportText(report.served_digest)],
+    ["confinement", confinementText(report.confinement)],
   ];
   return facts.flatMap(([name = "", text = ""]) => (text ? [{ name, text }] : []));
 }
 
 /** @param {Record<string, unknown>} report */
 function verdictText(report) {
-  return report["verdict"] === "admitted" ? "admitted" : `refused: ${reportText(report["reason"])}`;
+  return report.verdict === "admitted" ? "admitted" : `refused: ${reportText(report.reason)}`;
 }
 
 /**
@@ -46,12 +46,12 @@ function verdictText(report) {
  */
 export function sharingText(version) {
   if (version.batching) return version.batching;
-  const proof = reportObject(version.admission?.["independent_rows"]);
+  const proof = reportObject(version.admission?.independent_rows);
   if (!proof) return "";
-  if (proof["proven"] === true) return "the graph proves that rows are independent";
-  const node = reportText(proof["node"]);
-  const at = reportText(proof["operator"]) ? ` (at ${reportText(proof["operator"])}${node ? ` '${node}'` : ""})` : "";
-  return `the graph does not prove that rows are independent: ${reportText(proof["reason"])}${at}`;
+  if (proof.proven === true) return "the graph proves that rows are independent";
+  const node = reportText(proof.node);
+  const at = reportText(proof.operator) ? ` (at ${reportText(proof.operator)}${node ? ` '${node}'` : ""})` : "";
+  return `the graph does not prove that rows are independent: ${reportText(proof.reason)}${at}`;
 }
 
 /** @param {unknown} ops */
@@ -87,7 +87,7 @@ function guardedText(report) {
 
 /** @param {unknown} report */
 function confinementText(report) {
-  const layers = reportObject(report)?.["in_force"];
+  const layers = reportObject(report)?.in_force;
   return Array.isArray(layers) ? layers.join(", ") : layers && typeof layers === "object" ? Object.keys(layers).join(", ") : "";
 }
 

@@ -3,7 +3,7 @@
  *
  * @typedef {import("../predict/signature.js").TensorSpec} TensorSpec
  * @typedef {{version: string, digest: string | null, size: number | null, created_at: string | null, created_by: string | null,
- *   state: string, reason: string, aliases: string[], batching: string | null, card: Record<string, unknown> | null,
+ *   state: string, reason: string, aliases: string[], batching: string | null, features: string[], card: Record<string, unknown> | null,
  *   signature: {inputs: TensorSpec[], outputs: TensorSpec[]} | null, metadata: Record<string, unknown>,
  *   admission: Record<string, unknown> | null, approvals?: {actor: string, at: string, reason: string, counts: boolean}[],
  *   signatures?: {digest: string, signers: string[], added_at: string, added_by: string}[]}} Version
@@ -21,7 +21,7 @@ import { shapeText } from "../predict/signature.js";
  * @returns {MetricRow[]}
  */
 export function compareMetrics(a, b) {
-  const [first, second] = [numbersIn(a.metadata["metrics"]), numbersIn(b.metadata["metrics"])];
+  const [first, second] = [numbersIn(a.metadata.metrics), numbersIn(b.metadata.metrics)];
   return namesOf(first, second).map((name) => {
     const [left = null, right = null] = [first[name], second[name]];
     return { name, a: left, b: right, delta: left === null || right === null ? null : right - left };

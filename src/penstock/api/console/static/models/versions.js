@@ -39,7 +39,7 @@ export function nextVersion(versions) {
  * @param {string} version
  */
 export function ancestors(versions, version) {
-  const parents = new Map(versions.map((item) => [item.version, item.metadata["parent"]]));
+  const parents = new Map(versions.map((item) => [item.version, item.metadata.parent]));
   /** @type {string[]} */
   const line = [];
   let parent = parents.get(version);
@@ -56,20 +56,7 @@ export function ancestors(versions, version) {
  * @param {string} version
  */
 export function children(versions, version) {
-  return versions.filter((item) => item.metadata["parent"] === version).map((item) => item.version);
-}
-
-/**
- * The features of a version: of its graph, else of its card.
- * @param {Version} version
- * @returns {string[]}
- */
-export function featuresOf(version) {
-  const stated = version.admission?.["feature_names"];
-  if (Array.isArray(stated)) return stated.map(String);
-  const described = version.card?.["features"];
-  if (Array.isArray(described)) return described.map(String);
-  return typeof described === "object" && described !== null ? Object.keys(described) : [];
+  return versions.filter((item) => item.metadata.parent === version).map((item) => item.version);
 }
 
 /**
@@ -79,9 +66,9 @@ export function featuresOf(version) {
  * @returns {PushVerdict}
  */
 export function pushVerdict(status, document) {
-  const error = typeof document["reason"] === "string" && document["reason"] ? document["reason"] : String(document["error"] ?? "");
-  if (status === 201) return { done: true, kind: "good", text: `admitted as version ${String(document["version"])}` };
-  if (status === 200) return { done: true, kind: "good", text: `version ${String(document["version"])} has the same content already` };
+  const error = typeof document.reason === "string" && document.reason ? document.reason : String(document.error ?? "");
+  if (status === 201) return { done: true, kind: "good", text: `admitted as version ${String(document.version)}` };
+  if (status === 200) return { done: true, kind: "good", text: `version ${String(document.version)} has the same content already` };
   if (status === 409) return { done: false, kind: "conflict", text: error };
   return { done: false, kind: "bad", text: status === 422 ? `admission refuses it: ${error}` : error || `the gateway answered ${status}` };
 }

@@ -1,11 +1,11 @@
 /**
- * Asks for a prediction by the ops port: a page of it cannot reach the data ports, which are another origin.
+ * Asks for predictions and explanations by the ops port: a page of it cannot reach the data ports, which are another origin.
  *
  * @typedef {{document: Record<string, any>, version: string, route: string, id: string, stages: import("./answer.js").StageTime[], ms: number}} Prediction
  *   `ms` is the time of the whole call as the page sees it.
  */
 
-import { fetchRaw, requestHeaders } from "../lib/api.js";
+import { fetchRaw, requestHeaders, send } from "../lib/api.js";
 import { stageTimes } from "./answer.js";
 import { requestText } from "./request.js";
 
@@ -34,4 +34,17 @@ export async function ask(model, version, request, fields) {
     stages: stageTimes(response.headers.get("server-timing")),
     ms: performance.now() - began,
   };
+}
+
+/**
+ * The explanation of the answer of a version to a request; throws an ApiError.
+ * @param {string} model
+ * @param {string} version
+ * @param {import("./request.js").InferRequest} request
+ * @param {Record<string, string>} parameters
+ */
+export function askWhy(model, version, request, parameters) {
+  const body = `{"parameters":${JSON.stringify(parameters)},${requestText(request).slice(1)}`;
+  const path = `/models/${encodeURIComponent(model)}/explain?version=${encodeURIComponent(version)}`;
+  return send("POST", path, new Blob([body], { type: "application/json" }));
 }

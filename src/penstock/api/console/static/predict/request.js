@@ -2,17 +2,16 @@
  * V2 requests as documents and as text.
  *
  * @typedef {import("./values.js").Tensor} Tensor
- * @typedef {{id?: string, inputs: Tensor[]}} InferRequest
+ * @typedef {{inputs: Tensor[]}} InferRequest
  */
 
 /**
  * The request with these inputs.
  * @param {Tensor[]} inputs
- * @param {string} [id]
  * @returns {InferRequest}
  */
-export function requestOf(inputs, id = "") {
-  return id ? { id, inputs } : { inputs };
+export function requestOf(inputs) {
+  return { inputs };
 }
 
 /**
@@ -23,8 +22,7 @@ export function requestOf(inputs, id = "") {
 export function requestText(request, spaced = false) {
   const inputs = request.inputs.map((tensor) => tensorJson(tensor, spaced));
   const gap = spaced ? " " : "";
-  const id = request.id ? `"id":${gap}${JSON.stringify(request.id)},${gap}` : "";
-  return `{${id}"inputs":${gap}[${inputs.join(`,${gap}`)}]}`;
+  return `{"inputs":${gap}[${inputs.join(`,${gap}`)}]}`;
 }
 
 /**

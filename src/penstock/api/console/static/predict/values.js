@@ -184,8 +184,8 @@ export function readJson(text, specs) {
     if (only === undefined) throw new InputFault(`expected an object with ${specs.map((spec) => `"${spec.name}"`).join(", ")}`);
     return [tensorOf(only, document)];
   }
-  if (Array.isArray(document["inputs"]) && !specs.some((spec) => spec.name === "inputs"))
-    return readInputs(document["inputs"], specs);
+  if (Array.isArray(document.inputs) && !specs.some((spec) => spec.name === "inputs"))
+    return readInputs(document.inputs, specs);
   return Object.entries(document).map(([name, values]) => named(name, () => tensorOf(specNamed(name, specs), values)));
 }
 
@@ -204,9 +204,9 @@ function parse(text) {
  */
 function readInputs(inputs, specs) {
   return inputs.map((item) => {
-    if (!isObject(item) || typeof item["name"] !== "string") throw new InputFault("an input of the request has no name");
-    const [spec, shape] = [specNamed(item["name"], specs), item["shape"]];
-    const tensor = named(spec.name, () => tensorOf(spec, item["data"]));
+    if (!isObject(item) || typeof item.name !== "string") throw new InputFault("an input of the request has no name");
+    const [spec, shape] = [specNamed(item.name, specs), item.shape];
+    const tensor = named(spec.name, () => tensorOf(spec, item.data));
     return Array.isArray(shape) ? { ...tensor, shape: shape.map(Number) } : tensor;
   });
 }

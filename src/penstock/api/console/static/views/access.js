@@ -5,7 +5,7 @@ import { get, send } from "../lib/api.js";
 import { may, whoami } from "../lib/access.js";
 import { ago, time } from "../lib/format.js";
 import { Dialog } from "../components/dialog.js";
-import { Denied, Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
 import { ReasonDialog } from "../components/reason-dialog.js";
 import { State } from "../components/state.js";
 import { Table } from "../components/table.js";
@@ -52,7 +52,7 @@ function reasonAgainst(caller) {
 /** @param {{caller: import("../lib/access.js").Caller}} props */
 function Keys({ caller }) {
   const against = reasonAgainst(caller);
-  return against ? html`<${Denied} reason=${against} />` : html`<${KeyTable} />`;
+  return html`<${Permitted} reason=${against}><${KeyTable} /><//>`;
 }
 
 function KeyTable() {
@@ -80,12 +80,12 @@ function KeyTable() {
  */
 function keyColumns(begin) {
   return [
-    { key: "name", title: "Name", sort: (key) => key.name, cell: (key) => html`${key.name} <code class="small muted">${key.id}</code>` },
-    { key: "state", title: "State", sort: (key) => key.state, cell: (key) => html`<${State} value=${key.state} kind=${key.state === "valid" ? "good" : ""} />` },
+    { key: "name", title: "Name", sort: true, cell: (key) => html`${key.name} <code class="small muted">${key.id}</code>` },
+    { key: "state", title: "State", sort: true, cell: (key) => html`<${State} value=${key.state} kind=${key.state === "valid" ? "good" : ""} />` },
     { key: "roles", title: "Roles", sort: (key) => key.roles.join(), cell: (key) => key.roles.join(", ") },
     { key: "models", title: "Models", sort: (key) => key.models.join(), cell: (key) => key.models.join(", ") },
-    { key: "created", title: "Created", sort: (key) => key.created_at, cell: (key) => html`<span title=${time(key.created_at)}>${ago(key.created_at)} by ${key.created_by}</span>` },
-    { key: "expires", title: "Expires", sort: (key) => key.expires_at, cell: (key) => (key.expires_at ? html`<span title=${time(key.expires_at)}>${ago(key.expires_at)}</span>` : "never") },
+    { key: "created_at", title: "Created", sort: true, cell: (key) => html`<span title=${time(key.created_at)}>${ago(key.created_at)} by ${key.created_by}</span>` },
+    { key: "expires_at", title: "Expires", sort: true, cell: (key) => (key.expires_at ? html`<span title=${time(key.expires_at)}>${ago(key.expires_at)}</span>` : "never") },
     { key: "actions", title: "Actions", cell: (key) => html`<${KeyActions} subject=${key} begin=${begin} />` },
   ];
 }

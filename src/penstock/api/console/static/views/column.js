@@ -90,9 +90,9 @@ function ColumnSlices({ value }) {
   return html`<section class="card"><h2>Slices</h2><${Table} caption="The column in each slice" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.key} ${row.value}`} columns=${[
     { key: "slice", title: "Rows with", cell: (/** @type {Document} */ row) => `${row.key} = ${row.value}` },
     { key: "state", title: "State", cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} />` },
-    { key: "rows", title: "Rows", align: "end", sort: (/** @type {Document} */ row) => row.rows, cell: (/** @type {Document} */ row) => number(row.rows) },
-    { key: "psi", title: "PSI", align: "end", sort: (/** @type {Document} */ row) => row.psi, cell: (/** @type {Document} */ row) => number(row.psi) },
-    { key: "log_e", title: "Evidence", align: "end", sort: (/** @type {Document} */ row) => row.log_e, cell: (/** @type {Document} */ row) => number(row.log_e) },
+    { key: "rows", title: "Rows", align: "end", sort: true },
+    { key: "psi", title: "PSI", align: "end", sort: true },
+    { key: "log_e", title: "Evidence", align: "end", sort: true },
     { key: "since", title: "Since", cell: (/** @type {Document} */ row) => row.since && ago(row.since) },
   ]} /></section>`;
 }
@@ -101,7 +101,7 @@ function ColumnSlices({ value }) {
 function Rates({ value }) {
   if (!value.rates) return null;
   const rows = Object.keys(value.rates).map((kind) => ({ kind, now: value.rates[kind], usual: value.reference_rates[kind] }));
-  return html`<section class="card"><h2>Data quality</h2><${Table} caption="Invalid values" rows=${rows} keyOf=${(/** @type {Document} */ row) => row.kind} columns=${[
+  return html`<section class="card"><h2>Data quality</h2><${Table} caption="Invalid values" rows=${rows} columns=${[
     { key: "kind", title: "Kind", cell: (/** @type {Document} */ row) => row.kind.replaceAll("_", " ") },
     { key: "now", title: "Window", align: "end", cell: (/** @type {Document} */ row) => percent(row.now) },
     { key: "usual", title: "Reference", align: "end", cell: (/** @type {Document} */ row) => percent(row.usual) },

@@ -2,7 +2,7 @@
 
 import { html, useAsync, useSignal } from "../lib/html.js";
 import { get } from "../lib/api.js";
-import { milliseconds, number } from "../lib/format.js";
+import { milliseconds, number, signed } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Empty, ErrorBox, Loading } from "../components/notes.js";
@@ -17,13 +17,13 @@ import { compareMetadata, compareMetrics, compareSignatures, row } from "../mode
 
 /** @param {{params: Record<string, string>}} props */
 function CompareView({ params }) {
-  const name = params["model"] ?? "";
+  const name = params.model ?? "";
   /** @type {Model | null} */
   const model = useTopic(`model:${name}`);
   const { query } = useSignal(route);
   if (!model) return html`<${Loading} />`;
   if (!model.versions.length) return html`<${Empty}>The model has no versions.<//>`;
-  const [a, b] = chosen(model.versions, query["a"] ?? "", query["b"] ?? "");
+  const [a, b] = chosen(model.versions, query.a ?? "", query.b ?? "");
   return html`<div class="toolbar">
       <label class="field">Version <${VersionSelect} versions=${model.versions} value=${a.version} onChange=${(/** @type {string} */ value) => setQuery({ a: value })} /></label>
       <label class="field">with <${VersionSelect} versions=${model.versions} value=${b.version} onChange=${(/** @type {string} */ value) => setQuery({ b: value })} /></label>
@@ -52,31 +52,26 @@ function chosen(versions, a, b) {
 /** @param {{a: Version, b: Version}} props */
 function Metrics({ a, b }) {
   const columns = [
-    { key: "name", title: "Metric", cell: (/** @type {any} */ item) => item.name, sort: (/** @type {any} */ item) => item.name },
+    { key: "name", title: "Metric", sort: true },
     { key: "a", title: `Version ${a.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.a, 5) },
     { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.b, 5) },
-    { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signedDifference(item.delta), sort: (/** @type {any} */ item) => item.delta },
+    { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signed(item.delta), sort: true },
   ];
   return html`<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2>
-    <${Table} caption="Metrics of both" columns=${columns} rows=${compareMetrics(a, b)} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither was pushed with metrics." /></section>`;
-}
-
-/** @param {number | null} value */
-function signedDifference(value) {
-  return value === null ? number(null) : `${value > 0 ? "+" : ""}${number(value, 4)}`;
+    <${Table} caption="Metrics of both" columns=${columns} rows=${compareMetrics(a, b)} empty="Neither was pushed with metrics." /></section>`;
 }
 
 /** @param {{title: string, rows: Row[], a: Version, b: Version}} props */
 function Rows({ title, rows, a, b }) {
   const id = title.toLowerCase();
   const columns = [
-    { key: "name", title: "What", cell: (/** @type {Row} */ item) => item.name, sort: (/** @type {Row} */ item) => item.name },
+    { key: "name", title: "What", sort: true },
     { key: "a", title: `Version ${a.version}`, cell: (/** @type {Row} */ item) => html`<span class="long">${item.a}</span>` },
     { key: "b", title: `Version ${b.version}`, cell: (/** @type {Row} */ item) => html`<span class="long">${item.b}</span>` },
-    { key: "difference", title: "Difference", cell: (/** @type {Row} */ item) => html`<span class="badge ${item.difference === "same" ? "good" : "warn"}">${item.difference}</span>`, sort: (/** @type {Row} */ item) => item.difference },
+    { key: "difference", title: "Difference", cell: (/** @type {Row} */ item) => html`<span class="badge ${item.difference === "same" ? "good" : "warn"}">${item.difference}</span>`, sort: true },
   ];
   return html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2>
-    <${Table} caption="${title} of both" columns=${columns} rows=${rows} keyOf=${(/** @type {Row} */ item) => item.name} empty="Neither has any." /></section>`;
+    <${Table} caption="${title} of both" columns=${columns} rows=${rows} empty="Neither has any." /></section>`;
 }
 
 /**
@@ -105,7 +100,7 @@ function LatencyBeside({ model, a, b }) {
     { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.b) },
   ];
   return html`<section aria-labelledby="latency"><h2 id="latency">Latency</h2><${ErrorBox} error=${error} again=${again} />
-    <${Table} caption="Latency of both" columns=${columns} rows=${value && (first || second) ? rows : []} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither has answered a request." />
+    <${Table} caption="Latency of both" columns=${columns} rows=${value && (first || second) ? rows : []} empty="Neither has answered a request." />
     ${value && (first || second) && html`<p class="small muted">${number(first?.count ?? 0)} and ${number(second?.count ?? 0)} requests</p>`}</section>`;
 }
 
@@ -134,7 +129,7 @@ function ShadowOf({ model, document }) {
   ];
   return html`<p>Version ${document.version}: ${number(document.disagreements)} of ${number(document.pairs)} answers differ.${" "}
       <a href=${link(pathTo("models", model, "shadow", document.version))}>All of them</a></p>
-    <${Table} caption="Requests on which version ${document.version} differs most" columns=${columns} rows=${samples} keyOf=${(/** @type {any} */ item) => item.index} empty="No answer differs." />`;
+    <${Table} caption="Requests on which version ${document.version} differs most" columns=${columns} rows=${samples} empty="No answer differs." />`;
 }
 
 /** @param {string} _ @param {unknown} value */
@@ -149,4 +144,4 @@ function outputsText(outputs) {
 }
 
 /** @type {import("../app.js").View} */
-export const compareView = { title: (params) => `${params["model"]}: compare versions`, component: CompareView };
+export const compareView = { title: (params) => `${params.model}: compare versions`, component: CompareView };

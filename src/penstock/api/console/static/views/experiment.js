@@ -47,14 +47,14 @@ function ExperimentSummary({ experiment }) {
 function Arms({ experiment }) {
   const end = /** @type {"end"} */ ("end");
   const columns = [
-    { key: "arm", title: "Version", cell: (/** @type {Arm} */ arm) => html`${arm.arm}${arm.isBest ? html` <${State} value="best" kind="good" />` : ""}`, sort: (/** @type {Arm} */ arm) => arm.arm },
-    { key: "weight", title: "Weight", cell: (/** @type {Arm} */ arm) => basisPoints(arm.weight), sort: (/** @type {Arm} */ arm) => arm.weight, align: end },
-    { key: "requests", title: "Requests", cell: (/** @type {Arm} */ arm) => number(arm.requests), sort: (/** @type {Arm} */ arm) => arm.requests, align: end },
-    { key: "rewards", title: "Rewards", cell: (/** @type {Arm} */ arm) => number(arm.rewards), sort: (/** @type {Arm} */ arm) => arm.rewards, align: end },
-    { key: "mean", title: "Mean", cell: (/** @type {Arm} */ arm) => number(arm.mean), sort: (/** @type {Arm} */ arm) => arm.mean, align: end },
+    { key: "arm", title: "Version", cell: (/** @type {Arm} */ arm) => html`${arm.arm}${arm.isBest ? html` <${State} value="best" kind="good" />` : ""}`, sort: true },
+    { key: "weight", title: "Weight", cell: (/** @type {Arm} */ arm) => basisPoints(arm.weight), sort: true, align: end },
+    { key: "requests", title: "Requests", sort: true, align: end },
+    { key: "rewards", title: "Rewards", sort: true, align: end },
+    { key: "mean", title: "Mean", sort: true, align: end },
     { key: "interval", title: `Interval, right with ${number((1 - experiment.alpha) * 100)} %`, cell: (/** @type {Arm} */ arm) => html`<${Interval} arm=${arm} />` },
   ];
-  return html`<${Table} caption="Arms of the experiment" columns=${columns} rows=${armsOf(experiment)} keyOf=${(/** @type {Arm} */ arm) => arm.arm} />
+  return html`<${Table} caption="Arms of the experiment" columns=${columns} rows=${armsOf(experiment)} />
     <p class="small muted">The intervals hold for all arms and at all times together, however often you look.</p>`;
 }
 
@@ -67,4 +67,4 @@ function Interval({ arm }) {
 }
 
 /** @type {import("../app.js").View} */
-export const experimentView = { title: (params) => `${params["model"]}: experiment ${params["id"]}`, component: ExperimentPage };
+export const experimentView = { title: (params) => `${params.model}: experiment ${params.id}`, component: ExperimentPage };

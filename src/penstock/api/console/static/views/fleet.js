@@ -28,11 +28,11 @@ function Fleet() {
   return html`
     <${FleetSummary} fleet=${fleet} readiness=${readiness} />
     <h2>Gateways</h2>
-    <${Table} caption="Gateways of this registry" columns=${GATEWAYS} rows=${fleet.gateways} keyOf=${(/** @type {Gateway} */ item) => item.id}
+    <${Table} caption="Gateways of this registry" columns=${GATEWAYS} rows=${fleet.gateways}
       empty="No gateway has reported yet." />
     <h2>Workers of this gateway</h2>
     <${ErrorBox} error=${error} again=${again} />
-    ${own && html`<${Table} caption="Workers" columns=${WORKERS} rows=${own.workers} keyOf=${(/** @type {Worker} */ item) => String(item.worker)} />
+    ${own && html`<${Table} caption="Workers" columns=${WORKERS} rows=${own.workers} />
       <h2>Tasks</h2><${Tasks} tasks=${own.tasks} />`}`;
 }
 
@@ -48,12 +48,12 @@ function FleetSummary({ fleet, readiness }) {
 
 /** @type {import("../components/table.js").Column<Gateway>[]} */
 const GATEWAYS = [
-  { key: "id", title: "Gateway", sort: (item) => item.id, cell: (item) => html`<code>${item.id}</code> ${item.leads && html`<${State} value="leader" kind="good" />`}` },
-  { key: "host", title: "Host", sort: (item) => item.host },
-  { key: "state", title: "State", sort: (item) => item.state, cell: (item) => html`<${State} value=${item.state} /> ${item.state === "silent" && `for ${duration(item.silent_seconds)}`}` },
-  { key: "version", title: "Release", sort: (item) => item.version },
-  { key: "started", title: "Started", sort: (item) => item.started, cell: (item) => html`<span title=${time(item.started)}>${ago(item.started)}</span>` },
-  { key: "revision", title: "Revision", align: "end", sort: (item) => item.revision, cell: (item) => number(item.revision) },
+  { key: "id", title: "Gateway", sort: true, cell: (item) => html`<code>${item.id}</code> ${item.leads && html`<${State} value="leader" kind="good" />`}` },
+  { key: "host", title: "Host", sort: true },
+  { key: "state", title: "State", sort: true, cell: (item) => html`<${State} value=${item.state} /> ${item.state === "silent" && `for ${duration(item.silent_seconds)}`}` },
+  { key: "version", title: "Release", sort: true },
+  { key: "started", title: "Started", sort: true, cell: (item) => html`<span title=${time(item.started)}>${ago(item.started)}</span>` },
+  { key: "revision", title: "Revision", align: "end", sort: true },
   { key: "serves", title: "Serves", cell: (item) => html`<${Serves} serves=${item.serves} />` },
 ];
 
@@ -67,9 +67,9 @@ function Serves({ serves }) {
 
 /** @type {import("../components/table.js").Column<Worker>[]} */
 const WORKERS = [
-  { key: "worker", title: "Worker", sort: (item) => item.worker, cell: (item) => String(item.worker) },
+  { key: "worker", title: "Worker", sort: true, cell: (item) => String(item.worker) },
   { key: "pid", title: "Process", align: "end", cell: (item) => item.pid || "–" },
-  { key: "state", title: "State", sort: (item) => item.state, cell: (item) => html`<${State} value=${item.state} />` },
+  { key: "state", title: "State", sort: true, cell: (item) => html`<${State} value=${item.state} />` },
   { key: "memory", title: "Memory of requests", sort: (item) => item.memory?.used_bytes, cell: (item) => html`<${Memory} memory=${item.memory} />` },
 ];
 
@@ -82,10 +82,10 @@ function Memory({ memory }) {
 
 /** @type {import("../components/table.js").Column<Task>[]} */
 const TASKS = [
-  { key: "name", title: "Task", sort: (item) => item.name },
-  { key: "state", title: "State", sort: (item) => item.problem, cell: (item) => html`<${State} value=${item.problem ? "failing" : "ok"} kind=${item.problem ? "bad" : "good"} /> ${item.problem}` },
-  { key: "success", title: "Last success", sort: (item) => item.last_success, cell: (item) => ago(item.last_success) },
-  { key: "failures", title: "Failures", align: "end", sort: (item) => item.failures, cell: (item) => number(item.failures) },
+  { key: "name", title: "Task", sort: true },
+  { key: "problem", title: "State", sort: true, cell: (item) => html`<${State} value=${item.problem ? "failing" : "ok"} kind=${item.problem ? "bad" : "good"} /> ${item.problem}` },
+  { key: "last_success", title: "Last success", sort: true, cell: (item) => ago(item.last_success) },
+  { key: "failures", title: "Failures", align: "end", sort: true },
 ];
 
 /** @param {{tasks: Task[]}} props */
@@ -93,8 +93,8 @@ function Tasks({ tasks }) {
   if (!tasks.length) return html`<${Empty} />`;
   const failing = tasks.filter((task) => task.problem);
   return html`<p>${failing.length ? `${failing.length} of ${tasks.length} tasks fail.` : `All ${tasks.length} tasks run.`}</p>
-    ${failing.length > 0 && html`<${Table} caption="Failing tasks" columns=${TASKS} rows=${failing} keyOf=${(/** @type {Task} */ task) => task.name} />`}
-    <details><summary>All tasks</summary><${Table} caption="All tasks" columns=${TASKS} rows=${tasks} keyOf=${(/** @type {Task} */ task) => task.name} /></details>`;
+    ${failing.length > 0 && html`<${Table} caption="Failing tasks" columns=${TASKS} rows=${failing} />`}
+    <details><summary>All tasks</summary><${Table} caption="All tasks" columns=${TASKS} rows=${tasks} /></details>`;
 }
 
 /** @type {import("../app.js").View} */

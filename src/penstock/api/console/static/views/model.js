@@ -8,7 +8,7 @@ import { useTopic } from "../lib/live.js";
 import { link, navigate, pathTo } from "../lib/router.js";
 import { Bar } from "../components/bar.js";
 import { Digest, Facts } from "../components/facts.js";
-import { Denied, Loading } from "../components/notes.js";
+import { Permitted, Loading } from "../components/notes.js";
 import { PushForm } from "../components/push-form.js";
 import { ReasonDialog } from "../components/reason-dialog.js";
 import { State } from "../components/state.js";
@@ -21,7 +21,7 @@ import { nextVersion } from "../models/versions.js";
 
 /** @param {{params: Record<string, string>}} props */
 function ModelView({ params }) {
-  const name = params["model"] ?? "";
+  const name = params.model ?? "";
   const live = useTopic(`model:${name}`);
   const route = useTopic(`route:${name}`);
   const traffic = useTopic("traffic");
@@ -69,30 +69,30 @@ function VersionTable({ model, traffic }) {
   const name = model.name;
   /** @type {import("../components/table.js").Column<Version>[]} */
   const columns = [
-    { key: "version", title: "Version", cell: (row) => html`<a href=${link(pathTo("models", name, "versions", row.version))}>${row.version}</a>`, sort: (row) => row.version },
-    { key: "state", title: "State", cell: (row) => html`<${State} value=${row.state} title=${row.reason} />${row.reason && html`<br /><span class="small muted">${row.reason}</span>`}`, sort: (row) => row.state },
+    { key: "version", title: "Version", cell: (row) => html`<a href=${link(pathTo("models", name, "versions", row.version))}>${row.version}</a>`, sort: true },
+    { key: "state", title: "State", cell: (row) => html`<${State} value=${row.state} title=${row.reason} />${row.reason && html`<br /><span class="small muted">${row.reason}</span>`}`, sort: true },
     { key: "aliases", title: "Aliases", cell: (row) => row.aliases.join(", "), sort: (row) => row.aliases.join() },
     { key: "rate", title: "Requests", align: "end", cell: (row) => rate(traffic?.versions?.[row.version]?.requests_per_second), sort: (row) => traffic?.versions?.[row.version]?.requests_per_second },
     { key: "run", title: "Run time", align: "end", hint: "of one row, at admission", cell: (row) => milliseconds(runTime(row)), sort: runTime },
     { key: "memory", title: "Memory", align: "end", hint: "at admission", cell: (row) => bytes(memory(row)), sort: memory },
-    { key: "size", title: "Size", align: "end", cell: (row) => bytes(row.size), sort: (row) => row.size },
+    { key: "size", title: "Size", align: "end", cell: (row) => bytes(row.size), sort: true },
     { key: "digest", title: "Digest", cell: (row) => html`<${Digest} value=${row.digest} />` },
-    { key: "created", title: "Pushed", cell: (row) => html`${ago(row.created_at)}${row.created_by && html` by ${row.created_by}`}`, sort: (row) => row.created_at },
+    { key: "created_at", title: "Pushed", cell: (row) => html`${ago(row.created_at)}${row.created_by && html` by ${row.created_by}`}`, sort: true },
   ];
   return html`<section aria-labelledby="versions"><div class="row between"><h2 id="versions">Versions</h2>
       ${model.versions.length > 1 && html`<a class="button" href=${link(pathTo("models", name, "compare"))}>Compare versions</a>`}</div>
-    <${Table} caption="Versions of ${name}" columns=${columns} rows=${model.versions} keyOf=${(/** @type {Version} */ row) => row.version} empty="No versions yet." /></section>`;
+    <${Table} caption="Versions of ${name}" columns=${columns} rows=${model.versions} empty="No versions yet." /></section>`;
 }
 
 /** @param {Version} version */
 function runTime(version) {
-  const us = version.admission?.["p50_us"];
+  const us = version.admission?.p50_us;
   return typeof us === "number" ? us / 1000 : null;
 }
 
 /** @param {Version} version */
 function memory(version) {
-  const size = version.admission?.["memory_bytes"];
+  const size = version.admission?.memory_bytes;
   return typeof size === "number" ? size : null;
 }
 
@@ -103,7 +103,7 @@ function Aliases({ model, onDone }) {
   const rows = Object.entries(model.aliases).map(([alias, version]) => ({ alias, version, earlier: model.alias_history?.[alias] ?? [] }));
   /** @type {import("../components/table.js").Column<typeof rows[number]>[]} */
   const columns = [
-    { key: "alias", title: "Alias", cell: (row) => row.alias, sort: (row) => row.alias },
+    { key: "alias", title: "Alias", sort: true },
     { key: "version", title: "Version", cell: (row) => html`<a href=${link(pathTo("models", model.name, "versions", row.version))}>${row.version}</a>` },
     { key: "earlier", title: "Earlier", cell: (row) => row.earlier.slice(-5).reverse().join(", ") },
   ];
@@ -113,8 +113,8 @@ function Aliases({ model, onDone }) {
   const ready = model.versions.filter((item) => item.state === "READY").at(-1);
   return html`<section aria-labelledby="aliases-title"><div class="row between"><h2 id="aliases-title">Aliases</h2>
       ${allowed.allowed && ready && html`<button type="button" class="button" onClick=${() => setOpen({ kind: "New", alias: "" })}>New alias</button>`}</div>
-    <${Table} caption="Aliases of ${model.name}" columns=${columns} rows=${rows} keyOf=${(/** @type {any} */ row) => row.alias} empty="No aliases: without a route, the newest ready version answers." />
-    ${!allowed.allowed && html`<${Denied} action="Move aliases" reason=${allowed.reason} />`}
+    <${Table} caption="Aliases of ${model.name}" columns=${columns} rows=${rows} empty="No aliases: without a route, the newest ready version answers." />
+    <${Permitted} action="Move aliases" reason=${allowed.reason} />
     ${open?.kind === "Move" && html`<${AliasDialog} ...${shared} version=${model.aliases[open.alias] ?? ""} />`}
     ${open?.kind === "New" && html`<${AliasDialog} ...${shared} alias=${undefined} version=${ready?.version ?? ""} />`}
     ${open?.kind === "Roll back" && html`<${RollbackDialog} ...${shared} />`}
@@ -125,7 +125,7 @@ function Aliases({ model, onDone }) {
 function Push({ model, onDone }) {
   const allowed = may("push", model.name);
   return html`<section aria-labelledby="push"><h2 id="push">Push a version</h2>
-    ${allowed.allowed ? html`<${PushForm} key=${model.name} model=${model.name} proposed=${nextVersion(model.versions)} onPushed=${onDone} />` : html`<${Denied} reason=${allowed.reason} />`}</section>`;
+    <${Permitted} reason=${allowed.reason}><${PushForm} key=${model.name} model=${model.name} proposed=${nextVersion(model.versions)} onPushed=${onDone} /><//></section>`;
 }
 
 /** @param {{model: Model, onDone: () => void}} props */
@@ -136,7 +136,7 @@ function Settings({ model, onDone }) {
   return html`<section aria-labelledby="settings"><div class="row between"><h2 id="settings">Settings</h2>
       ${allowed.allowed && html`<button type="button" class="button" onClick=${() => setOpen(true)}>Change settings</button>`}</div>
     <${Facts} pairs=${[["versions served", versions], ["transition", TRANSITIONS[transition] ?? transition], ["kept warm", `${warm} s after a version has gone`]]} />
-    ${!allowed.allowed && html`<${Denied} action="Change settings" reason=${allowed.reason} />`}
+    <${Permitted} action="Change settings" reason=${allowed.reason} />
     ${open && html`<${SettingsDialog} model=${model} onClose=${() => setOpen(false)} onDone=${onDone} />`}</section>`;
 }
 
@@ -157,20 +157,20 @@ function SettingsDialog({ model, onClose, onDone }) {
     current=${async () => ({ revision: (await get(path)).revision, summary: null })}
     perform=${(/** @type {any} */ how) => send("PUT", path, values, how)}>
     <${Fragment}>
-      <label class="field">Versions: all, latest:N or specific:V,V <input value=${values["versions"]} required onInput=${(/** @type {any} */ event) => set("versions", event.currentTarget.value)} /></label>
-      <label class="field">Transition <select value=${values["transition"]} onChange=${(/** @type {any} */ event) => set("transition", event.currentTarget.value)}>
+      <label class="field">Versions: all, latest:N or specific:V,V <input value=${values.versions} required onInput=${(/** @type {any} */ event) => set("versions", event.currentTarget.value)} /></label>
+      <label class="field">Transition <select value=${values.transition} onChange=${(/** @type {any} */ event) => set("transition", event.currentTarget.value)}>
         ${Object.keys(TRANSITIONS).map((item) => html`<option key=${item} value=${item}>${item}</option>`)}</select></label>
-      <label class="field">Seconds that a version stays loaded after it has gone <input type="number" min="0" max="604800" value=${values["keep_warm_seconds"]} required onInput=${(/** @type {any} */ event) => set("keep_warm_seconds", Number(event.currentTarget.value))} /></label>
+      <label class="field">Seconds that a version stays loaded after it has gone <input type="number" min="0" max="604800" value=${values.keep_warm_seconds} required onInput=${(/** @type {any} */ event) => set("keep_warm_seconds", Number(event.currentTarget.value))} /></label>
     <//>
   <//>`;
 }
 
 /** @type {import("../app.js").View} */
 export const modelView = {
-  title: (params) => params["model"] ?? "",
+  title: (params) => params.model ?? "",
   keys: (params) => ({
-    c: ["compare versions", () => navigate(pathTo("models", params["model"] ?? "", "compare"))],
-    t: ["try it", () => navigate(pathTo("models", params["model"] ?? "", "try"))],
+    c: ["compare versions", () => navigate(pathTo("models", params.model ?? "", "compare"))],
+    t: ["try it", () => navigate(pathTo("models", params.model ?? "", "try"))],
   }),
   component: ModelView,
 };

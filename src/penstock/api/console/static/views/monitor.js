@@ -9,7 +9,7 @@ import { useDocument, useNewestEvent } from "../lib/refresh.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Alarms, Evidence } from "../components/column-parts.js";
 import { Histogram } from "../components/histogram.js";
-import { Denied, ErrorBox, Loading } from "../components/notes.js";
+import { Permitted, ErrorBox, Loading } from "../components/notes.js";
 import { PolicyEditor } from "../components/policy-editor.js";
 import { ReasonDialog } from "../components/reason-dialog.js";
 import { State } from "../components/state.js";
@@ -89,12 +89,10 @@ function MonitorHead({ model, value, again }) {
       <${VersionChoice} value=${value} />
     </div>
     ${value.problem && html`<p class="note warn">${value.problem}</p>`}
-    ${permitted.allowed
-      ? html`<div class="toolbar">
+    <${Permitted} action="Relearn, change the policy" reason=${permitted.reason}><div class="toolbar">
           ${value.reference && html`<button id="relearn" type="button" class="button" onClick=${() => setOpen("relearn")}>Relearn the reference <kbd>r</kbd></button>`}
           <button id="edit-policy" type="button" class="button" onClick=${() => setOpen("policy")}>Change the policy <kbd>e</kbd></button>
-        </div>`
-      : html`<${Denied} action="Relearn, change the policy" reason=${permitted.reason} />`}
+        </div><//>
     ${open === "relearn" && html`<${ReasonDialog} title="Relearn the reference of version ${value.version}" action="Relearn" danger onClose=${close} onDone=${again} perform=${relearn}>
       <p>The present reference is dropped. Until a new one is learned from traffic, no drift is found.</p>
     <//>`}
@@ -156,11 +154,11 @@ function ColumnSearch({ search }) {
 function monitorColumns(model, value) {
   const version = value.version ? `?version=${encodeURIComponent(value.version)}` : "";
   return [
-    { key: "name", title: "Column", sort: (/** @type {Document} */ row) => row.name, cell: (/** @type {Document} */ row) => html`<a href=${link(pathTo("models", model, "monitor", row.name) + version)}>${row.name}</a> <span class="small muted">${row.side}</span>` },
-    { key: "state", title: "State", sort: (/** @type {Document} */ row) => row.state, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} />` },
-    { key: "log_e", title: "Evidence", sort: (/** @type {Document} */ row) => row.log_e, hint: "natural logarithm, beside what an alarm needs", cell: (/** @type {Document} */ row) => html`<${Evidence} value=${row.log_e} threshold=${value.log_e_threshold} />` },
-    { key: "psi", title: "PSI", align: /** @type {const} */ ("end"), sort: (/** @type {Document} */ row) => row.psi, cell: (/** @type {Document} */ row) => html`<span title="by chance at most ${number(row.psi_threshold)}">${number(row.psi)}</span>` },
-    { key: "since", title: "Since", sort: (/** @type {Document} */ row) => row.since, cell: (/** @type {Document} */ row) => row.since && html`<time title=${time(row.since)}>${ago(row.since)}</time>` },
+    { key: "name", title: "Column", sort: true, cell: (/** @type {Document} */ row) => html`<a href=${link(pathTo("models", model, "monitor", row.name) + version)}>${row.name}</a> <span class="small muted">${row.side}</span>` },
+    { key: "state", title: "State", sort: true, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} />` },
+    { key: "log_e", title: "Evidence", sort: true, hint: "natural logarithm, beside what an alarm needs", cell: (/** @type {Document} */ row) => html`<${Evidence} value=${row.log_e} threshold=${value.log_e_threshold} />` },
+    { key: "psi", title: "PSI", align: /** @type {const} */ ("end"), sort: true, cell: (/** @type {Document} */ row) => html`<span title="by chance at most ${number(row.psi_threshold)}">${number(row.psi)}</span>` },
+    { key: "since", title: "Since", sort: true, cell: (/** @type {Document} */ row) => row.since && html`<time title=${time(row.since)}>${ago(row.since)}</time>` },
     { key: "moved", title: "Moved most", cell: (/** @type {Document} */ row) => movedText(row) },
     { key: "histogram", title: "Window, outline: reference", cell: (/** @type {Document} */ row) => html`<div class="small-histogram"><${Histogram} counts=${row.counts} reference=${row.reference_counts} names=${row.bins} label=${row.name} /></div>` },
   ];
@@ -186,7 +184,7 @@ function Quality({ value }) {
   return html`<section class="card"><h2>Data quality</h2>
     <p><${State} value=${quality.state} kind=${quality.state === "violated" ? "bad" : undefined} /> ${number(quality.odd_requests)} requests of an unexpected form in the window.</p>
     <dl class="facts">${Object.entries(quality.violations).map(([kind, count]) => html`<dt>${kind.replaceAll("_", " ")}</dt><dd>${number(/** @type {number} */ (count))}</dd>`)}</dl>
-    ${quality.violated.length > 0 && html`<${Table} caption="Columns with more invalid values than usual" rows=${quality.violated} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
+    ${quality.violated.length > 0 && html`<${Table} caption="Columns with more invalid values than usual" rows=${quality.violated} columns=${[
       { key: "name", title: "Column" },
       { key: "kind", title: "Kind", cell: (/** @type {Document} */ row) => row.kind.replaceAll("_", " ") },
       { key: "share", title: "Share", align: "end", cell: (/** @type {Document} */ row) => percent(row.rates[row.kind]) },
@@ -200,7 +198,7 @@ function LatencyByStage({ value }) {
   const { stages = {}, ...whole } = value.latency || {};
   const rows = [{ name: "whole request", ...whole }, ...Object.entries(stages).map(([name, item]) => ({ name, .../** @type {Document} */ (item) }))];
   const quantiles = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99.9"]];
-  return html`<section class="card"><h2>Latency by stage</h2><${Table} caption="Latency by stage" rows=${rows} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
+  return html`<section class="card"><h2>Latency by stage</h2><${Table} caption="Latency by stage" rows=${rows} columns=${[
     { key: "name", title: "Stage" },
     ...quantiles.map(([key = "", title]) => ({ key, title, align: "end", cell: (/** @type {Document} */ row) => milliseconds(row.count ? row[key] : null) })),
   ]} /><p class="small muted">Of ${number(whole.count)} successful requests so far.</p></section>`;
@@ -212,7 +210,7 @@ function PerformanceCard({ performance }) {
   const { delay, gap, concept } = performance;
   const outcomes = Object.entries(performance.outcomes || {}).map(([name, count]) => `${name} ${number(/** @type {number} */ (count))}`).join(", ");
   return html`<section class="card"><h2>Performance</h2>
-    <${Table} caption="Realised and estimated performance" rows=${metricRows(performance)} keyOf=${(/** @type {Document} */ row) => row.name} empty="No labels yet." columns=${[
+    <${Table} caption="Realised and estimated performance" rows=${metricRows(performance)} empty="No labels yet." columns=${[
       { key: "name", title: "Metric", cell: (/** @type {Document} */ row) => row.name.replaceAll("_", " ") },
       { key: "windowed", title: "Newest labels", align: "end" },
       { key: "overall", title: "All labels", align: "end" },

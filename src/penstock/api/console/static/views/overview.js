@@ -61,7 +61,7 @@ export function filtered(rows, search, filter) {
 
 /** @type {import("../components/table.js").Column<Row>[]} */
 const OVERVIEW_COLUMNS = [
-  { key: "name", title: "Model", sort: (row) => row.name, cell: (row) => html`<a href=${link(pathTo("models", row.name))}>${row.name}</a>` },
+  { key: "name", title: "Model", sort: true, cell: (row) => html`<a href=${link(pathTo("models", row.name))}>${row.name}</a>` },
   { key: "answers", title: "Who answers", cell: (row) => html`<${AnswersBar} row=${row} />` },
   { key: "rate", title: "Requests/s", align: "end", sort: (row) => row.traffic?.requests_per_second, cell: (row) => number(row.traffic?.requests_per_second) },
   { key: "errors", title: "Errors", align: "end", sort: (row) => row.traffic?.error_ratio, cell: (row) => percent(row.traffic?.error_ratio) },

@@ -8,7 +8,7 @@ import { toYaml } from "../lib/policy-form.js";
 import { deliveriesOf, evidenceText, marksOf } from "../lib/retraining.js";
 import { useDocument } from "../lib/refresh.js";
 import { link, pathTo } from "../lib/router.js";
-import { Denied, Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
 import { ReasonDialog } from "../components/reason-dialog.js";
 import { State } from "../components/state.js";
 import { Table } from "../components/table.js";
@@ -58,9 +58,7 @@ function Requests({ model, value, begin }) {
       <dt>Candidates</dt><dd>${limits.auto_rollout ? "are rolled out when they pass their gates" : "are rolled out by a person"}${limits.approval ? ", after an approval" : ""}</dd>
     </dl>
     <p><a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&kind=retraining`)}>All requests on the time line</a></p>
-    ${permitted.allowed
-      ? html`<button id="ask-retraining" type="button" class="button" onClick=${() => begin({ title: `Ask for retraining of ${model}`, action: "Ask", path: "/retrain", text: "The sinks of the policy get the request, whatever the rules decide." })}>Ask for retraining <kbd>r</kbd></button>`
-      : html`<${Denied} action="Ask for retraining" reason=${permitted.reason} />`}`;
+    <${Permitted} action="Ask for retraining" reason=${permitted.reason}><button id="ask-retraining" type="button" class="button" onClick=${() => begin({ title: `Ask for retraining of ${model}`, action: "Ask", path: "/retrain", text: "The sinks of the policy get the request, whatever the rules decide." })}>Ask for retraining <kbd>r</kbd></button><//>`;
 }
 
 /** @param {{model: string, id: string}} props */
@@ -71,7 +69,7 @@ function EventLink({ model, id }) {
 
 /** @param {{rules: Document[]}} props */
 function Rules({ rules }) {
-  return html`<${Table} caption="Rules" rows=${rules} keyOf=${(/** @type {Document} */ rule) => rule.name} empty="The policy has no rules. Add some on the page Monitor, in the policy." columns=${[
+  return html`<${Table} caption="Rules" rows=${rules} empty="The policy has no rules. Add some on the page Monitor, in the policy." columns=${[
     { key: "name", title: "Rule", cell: (/** @type {Document} */ rule) => html`${rule.name}${rule.dry_run && html` <span class="muted">(dry run)</span>`}` },
     { key: "state", title: "State", cell: (/** @type {Document} */ rule) => html`<${RuleState} rule=${rule} />` },
     { key: "when", title: "When", cell: (/** @type {Document} */ rule) => html`<details><summary>${Object.keys(rule.when || {}).join(", ") || "condition"}</summary><pre>${toYaml({ when: rule.when, ...(rule.until ? { until: rule.until } : {}) })}</pre></details>` },
@@ -122,7 +120,7 @@ function Candidate({ model, candidate, isOpen, begin }) {
 
 /** @param {{exam: Document}} props */
 function Marks({ exam }) {
-  return html`<${Table} caption="Marks of the exam" rows=${marksOf(exam)} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
+  return html`<${Table} caption="Marks of the exam" rows=${marksOf(exam)} columns=${[
     { key: "name", title: "Exam" },
     { key: "candidate", title: "Candidate", align: "end" },
     { key: "champion", title: "Present version", align: "end" },
@@ -150,7 +148,7 @@ function GateList({ model, version }) {
 /** @param {{model: string, candidate: Document, begin: (act: Act) => void}} props */
 function Decision({ model, candidate: { version, state, approved }, begin }) {
   const permitted = may("approve", model);
-  if (!permitted.allowed) return html`<${Denied} action="Approve, refuse" reason=${permitted.reason} />`;
+  if (!permitted.allowed) return html`<${Permitted} action="Approve, refuse" reason=${permitted.reason} />`;
   const path = `/candidates/${encodeURIComponent(version)}`;
   return html`<div class="row end">
     ${state !== "refused" && html`<button type="button" class="button danger" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>`}
@@ -171,12 +169,12 @@ function Deliveries({ model, value, begin }) {
   const permitted = may("operate", model);
   const replay = (/** @type {Document} */ body, /** @type {string} */ what) => begin({ title: `Try ${what} again`, action: "Try again", path: "/outbox/replay", body });
   return html`${dead > 0 && html`<p class="note bad">${dead} ${dead === 1 ? "event was" : "events were"} given up.</p>`}
-    ${dead > 0 && (permitted.allowed ? html`<button type="button" class="button" onClick=${() => replay({}, "all dead deliveries")}>Try all again</button>` : html`<${Denied} action="Try again" reason=${permitted.reason} />`)}
+    ${dead > 0 && html`<${Permitted} action="Try again" reason=${permitted.reason}><button type="button" class="button" onClick=${() => replay({}, "all dead deliveries")}>Try all again</button><//>`}
     <${Table} caption="Deliveries, dead ones first" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.event} ${row.sink}`} empty="No events were sent yet." columns=${[
-      { key: "sink", title: "Sink", sort: (/** @type {Document} */ row) => row.sink, cell: (/** @type {Document} */ row) => row.sink },
-      { key: "state", title: "State", sort: (/** @type {Document} */ row) => row.state, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} kind=${row.state === "sent" ? "good" : row.state === "dead" ? "bad" : "warn"} />` },
+      { key: "sink", title: "Sink", sort: true },
+      { key: "state", title: "State", sort: true, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} kind=${row.state === "sent" ? "good" : row.state === "dead" ? "bad" : "warn"} />` },
       { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${(row.type || "gone").replace("io.penstock.", "")}</a>` },
-      { key: "created", title: "Decided", sort: (/** @type {Document} */ row) => row.created, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
+      { key: "created", title: "Decided", sort: true, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
       { key: "attempts", title: "Attempts", align: "end" },
       { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`<${Problem} text=${row.error || ""} />${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
       { key: "act", title: "Action", cell: (/** @type {Document} */ row) => row.state === "dead" && permitted.allowed && html`<button type="button" class="button quiet" onClick=${() => replay({ event: row.event, sink: row.sink }, `the delivery to ${row.sink}`)}>Try again</button>` },

@@ -95,4 +95,4 @@ function neededText(evidence) {
 }
 
 /** @type {import("../app.js").View} */
-export const rolloutView = { title: (params) => `${params["model"]}: rollout ${params["id"]}`, component: RolloutPage };
+export const rolloutView = { title: (params) => `${params.model}: rollout ${params.id}`, component: RolloutPage };

@@ -6,6 +6,9 @@ import { compareOutputs, tensorText } from "../lib/answers.js";
 import { useDocument } from "../lib/refresh.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Table } from "../components/table.js";
+
+/** @typedef {import("../lib/answers.js").Pair} Pair */
 
 /** @param {{params: Record<string, string>}} props */
 function ShadowPage({ params }) {
@@ -16,8 +19,8 @@ function ShadowPage({ params }) {
   if (!value) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`<${Numbers} model=${model} shadow=${value} />
     <h2>Where it differs most</h2>
-    <div class="toolbar"><label><input type="checkbox" checked=${query["all"] === "1"} onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ all: event.currentTarget.checked ? "1" : null })} /> Show elements that are the same, too</label></div>
-    ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} version=${version} sample=${sample} all=${query["all"] === "1"} />`)
+    <div class="toolbar"><label><input type="checkbox" checked=${query.all === "1"} onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ all: event.currentTarget.checked ? "1" : null })} /> Show elements that are the same, too</label></div>
+    ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} version=${version} sample=${sample} all=${query.all === "1"} />`)
       : html`<${Empty}>No disagreement that is small enough to keep was seen since the workers began.<//>`}`;
 }
 
@@ -50,14 +53,14 @@ function Sample({ version, sample, all }) {
 /** @param {{id: string, version: string, answered: string, output: import("../lib/answers.js").Comparison, all: boolean}} props */
 function Output({ id, version, answered, output, all }) {
   const pairs = all ? output.pairs : output.pairs.filter((pair) => pair.differs);
-  const caption = `Both answers to ${id}, output ${output.name}`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table><caption class="hidden">${caption}</caption>
-    <thead><tr><th scope="col">${output.name} <span class="small">${output.datatype} ${output.shape}</span></th><th scope="col" class="end">Version ${answered}</th><th scope="col" class="end">Shadow ${version}</th><th scope="col" class="end">Difference</th></tr></thead>
-    <tbody>${pairs.map((pair) => html`<tr key=${pair.place}><th scope="row">[${pair.place}] ${pair.differs ? html`<span class="badge warn">differs</span>` : ""}</th>
-      <td class="end"><code>${pair.answer}</code></td><td class="end"><code>${pair.shadow}</code></td><td class="end">${pair.difference === null ? "–" : number(pair.difference)}</td></tr>`)}</tbody></table></div>
-    ${!pairs.length && html`<p class="small muted">All elements are the same.</p>`}
+  return html`<${Table} caption="Both answers to ${id}, output ${output.name}" rows=${pairs} empty="All elements are the same." columns=${[
+      { key: "place", title: html`${output.name} <span class="small">${output.datatype} ${output.shape}</span>`, cell: (/** @type {Pair} */ pair) => html`[${pair.place}] ${pair.differs && html`<span class="badge warn">differs</span>`}` },
+      { key: "answer", title: `Version ${answered}`, align: "end", cell: (/** @type {Pair} */ pair) => html`<code>${pair.answer}</code>` },
+      { key: "shadow", title: `Shadow ${version}`, align: "end", cell: (/** @type {Pair} */ pair) => html`<code>${pair.shadow}</code>` },
+      { key: "difference", title: "Difference", align: "end" },
+    ]} />
     ${output.left > 0 && html`<p class="small muted">${number(output.left)} more elements are not shown.</p>`}`;
 }
 
 /** @type {import("../app.js").View} */
-export const shadowView = { title: (params) => `${params["model"]}: shadow ${params["version"]}`, component: ShadowPage };
+export const shadowView = { title: (params) => `${params.model}: shadow ${params.version}`, component: ShadowPage };

@@ -10,7 +10,7 @@ import { link, pathTo, route } from "../lib/router.js";
 import { routeBody, differences, faultsOf, isSame, routeOf } from "../lib/routes.js";
 import { Bar } from "../components/bar.js";
 import { Chart } from "../components/chart.js";
-import { Denied, ErrorBox, Loading } from "../components/notes.js";
+import { Permitted, ErrorBox, Loading } from "../components/notes.js";
 import { Changes, ReasonDialog } from "../components/reason-dialog.js";
 import { RouteConflict } from "../components/route-conflict.js";
 import { RulesEditor, ShadowEditor, StickyEditor } from "../components/route-editors.js";
@@ -26,7 +26,7 @@ const actions = {};
 
 /** @param {{params: Record<string, string>}} props */
 function Traffic({ params }) {
-  const model = params["model"] || "";
+  const model = params.model || "";
   const present = useTopic(`route:${model}`);
   const traffic = useTopic("traffic");
   const document = useTopic(`model:${model}`);
@@ -34,7 +34,7 @@ function Traffic({ params }) {
   if (!present || !document) return html`<${Loading} />`;
   const recent = traffic?.models?.[model];
   return html`<${Now} model=${model} present=${present} recent=${recent} />
-    <${LastMinutes} series=${recent?.series} end=${traffic?.at} at=${query["at"]} />
+    <${LastMinutes} series=${recent?.series} end=${traffic?.at} at=${query.at} />
     <${RouteEditor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
 }
 
@@ -79,7 +79,7 @@ function RouteEditor({ model, present, versions, recent }) {
   const [dialog, setDialog] = useState("");
   const allowed = usePermissions(model)("operate");
   for (const name of Object.keys(actions)) delete actions[name];
-  if (!allowed.allowed) return html`<${Denied} action="Change the traffic" reason=${allowed.reason} />`;
+  if (!allowed.allowed) return html`<${Permitted} action="Change the traffic" reason=${allowed.reason} />`;
   if (present.trial) return html`<${HeldBy} model=${model} trial=${present.trial} />`;
 
   const from = base || { document: present, route: routeOf(present) };
@@ -95,8 +95,8 @@ function RouteEditor({ model, present, versions, recent }) {
   };
   const dirty = own !== null && !isSame(from.route, own);
   const faults = faultsOf(shown);
-  actions["write"] = () => dirty && !faults.length && setDialog("write");
-  actions["discard"] = leave;
+  actions.write = () => dirty && !faults.length && setDialog("write");
+  actions.discard = leave;
   return html`<section aria-label="Change the traffic">
     <h2>Change</h2>
     ${base && base.document.revision !== present.revision && html`<${ChangedMeanwhile} model=${model} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
@@ -112,7 +112,7 @@ function RouteEditor({ model, present, versions, recent }) {
     <${RulesEditor} rules=${shown.rules} versions=${versions} onChange=${(/** @type {any} */ rules) => change({ rules })} />
     <${RoutePreview} model=${model} route=${shown} dirty=${dirty} faults=${faults} base=${from.route} />
     <div class="row">
-      <button type="button" class="button primary" disabled=${!dirty || faults.length > 0} onClick=${actions["write"]}>Write the route … <kbd aria-hidden="true">w</kbd></button>
+      <button type="button" class="button primary" disabled=${!dirty || faults.length > 0} onClick=${actions.write}>Write the route … <kbd aria-hidden="true">w</kbd></button>
       <button type="button" class="button" disabled=${own === null} onClick=${leave}>Discard <kbd aria-hidden="true">u</kbd></button>
       ${present.set && html`<button type="button" class="button danger" onClick=${() => setDialog("remove")}>Remove the route …</button>`}
     </div>
@@ -184,7 +184,7 @@ async function lastEntries(model) {
 
 /** @type {import("../app.js").View} */
 export const trafficView = {
-  title: (params) => `${params["model"]}: traffic`,
+  title: (params) => `${params.model}: traffic`,
   component: Traffic,
-  keys: { w: ["write the route", () => actions["write"]?.()], u: ["discard the change", () => actions["discard"]?.()] },
+  keys: { w: ["write the route", () => actions.write?.()], u: ["discard the change", () => actions.discard?.()] },
 };

@@ -1,15 +1,17 @@
 // Try it: a prediction by hand, its answer with version, route and time, and the same request for other clients.
 
 import { html, useEffect, useMemo, useSignal, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
+import { send } from "../lib/api.js";
 import { useTopic } from "../lib/live.js";
 import { announce } from "../lib/page.js";
 import { route, setQuery } from "../lib/router.js";
 import { ImageField, RowFields, TextField, emptyBoxes } from "../components/input-fields.js";
-import { Denied, Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Explain } from "../components/explanation.js";
+import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
 import { Answer, Snippets } from "../components/prediction.js";
-import { featuresOf } from "../models/versions.js";
-import { ask } from "../predict/ask.js";
+import { useCall } from "../components/use-call.js";
+import { ask, askWhy } from "../predict/ask.js";
 import { requestOf } from "../predict/request.js";
 import { imageShape, shapeText } from "../predict/signature.js";
 import { InputFault, readCsv, readJson, readValue, tensorOf } from "../predict/values.js";
@@ -28,18 +30,20 @@ const MODES = { form: "Form", json: "JSON", csv: "CSV", image: "Image" };
 
 /** @param {{params: Record<string, string>}} props */
 function TryView({ params }) {
-  const name = params["model"] ?? "";
+  const name = params.model ?? "";
   /** @type {Model | null} */
   const model = useTopic(`model:${name}`);
   const split = useTopic(`route:${name}`);
   const { query } = useSignal(route);
   if (!model) return html`<${Loading} />`;
-  const wanted = query["version"] ?? "";
+  const wanted = query.version ?? "";
   const described = describedVersion(model, wanted);
+  const ready = model.versions.filter((item) => item.state === "READY").map((item) => item.version);
   return html`
     <p class="muted">This is a real request: the route decides, and the monitor, the metrics and your quota count it.</p>
     <${AnsweringField} model=${model} value=${wanted} />
-    ${described?.signature ? html`<${TryForm} key=${`${name} ${signatureKey(described)}`} model=${name} wanted=${wanted} version=${described} split=${split} mode=${query["by"] ?? ""} />` : html`<${Empty}>No version is loaded whose inputs are known.<//>`}`;
+    ${described?.signature ? html`<${TryForm} key=${`${name} ${signatureKey(described)}`} model=${name} others=${ready} wanted=${wanted} version=${described} split=${split} mode=${query.by ?? ""} />` : html`<${Empty}>No version is loaded whose inputs are known.<//>`}
+    <${PastRequest} model=${name} version=${wanted} versions=${ready} />`;
 }
 
 /**
@@ -66,33 +70,42 @@ function AnsweringField({ model, value }) {
     ${model.versions.map((item) => html`<option key=${item.version} value=${item.version}>${item.version} (${item.state.toLowerCase()})</option>`)}</select></label></div>`;
 }
 
-/** @param {{model: string, wanted: string, version: Version, split: any, mode: string}} props */
-function TryForm({ model, wanted, version, split, mode }) {
+/**
+ * Explains a captured request by its id.
+ * @param {{model: string, version: string, versions: string[]}} props
+ */
+function PastRequest({ model, version, versions }) {
+  const [id, setId] = useState("");
+  return html`<details><summary>Explain a past request</summary><${Explain} action="Explain the request" allowed=${usePermissions(model)("operate")} versions=${versions}
+    ask=${(/** @type {Record<string, string>} */ parameters) => send("POST", `/models/${encodeURIComponent(model)}/captured/explain`, { id, version, parameters })}>
+    <label class="field">Id of a captured request <input maxlength="256" value=${id} onInput=${(/** @type {any} */ event) => setId(event.currentTarget.value)} /></label><//></details>`;
+}
+
+/** @param {{model: string, others: string[], wanted: string, version: Version, split: any, mode: string}} props */
+function TryForm({ model, others, wanted, version, split, mode }) {
   const specs = useMemo(() => version.signature?.inputs ?? [], [signatureKey(version)]);
-  const features = featuresOf(version);
+  const { features } = version;
   const [typed, setTyped] = useState(/** @type {Typed} */ ({ boxes: emptyBoxes(specs), json: "", csv: "", picture: null }));
   const [fields, setFields] = useState(/** @type {Record<string, string>} */ ({}));
-  const [state, setState] = useState(/** @type {{busy: boolean, error: Error | null, prediction: import("../predict/ask.js").Prediction | null}} */ ({ busy: false, error: null, prediction: null }));
+  const { busy, error, value, run, clear } = useCall();
   const modes = modesOf(specs, typed);
   const by = modes.find((item) => item === mode) ?? /** @type {Mode} */ (modes[0]);
-  const read = useMemo(() => readForm(by, typed, specs, features), [by, typed, specs]);
+  const read = useMemo(() => readForm(by, typed, specs, features), [by, typed, specs, String(features)]);
   const stated = Object.fromEntries(Object.entries(fields).filter((entry) => entry[1]));
-  const allowed = may("predict", model);
+  const allowed = usePermissions(model)("predict");
 
-  useEffect(() => setState({ busy: false, error: null, prediction: null }), [wanted]);
+  useEffect(clear, [wanted]);
 
   /** @param {Event} event */
-  async function submit(event) {
+  function submit(event) {
     event.preventDefault();
-    if (!read.tensors) return;
-    setState({ busy: true, error: null, prediction: state.prediction });
-    try {
-      const prediction = await ask(model, wanted, requestOf(read.tensors), stated);
-      setState({ busy: false, error: null, prediction });
+    const request = read.tensors && requestOf(read.tensors);
+    if (!request) return;
+    void run(async () => {
+      const prediction = await ask(model, wanted, request, stated);
       announce(`Version ${prediction.version} has answered`);
-    } catch (error) {
-      setState({ busy: false, error: /** @type {Error} */ (error), prediction: null });
-    }
+      return { prediction, request };
+    });
   }
 
   return html`<form onSubmit=${submit}>
@@ -100,12 +113,13 @@ function TryForm({ model, wanted, version, split, mode }) {
       <${Inputs} by=${by} specs=${specs} features=${features} typed=${typed} onChange=${(/** @type {Partial<Typed>} */ changes) => setTyped({ ...typed, ...changes })} />
       <${RuleFields} split=${split} fields=${fields} onChange=${setFields} />
       ${read.fault && html`<p class="bad" role="alert">${read.fault}</p>`}
-      ${allowed.allowed ? html`<button class="button primary" disabled=${!read.tensors || state.busy}>Predict</button>` : html`<${Denied} action="Predict" reason=${allowed.reason} />`}
+      <${Permitted} action="Predict" reason=${allowed.reason}><button class="button primary" disabled=${!read.tensors || busy}>Predict</button><//>
     </form>
     <div aria-live="polite">
-      <${ErrorBox} error=${state.error} />
-      ${state.prediction && html`<${Answer} prediction=${state.prediction} />`}
+      <${ErrorBox} error=${error} />
+      ${value && html`<${Answer} prediction=${value.prediction} />`}
     </div>
+    ${value && html`<${Explain} key=${value.prediction.id} action="Explain" allowed=${allowed} versions=${others} ask=${(/** @type {Record<string, string>} */ parameters) => askWhy(model, value.prediction.version, value.request, parameters)} />`}
     <${Snippets} question=${read.tensors && { model, version: wanted, request: requestOf(read.tensors), fields: stated }} />`;
 }
 
@@ -191,4 +205,4 @@ function RuleFields({ split, fields, onChange }) {
 }
 
 /** @type {import("../app.js").View} */
-export const tryView = { title: (params) => `${params["model"]}: try it`, component: TryView };
+export const tryView = { title: (params) => `${params.model}: try it`, component: TryView };

@@ -20,7 +20,7 @@ import { shapeText } from "../predict/signature.js";
 
 /** @param {{params: Record<string, string>}} props */
 function VersionView({ params }) {
-  const [name, wanted] = [params["model"] ?? "", params["version"] ?? ""];
+  const [name, wanted] = [params.model ?? "", params.version ?? ""];
   const live = useTopic(`model:${name}`);
   const [fresh, setFresh] = useState(/** @type {Model | null} */ (null));
   /** @type {Model | null} */
@@ -139,4 +139,4 @@ function Trust({ version }) {
 }
 
 /** @type {import("../app.js").View} */
-export const versionView = { title: (params) => `${params["model"]}: version ${params["version"]}`, component: VersionView };
+export const versionView = { title: (params) => `${params.model}: version ${params.version}`, component: VersionView };

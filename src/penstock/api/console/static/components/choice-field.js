@@ -1,0 +1,16 @@
+// A field with a list to choose from.
+
+import { html } from "../lib/html.js";
+
+/**
+ * Chooses a text such as a version; one that is no choice any more stays in the list.
+ * @param {{title: string, value: string, choices: string[], onChange: (value: string) => void, none?: string}} props
+ */
+export function ChoiceField({ title, value, choices, onChange, none }) {
+  const all = value && !choices.includes(value) ? [value, ...choices] : choices;
+  return html`<label class="field">${title}
+    <select value=${value} onChange=${(/** @type {any} */ event) => onChange(event.currentTarget.value)}>
+      ${none !== undefined && html`<option value="">${none}</option>`}
+      ${all.map((choice) => html`<option key=${choice} value=${choice}>${choice}</option>`)}
+    </select></label>`;
+}
