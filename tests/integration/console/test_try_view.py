@@ -27,13 +27,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     zoo.place(models, "digits", {"1": zoo.versioned(1), "2": zoo.versioned(2)})
     zoo.place(models, "picture", {"1": zoo.affine(2.0, 0.0, ("n", 3, 8, 8))})
     zoo.place(models, "mixed", {"1": zoo.mixed()})
-    zoo.place(models, "named", {version: named(int(version)) for version in ("1", "2")})
+    zoo.place(models, "named", {version: labelled(int(version)) for version in ("1", "2")})
     zoo.place(models, "wide", {"1": zoo.affine(2.0, 0.0, ("n", 100))})
     with harness.running(models, folder, "--workers", "1") as server:
         yield server
 
 
-def named(version: int) -> onnx.ModelProto:
+def labelled(version: int) -> onnx.ModelProto:
     """A model whose graph names its features."""
     graph = zoo.versioned(version)
     helper.set_model_props(graph, {"feature_names": json.dumps(["age", "income", "debt"])})
