@@ -12,6 +12,9 @@ import { explanationOf } from "../predict/explanation.js";
 
 /** @typedef {import("../predict/explanation.js").Attribution} Attribution */
 
+/** What is smaller than the largest by this factor is a rounding error of sums, and shown as 0. */
+const ROUNDING = 1e-9;
+
 /**
  * Offers an explanation, and then that of the difference to each other of `versions`; `ask` gets its parameters.
  * @param {{action: string, allowed: {allowed: boolean, reason: string}, versions: string[], children?: any,
@@ -26,10 +29,9 @@ export function Explain({ action, allowed, versions, children, ask }) {
   });
   if (!allowed.allowed) return html`<${Permitted} action=${action} reason=${allowed.reason} />`;
   const others = versions.filter((version) => version !== document?.model_version);
-  return html`${children}<button type="button" class="button" disabled=${busy} onClick=${() => explain("")}>${action}</button>
-    <div aria-live="polite"><${ErrorBox} error=${error} />${document && html`
-      ${others.length > 0 && html`<${ChoiceField} title="Why it differs from version" value=${document.parameters.against ?? ""} choices=${others} none="–" onChange=${explain} />`}
-      <${Explanation} action=${action} document=${document} />`}</div>`;
+  return html`<div class="toolbar">${children}<button type="button" class="button" disabled=${busy} onClick=${() => explain("")}>${action}</button>
+      ${document && others.length > 0 && html`<${ChoiceField} title="Why it differs from version" value=${document.parameters.against ?? ""} choices=${others} none="–" onChange=${explain} />`}</div>
+    <div aria-live="polite"><${ErrorBox} error=${error} />${document && html`<${Explanation} action=${action} document=${document} />`}</div>`;
 }
 
 /** @param {{action: string, document: Record<string, any>}} props */
@@ -45,7 +47,7 @@ function Explanation({ action, document }) {
       ${columns > 1 && html`<${ChoiceField} title="Column, from 0" value=${column} choices=${numbersTo(columns)} onChange=${setColumn} />`}</div>
     <${Table} caption="${action}: what each feature adds" rows=${parts} columns=${[
       { key: "feature", title: "Feature", sort: true },
-      { key: "value", title: "Adds", sort: true, cell: (/** @type {Attribution} */ part) => html`<span class="measure"><meter max=${most} value=${Math.abs(part.value)} aria-label="Size for ${part.feature}"></meter> ${signed(part.value)}</span>` },
+      { key: "value", title: "Adds", sort: true, cell: (/** @type {Attribution} */ part) => html`<span class="measure"><meter max=${most} value=${Math.abs(part.value)} aria-label="Size for ${part.feature}"></meter> ${signed(Math.abs(part.value) < most * ROUNDING ? 0 : part.value)}</span>` },
       ...(exact ? [] : [{ key: "error", title: "Standard error", align: "end" }]),
     ]} />`;
 }
