@@ -8,7 +8,7 @@ import pytest
 from penstock.cli.loadtest.target import Place
 from penstock.cli.replay.command import parse_share
 from penstock.cli.replay.output import ReplayProgress, time_left
-from penstock.cli.replay.sources import ModelName, is_address, parts_of, target_of
+from penstock.cli.replay.sources import ModelName, check_files, is_address, parts_of, target_of
 from penstock.cli.requests import BadData
 from penstock.cli.tls import TlsAddress
 from penstock.monitor.capture_parts import ReadCounts
@@ -77,6 +77,13 @@ def test_captures_that_hold_nothing_are_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(BadData, match=r"notes\.txt holds no captured requests"):
         parts_of([str(other)], "fraud", metadata, None)
     assert ModelName.parse("fraud") == ModelName("fraud", "")
+
+
+def test_files_that_do_not_exist_are_no_models(tmp_path: Path) -> None:
+    check_files(["fraud:1", "fraud.v2", str(tmp_path)])
+    for text in ("nothing.parquet", f"{tmp_path}/captures"):
+        with pytest.raises(BadData, match=f"there is no file or folder '{text}'"):
+            check_files([str(tmp_path), text])
 
 
 def test_a_terminal_sees_how_far_a_replay_is_its_rate_and_the_time_left() -> None:

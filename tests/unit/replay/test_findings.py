@@ -118,6 +118,18 @@ def test_requests_with_masked_or_missing_inputs_are_not_sent() -> None:
     assert skipped == {"inputs are masked": 1, "inputs are missing": 1}
 
 
+def test_a_request_of_overlapping_captures_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers choose ids, so the time belongs to a request too; requests without an id are never the same."""
+    skipped: Counter[str] = Counter()
+    records = [captured(*item) for item in [("a", 1.0), ("a", 1.0), ("b", 1.0), ("a", 2.0), ("", 3.0), ("", 3.0)]]
+    sent = [(item.id, item.head["at"]) for item in select_requests(records, ["x"], skipped)]
+    assert sent == [("a", 1.0), ("b", 1.0), ("a", 2.0), ("", 3.0), ("", 3.0)]
+    assert skipped == {"it is in several files": 1}
+    monkeypatch.setattr("penstock.replay.selection.REMEMBERED", 1)
+    far = [captured("a", 1.0), captured("b", 1.5), captured("a", 1.0)]
+    assert len(list(select_requests(far, ["x"], skipped))) == 3
+
+
 def test_the_reports_hold_what_was_found() -> None:
     result = result_of(findings((OTHER, OTHER), (SAME, SAME), (SAME, SAME), (400, 400)))
     document = json.loads(json.dumps(to_document(result), allow_nan=False))

@@ -15,7 +15,7 @@ from penstock.cli.loadtest.command import INTERRUPTED, StopSignal
 from penstock.cli.loadtest.output import find_unwritable, write_files
 from penstock.cli.loadtest.target import Place, endpoint_of
 from penstock.cli.replay.output import ReplayProgress, print_results, text_in
-from penstock.cli.replay.sources import parts_of, target_of
+from penstock.cli.replay.sources import check_files, parts_of, target_of
 from penstock.cli.requests import BadData
 from penstock.cli.tls import explain
 from penstock.loadtest.generator import EACH_ONCE, Generator, NoConnection
@@ -64,6 +64,7 @@ def run(options: ReplayOptions) -> int:
         typer.Exit: a report cannot be written.
     """
     setup_of = _read_setup(options)
+    check_files(options.captures)
     if problem := find_unwritable(options.files):
         fail(problem)
     place = target_of(options.to, options.model, options.captures, options.by_grpc)

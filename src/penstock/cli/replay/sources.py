@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from penstock.cli.addresses import location_in, read_settings
@@ -12,9 +12,12 @@ from penstock.cli.client import Document
 from penstock.cli.loadtest.target import Place, place_of
 from penstock.cli.requests import BadData
 from penstock.core.errors import Fault
-from penstock.monitor.capture import CAPTURES
+from penstock.monitor.capture import CAPTURES, SUFFIX
 from penstock.monitor.capture_parts import CapturePart, is_parquet, record_parts
 from penstock.monitor.captured_tables import table_parts
+
+FILE_SUFFIXES: Final = frozenset({SUFFIX, ".parquet"})
+"""Endings of the files that can be replayed."""
 
 _ADDRESS: Final = re.compile(r"(?:https?://)?(\[[0-9a-fA-F:]+\]|[^\s/:@]+):\d{1,5}/?")
 
@@ -50,6 +53,19 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def check_files(captures: Sequence[str]) -> None:
+    """Check that files and folders exist: what does not is the name of a model, unless it is written as a path.
+
+    Raises:
+        BadData: one does not.
+    """
+    for text in captures:
+        if ("/" in text or PurePath(text).suffix in FILE_SUFFIXES) and not Path(text).exists():
+            raise BadData(
+                f"there is no file or folder '{text}'; `penstock capture NAME -o {PurePath(text).name}` makes one"
+            )
 
 
 def target_of(to: str, model: str | None, captures: Sequence[str], by_grpc: bool) -> Place:
