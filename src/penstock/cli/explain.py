@@ -125,6 +125,7 @@ def _request(metadata: Document, rows: Path | None, data: str | None) -> Documen
 def _summary(parameters: Document) -> str:
     """Return how an explanation was made, in one line."""
     how = f"{parameters['method']}, {'exact' if parameters['exact'] else 'sampled'}, {parameters['scale']}"
-    compared = f"compared with {parameters['background_rows']} {parameters['background']} rows"
+    kind, _, whose = str(parameters["background"]).partition(" ")
+    compared = f"compared with {parameters['background_rows']} {kind} rows {whose}".rstrip()
     note = f"; {parameters['note']}" if parameters.get("note") else ""
     return f"{how} of '{parameters['output']}', {compared}{note}"

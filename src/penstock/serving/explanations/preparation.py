@@ -59,16 +59,22 @@ class VersionExplanations:
         self._last: PreparedBackground | None = None
 
     def background(
-        self, matrix: RowMatrix, output: TensorSpec, options: ExplanationOptions, pause: PauseWork
+        self,
+        matrix: RowMatrix,
+        output: TensorSpec,
+        options: ExplanationOptions,
+        pause: PauseWork,
+        other: LoadedVersion | None = None,
     ) -> PreparedBackground:
-        """Return the background with the exact explainer for it; raises ``NotReady`` without rows."""
+        """Return the background with the exact explainer for it, the rows of the ``other`` version if there are none of
+        this one; raises ``NotReady`` without rows."""
         shapes = tuple(part.shape for part in matrix.parts)
-        live = 0 if self.loaded.live_rows is None else len(self.loaded.live_rows) // GROWTH
+        live = _live_count(self.loaded), other and (other.identity.version, _live_count(other))
         key = output.name, options.background, options.seed, shapes, _is_wanted(options), live
         last = self._last
         if last is not None and last.serves(key):
             return last
-        chosen = choose_background(self.loaded, matrix, options.background, options.seed)
+        chosen = choose_background(self.loaded, matrix, options.background, options.seed, other)
         explainer = self.explainer(matrix, output, options, chosen.rows, pause)
         made = PreparedBackground(key, chosen.rows, chosen.source, explainer)
         if matrix.is_numeric:  # texts are numbered anew for each request
@@ -84,6 +90,11 @@ class VersionExplanations:
         if not matrix.is_numeric:
             return NO_EXACT_MATRIX
         return prepare(self._exact.find(output.name, pause), rows, pause)
+
+
+def _live_count(loaded: LoadedVersion) -> int:
+    """Return how many live rows a version has, in steps of ``GROWTH``."""
+    return 0 if loaded.live_rows is None else len(loaded.live_rows) // GROWTH
 
 
 def _is_wanted(options: ExplanationOptions) -> bool:
@@ -125,7 +136,8 @@ def prepare_explanation(
     if rows is None:
         raise InvalidInput("there is nothing to explain; send at least one row with one value")
     check_size(len(rows), len(matrix.features), len(options.columns) or 1)
-    background = subject.background(matrix, output, options, pause)
+    against = None if other is None else other.loaded
+    background = subject.background(matrix, output, options, pause, against)
     first = None if other is None else other.explainer(matrix, output, options, background.rows, pause)
     why = _reason_in(background.explainer, first)
     if why and options.method == "exact":

@@ -37,6 +37,8 @@ class LiveRows:
         self._rows: deque[Row] = deque(maxlen=CAPACITY)
         self._clock = clock
         self._last_ns = -INTERVAL_NS
+        self.has_large = False
+        """Whether rows came that are too large to be kept."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -56,14 +58,17 @@ class LiveRows:
             row = tuple([array[index : index + 1].copy() for array in arrays])
             if _is_small(row):
                 self._rows.append(row)
+            else:
+                self.has_large = True
         self._last_ns = now
 
     def tensors(self) -> dict[str, Array]:
         """Return the kept rows of each input [rows, ...] that have the shape of the newest; none without rows."""
-        if not self._rows:
+        rows = tuple(self._rows)  # explanations ask on a thread
+        if not rows:
             return {}
-        shapes = [part.shape for part in self._rows[-1]]
-        alike = [row for row in self._rows if [part.shape for part in row] == shapes]
+        shapes = [part.shape for part in rows[-1]]
+        alike = [row for row in rows if [part.shape for part in row] == shapes]
         return {name: np.concatenate([row[index] for row in alike]) for index, name in enumerate(self._names)}
 
 

@@ -21,6 +21,7 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.reference import reference_out
 from penstock.serving.explanations import explainer as explainers
 from penstock.serving.explanations.answer import note_of
+from penstock.serving.explanations.background import why_no_rows
 from penstock.serving.explanations.run_rows import run_call
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
@@ -227,6 +228,41 @@ def test_without_rows_there_is_nothing_to_compare_with(models: tuple[ModelSpec, 
                 await explained(world, "lines", background=background)
 
     serve(models, story, rows=0)
+
+
+def test_a_version_without_rows_of_its_own_is_compared_with_those_of_the_other(models: tuple[ModelSpec, ...]) -> None:
+    async def story(world: World) -> None:
+        rows = found(world, "lines").live_rows
+        assert rows is not None
+        rows.offer([Tensor("x", "FP32", ROWS)])
+        for background in ("auto", "live"):
+            arrays, facts = await explained(world, "lines", "2", against="champion", background=background)
+            assert (facts["background"], facts["background_rows"]) == ("live of version 1", 40)
+            np.testing.assert_allclose(arrays["base_value"], 2 * ROWS.mean(axis=0) @ WEIGHTS, rtol=1e-3, atol=1e-3)
+        with pytest.raises(NotReady, match="send predictions"):
+            await explained(world, "lines", "2")
+        own = found(world, "lines", "2").live_rows
+        assert own is not None
+        own.offer([Tensor("x", "FP32", ROWS[:32])])
+        _, facts = await explained(world, "lines", "2", against="1")
+        assert (facts["background"], facts["background_rows"]) == ("live", 32)
+
+    serve(models, story, rows=0)
+
+
+def test_an_answer_says_why_a_version_never_has_rows(models: tuple[ModelSpec, ...]) -> None:
+    watch = WatchSpec(learn=LearnSpec(100, 10, 60.0), masked=("x[0]",))
+    spec = ModelSpec("lines", (version("1", models[0].versions[0].path, 1, watch),))
+
+    async def story(world: World) -> None:
+        with pytest.raises(NotReady, match=r"none are kept where the policy masks inputs; push a reference"):
+            await explained(world, "lines")
+        with pytest.raises(NotReady, match="the version has no reference"):
+            await explained(world, "lines", background="reference")
+        found(world, "lines").signature.batching = False
+        assert "without an axis of rows" in why_no_rows(found(world, "lines"), "auto")
+
+    serve((spec,), story)
 
 
 def test_few_live_rows_are_better_than_none(models: tuple[ModelSpec, ...]) -> None:

@@ -57,5 +57,6 @@ def test_only_whole_rows_of_one_shape_are_kept() -> None:
 def test_large_rows_are_not_kept() -> None:
     kept = LiveRows(["x"], Clock())
     kept.offer([Tensor("x", "UINT8", np.zeros((1, MOST_ROW_BYTES + 1), np.uint8))])
+    assert kept.has_large
     kept.offer([Tensor("x", "BYTES", np.array([["a" * (MOST_CHARACTERS + 1)]], object))])
     assert len(kept) == 0
