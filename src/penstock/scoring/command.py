@@ -97,7 +97,8 @@ def _open_runner(connect: Connect, model: str, name: str, stack: ExitStack) -> G
 def _score_by(runners: Sequence[GatewayRunner], request: ScoreRequest, address: str, report: OnProgress) -> RunSummary:
     first, *others = runners
     against = others[0] if others else None
-    bind = BatchBinder(first.signature, RowTerms(request.features), has_texts(request.source))
+    terms = RowTerms(request.features or first.terms.names, first.terms.defaults)
+    bind = BatchBinder(first.signature, terms, has_texts(request.source))
     summary = RunSummary(against=against.version if against else "")
     digests = [f"{address} {runner.model}:{runner.version}" for runner in runners]
     score_file(_task_of(request, digests), bind, BatchScorer(bind, first, against), first.signature, summary, report)

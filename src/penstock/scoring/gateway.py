@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from penstock.core.errors import Conflict, Fault, Internal, InvalidInput, NotFound, NotReady, Unauthorised
+from penstock.core.frames.terms import ROWS, RowTerms, terms_in
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, bytes_to_raw
 
@@ -43,7 +44,7 @@ class GatewayRunner:
     def __init__(
         self, connect: Connect, model: str, selector: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        """Ask the gateway for the version and its signature.
+        """Ask the gateway for the version, its signature and what names its rows.
 
         Raises:
             NotFound: there is no such version.
@@ -57,7 +58,8 @@ class GatewayRunner:
         self.model = model
         self.version = self._version_of(selector)
         self._path = f"{_path(model)}/versions/{quote(self.version, safe='')}"
-        self.signature = signature_in(self._get(self._path))
+        metadata = self._get(self._path)
+        self.signature, self.terms = signature_in(metadata), terms_of(metadata)
         most = int(self._get(f"{self._path}/config").get("max_batch_size", 0))
         self._most = most if most > 1 else 0
 
@@ -165,6 +167,13 @@ def signature_in(metadata: Mapping[str, Any]) -> Signature:
         raise InvalidInput("the gateway does not describe the model; is its address that of a data port?") from None
     batching = bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
     return Signature(inputs, outputs, batching)
+
+
+def terms_of(metadata: Mapping[str, Any]) -> RowTerms:
+    """Return what the metadata of a model (V2) say of its rows: names of features, and defaults."""
+    properties = metadata.get("properties")
+    stated = properties.get(ROWS) if isinstance(properties, Mapping) else None
+    return terms_in(stated if isinstance(stated, str) else "")
 
 
 def _spec(item: Mapping[str, Any]) -> TensorSpec:

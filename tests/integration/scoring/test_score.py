@@ -153,7 +153,7 @@ def test_a_gateway_scores_the_same_apart_from_its_live_traffic(
     rows = table(5000)
     parquet.write_table(rows, source)
     with harness.running(tmp_path / "models", tmp_path) as server:
-        words = ["toy:1", source, result, "--gateway", server.http, "--features", ",".join(NAMES), "--against", "2"]
+        words = ["toy:1", source, result, "--gateway", server.http, "--against", "2"]
         assert cli.run(["score", *map(str, words), "--label-column", "y", "--json"]) == 0
         summary = json.loads(capsys.readouterr().out)
         metrics = server.admin("GET", "/metrics").body.decode()

@@ -3,19 +3,23 @@
 import json
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from penstock.core.errors import Conflict, Fault, Internal, InvalidInput, NotFound, NotReady
+from penstock.core.frames.terms import NO_TERMS, RowTerms, terms_out
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.scoring.gateway import TRIES, GatewayRunner, decode_answer, encode_request, signature_in
+from penstock.scoring.command import ScoreRequest, run_by_gateway
+from penstock.scoring.gateway import TRIES, GatewayRunner, decode_answer, encode_request, signature_in, terms_of
 
 METADATA = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
     "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}, {"name": "t", "datatype": "BYTES", "shape": [-1]}],
+    "properties": {"rows": terms_out(RowTerms(("a", "b"), {"b": 3.0}))},
 }
 X = Tensor("x", "FP32", np.arange(6, dtype=np.float32).reshape(3, 2))
 TEXTS = np.array(["a", "", "ä"], object)
@@ -88,6 +92,16 @@ def test_rows_go_to_one_version_as_marked_batch_work() -> None:
     head = json.loads(body[: int(headers["inference-header-content-length"])])
     assert head["inputs"][0]["shape"] == [3, 2]
     assert body.endswith(X.data.tobytes())
+
+
+def test_columns_have_the_names_and_defaults_that_the_gateway_states(tmp_path: Path) -> None:
+    source, result = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("b,id,a\n2,x,1\n,y,4\n")
+    connection = _Connection(iter([answer(2)]))
+    run_by_gateway(ScoreRequest("m", "2", source, result), lambda: connection, "there", lambda _, __: None)
+    [(_, body, _)] = connection.sent
+    assert body.endswith(np.array([[1, 2], [4, 3]], np.float32).tobytes())
+    assert terms_of({"properties": None}) == terms_of({"properties": {"rows": 1}}) == NO_TERMS
 
 
 def test_a_batch_is_divided_where_the_model_asks_for_it() -> None:
