@@ -15,6 +15,15 @@ Batch = Any
 """A ``pyarrow.RecordBatch``."""
 
 
+def check_batch(value: object) -> None:
+    """Check that a value is a record batch; raises ``TypeError``."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+
+    if not isinstance(value, pa.RecordBatch):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"expected a pyarrow.RecordBatch, got {kind}; a pyarrow.Table has them in to_batches()")
+
+
 def parse_numbers(batch: Batch, texts: Collection[str]) -> Batch:
     """Return rows of a CSV file whose columns are numbers or truth values, except those in ``texts`` and those with a
     value that is neither."""

@@ -25,6 +25,11 @@ class RegistryLocation:
         return not self.database.startswith(_SQLITE)
 
     @property
+    def is_absent(self) -> bool:
+        """Whether there surely is no registry: its file does not exist."""
+        return not self.is_shared and not Path(self.database.removeprefix(_SQLITE)).exists()
+
+    @property
     def hides_contents(self) -> bool:
         """Whether other gateways may find versions in the database whose contents only this one can read."""
         return self.is_shared and self.blobs == str(self.home / "blobs")

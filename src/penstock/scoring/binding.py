@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,15 +18,20 @@ from penstock.monitor.record_batches import frame_of, nested_values, parse_numbe
 Batch = Any
 """A ``pyarrow.RecordBatch``."""
 
+OPTION_HINT: Final = "name the columns of the features, in order, with --features"
+"""What users of the command line can do where columns have other names than the version's."""
+
 
 class BatchBinder:
     """Turns record batches into a version's inputs. Any thread may call it.
 
     ``are_texts`` says that every column comes as text, as from CSV. An input that is a column of lists, as of
-    embeddings, is taken as it is; all others come from columns by name, see ``core.frames``.
+    embeddings, is taken as it is; all others come from columns by name, see ``core.frames``. ``hint`` says what to do
+    if a column is missing.
     """
 
-    def __init__(self, signature: Signature, terms: RowTerms, are_texts: bool = False) -> None:
+    def __init__(self, signature: Signature, terms: RowTerms, are_texts: bool = False, hint: str = OPTION_HINT) -> None:
+        self._hint = hint
         self._specs = signature.inputs
         self._defaults = terms.defaults
         self._layout = row_layout(signature, RowTerms(terms.names, terms.defaults, "ignore"))
@@ -50,7 +55,7 @@ class BatchBinder:
         if missing and not self._is_positional(present):
             raise InvalidInput(
                 f"the input has no column {list_names(missing)}; it has {list_names(present)}, and the model takes "
-                f"{list_names(self._layout.columns)}; name the columns of the features, in order, with --features"
+                f"{list_names(self._layout.columns)}; {self._hint}"
             )
 
     def __call__(self, batch: Batch) -> list[Tensor]:

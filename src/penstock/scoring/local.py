@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.outputs import outputs_to_frame
 from penstock.core.frames.terms import RowTerms, card_defaults
-from penstock.monitor.record_batches import batch_of
+from penstock.monitor.record_batches import batch_of, check_batch
 from penstock.registry.records import VersionRecord
 from penstock.scoring.binding import BatchBinder
 from penstock.scoring.rows import ModelRunner
@@ -17,6 +17,8 @@ from penstock.scoring.versions import VersionContent, VersionFinder, load_versio
 
 Batch = Any
 """A ``pyarrow.RecordBatch``."""
+
+RENAME_HINT: Final = "rename the columns, or push the version with the names of its features (in a model card, say)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,12 @@ class LocalVersion:
         return BatchBinder(self.runner.signature, self.terms, are_texts)
 
     def score(self, batch: Batch) -> Batch:
-        """Return the outputs of rows, a row for each; raises ``InvalidInput``."""
+        """Return the outputs of rows, a row for each; raises ``InvalidInput``, or ``TypeError`` without a batch."""
+        check_batch(batch)
         signature = self.runner.signature
         if not signature.batching:
             raise InvalidInput("the model takes one row at a time; only models whose first axis is rows can be scored")
-        bind = self.binder()
+        bind = BatchBinder(signature, self.terms, hint=RENAME_HINT)
         bind.check(batch.schema.names)
         return batch_of(outputs_to_frame(self.runner.run(bind(batch)), signature))
 
@@ -48,7 +51,7 @@ def read_settings(registry: str) -> Settings:
 
 
 def find_version(registry: str, model: str, version: str) -> VersionRecord:
-    """Return the record of a version; raises ``NotFound``."""
+    """Return the record of a version; raises ``NotFound`` without it, or without a registry."""
     return VersionFinder(read_settings(registry)).find(model, version)
 
 

@@ -62,7 +62,7 @@ class Scorer:
         ``registry`` is a folder or URL, by default that of the settings; ``threads`` run one operator.
 
         Raises:
-            NotFound: there is no such version.
+            NotFound: there is no such version, or no such registry.
             NotReady: the registry cannot be reached.
         """
         from penstock.scoring.local import find_version  # noqa: PLC0415 - loads the engine, which unpickling need not
@@ -76,6 +76,7 @@ class Scorer:
         Columns are found by name; columns that the model does not take are ignored.
 
         Raises:
+            TypeError: the value is no record batch.
             InvalidInput: a row does not fit, or a column is missing; the text names both.
             DataLoss: the registry has another content for the version than when the scorer was made.
         """

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from penstock.app.confinement import is_required
 from penstock.app.signatures import read_signature_policy
@@ -34,6 +34,8 @@ from penstock.registry.signing.loading import check_signed
 from penstock.registry.stores.monitor import MonitorStore
 
 Document = dict[str, Any]
+
+NO_REGISTRY: Final = "there is no registry '{}'; state the folder or URL of the one that has the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,18 @@ class VersionFinder:
     """Finds versions in the registry of the settings. Calls block; of one thread at a time."""
 
     def __init__(self, settings: Settings) -> None:
+        """Open the registry.
+
+        Raises:
+            NotFound: there is none; scoring creates no registry.
+            NotReady: it cannot be used now.
+        """
         self._signatures = read_signature_policy(settings.admission.signatures)
         limits = settings.admission
         self._examination = AdmissionOptions(limits.seconds, limits.memory_bytes, is_required(settings))
         location = location_of(settings.registry, settings.home, settings.blobs)
+        if location.is_absent:
+            raise NotFound(NO_REGISTRY.format(location.database.removeprefix("sqlite:///")))
         self._registry = open_registry(location, limits.max_bytes, self._signatures)
 
     def find(self, name: str, selector: str = "") -> VersionRecord:

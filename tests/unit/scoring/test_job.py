@@ -3,12 +3,16 @@
 import errno
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from penstock.core.errors import InvalidInput, NotReady, Refused
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
+from penstock.core.frames.terms import RowTerms
 from penstock.core.versions import CHAMPION
 from penstock.monitor.columns import RowValues
 from penstock.monitor.reference import reference_out
@@ -18,10 +22,13 @@ from penstock.scoring import Scorer
 from penstock.scoring.command import ScoreRequest, run_request
 from penstock.scoring.confined import fault_of
 from penstock.scoring.job import ScoreJob, job_in, job_out
+from penstock.scoring.local import LocalVersion
 from penstock.scoring.program import describe_os_error
 from penstock.scoring.results import JoinedColumns
+from penstock.scoring.rows import ModelRunner
 from penstock.scoring.run import ScoreTask
 from penstock.scoring.versions import VersionContent, choose_version, ordered_features
+from tests.unit.scoring.rows_of_numbers import SIGNATURE
 
 CONTENT = VersionContent(
     "m",
@@ -120,6 +127,34 @@ def test_a_scorer_is_pickled_without_a_session(monkeypatch: pytest.MonkeyPatch) 
     assert len(data) < 500
     again = pickle.loads(data)
     assert (again.version, again.digest, repr(again)) == ("2", "sha256:1", "Scorer(m:2, sha256:1)")
+
+
+def test_no_registry_is_created_for_a_path_that_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    for place in (tmp_path / "typo", f"sqlite:///{tmp_path}/typo.db", ""):
+        with pytest.raises(NotFound, match=rf"there is no registry '{tmp_path}/.*db'; state the folder"):
+            Scorer("m", registry=str(place))
+    assert not list(tmp_path.iterdir())
+
+
+class _Model:
+    """A model in memory that adds up rows."""
+
+    signature = SIGNATURE
+
+    def run(self, feeds: dict[str, Any], outputs: Sequence[str]) -> list[Any]:
+        return [feeds["x"].sum(axis=1, keepdims=True) for _ in outputs]
+
+
+def test_a_scorer_says_what_it_takes_and_what_to_do_about_other_columns() -> None:
+    version = LocalVersion(CONTENT, ModelRunner(_Model()), RowTerms(("a", "b")))
+    assert version.score(pa.RecordBatch.from_pydict({"a": [1.0], "b": [2.0]})).num_rows == 1
+    for value in (pa.table({"a": [1.0], "b": [2.0]}), {"a": 1.0}, None):
+        with pytest.raises(TypeError, match=r"expected a pyarrow\.RecordBatch, got \w"):
+            version.score(value)
+    with pytest.raises(InvalidInput, match="rename the columns, or push the version") as found:
+        version.score(pa.RecordBatch.from_pydict({"c": [1.0]}))
+    assert "--features" not in str(found.value)
 
 
 @pytest.mark.parametrize(
