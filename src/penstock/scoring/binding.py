@@ -9,6 +9,7 @@ import numpy as np
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.binding import row_layout
 from penstock.core.frames.frame import list_names
+from penstock.core.frames.layout import BoundRows
 from penstock.core.frames.terms import RowTerms
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Tensor
@@ -58,16 +59,16 @@ class BatchBinder:
                 f"{list_names(self._layout.columns)}; {self._hint}"
             )
 
-    def __call__(self, batch: Batch) -> list[Tensor]:
+    def __call__(self, batch: Batch) -> BoundRows:
         """Return the inputs; raises ``InvalidInput`` with the row, from 0, and the column of what does not fit."""
         names = batch.schema.names
         if any(spec.name in names for spec in self._specs) and (nested := self._nested(batch)):
-            return nested
+            return BoundRows(nested)
         known = self._known(names)
         chosen = batch.select(list(names) if self._is_positional(names) else known)
         if self._are_texts:
             chosen = parse_numbers(chosen, self._layout.text_columns)
-        return self._layout.bind_frame(frame_of(chosen)).inputs
+        return self._layout.bind_frame(frame_of(chosen))
 
     def _known(self, present: Sequence[str]) -> list[str]:
         return [name for name in self._layout.columns if name in present]

@@ -41,7 +41,7 @@ class LocalVersion:
             raise InvalidInput("the model takes one row at a time; only models whose first axis is rows can be scored")
         bind = BatchBinder(signature, self.terms, hint=RENAME_HINT)
         bind.check(batch.schema.names)
-        return batch_of(outputs_to_frame(self.runner.run(bind(batch)), signature))
+        return batch_of(outputs_to_frame(self.runner.run(bind(batch).inputs), signature))
 
 
 def read_settings(registry: str) -> Settings:

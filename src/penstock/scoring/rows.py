@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from penstock.core.errors import InvalidInput
+from penstock.core.frames.layout import BoundRows
+from penstock.core.frames.missing_values import put_missing
 from penstock.core.pairs import compare, find_disagreeing_rows
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensor
@@ -26,7 +28,7 @@ class Bind(Protocol):
     def check(self, present: Sequence[str]) -> None:
         """Check the names of the columns of an input; raises ``InvalidInput``."""
 
-    def __call__(self, batch: Batch) -> list[Tensor]:
+    def __call__(self, batch: Batch) -> BoundRows:
         """Return the inputs of rows; raises ``InvalidInput`` for rows that do not fit."""
 
 
@@ -56,7 +58,8 @@ class ScoredRows:
 
     ``disagreeing`` are the places, among the rows that could be scored, of those with which the other version
     disagrees (None: none was asked), and ``max_abs_diff`` is the greatest difference of a number. ``inputs`` are the
-    tensors of the rows that could be scored, if they were bound, and ``explained`` their explanations as outputs.
+    tensors of the rows that could be scored, if they were bound, as the monitor counts them: values are missing where
+    defaults stood in for them. ``explained`` are their explanations as outputs.
     """
 
     rows: int
@@ -75,7 +78,7 @@ class ScoredRows:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    inputs: list[Tensor]
+    bound: BoundRows
     outputs: list[Tensor]
     other: list[Tensor] | None
 
@@ -109,17 +112,17 @@ class BatchScorer:
         if not pieces:
             return ScoredRows(batch.num_rows, (), found)
         outputs = _join([piece.outputs for piece in pieces])
-        scored = ScoredRows(batch.num_rows, outputs, found, inputs=_join([piece.inputs for piece in pieces]))
+        scored = ScoredRows(batch.num_rows, outputs, found, inputs=_join([_monitored(piece.bound) for piece in pieces]))
         if self._explain is not None:
-            scored = replace(scored, explained=self._explain(scored.inputs))
+            scored = replace(scored, explained=self._explain(_join([piece.bound.inputs for piece in pieces])))
         return scored if self._against is None else _compared(scored, [piece.other or [] for piece in pieces])
 
     def _score(self, batch: Batch, start: int, end: int, pieces: list[_Piece], faults: dict[int, str]) -> None:
         """Score the rows from ``start`` to ``end``; if they cannot be, each half of them."""
         try:
-            inputs = self._bind(batch.slice(start, end - start))
-            outputs = self._runner.run(inputs)
-            other = None if self._against is None else self._against.run(inputs)
+            bound = self._bind(batch.slice(start, end - start))
+            outputs = self._runner.run(bound.inputs)
+            other = None if self._against is None else self._against.run(bound.inputs)
         except InvalidInput as fault:
             if end - start == 1:
                 faults[start] = _reason(fault)
@@ -128,13 +131,20 @@ class BatchScorer:
             self._score(batch, start, middle, pieces, faults)
             self._score(batch, middle, end, pieces, faults)
         else:
-            pieces.append(_Piece(inputs, outputs, other))
+            pieces.append(_Piece(bound, outputs, other))
 
 
 def recall(bind: Bind, batch: Batch, scored: ScoredRows) -> ScoredRows:
     """Return an earlier result of these rows with their inputs."""
-    pieces = [bind(batch.slice(start, end - start)) for start, end in _runs(batch.num_rows, scored.faults)]
+    pieces = [_monitored(bind(batch.slice(start, end - start))) for start, end in _runs(batch.num_rows, scored.faults)]
     return replace(scored, inputs=_join(pieces) if pieces else [])
+
+
+def _monitored(bound: BoundRows) -> list[Tensor]:
+    """Return the inputs as the monitor counts them."""
+    if not bound.defaulted:
+        return bound.inputs
+    return put_missing(bound.inputs, [(len(bound.inputs[0].data), bound.defaulted)])
 
 
 def _runs(rows: int, faults: Mapping[int, str]) -> list[tuple[int, int]]:

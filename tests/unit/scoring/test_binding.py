@@ -18,7 +18,7 @@ IMAGE = Signature([TensorSpec("x", "FP32", (-1, 2, 2))], [], batching=True)
 def bound(binder: BatchBinder, columns: dict[str, Any]) -> list[Any]:
     batch = pa.RecordBatch.from_pydict(columns)
     binder.check(batch.schema.names)
-    return [tensor.data.tolist() for tensor in binder(batch)]
+    return [tensor.data.tolist() for tensor in binder(batch).inputs]
 
 
 def test_columns_are_found_by_name_and_others_ignored() -> None:

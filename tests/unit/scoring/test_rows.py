@@ -47,6 +47,22 @@ def test_a_reason_names_no_place_in_a_part() -> None:
     assert scored.faults == {1: "column 'a': expected a number, got 'x'"}
 
 
+def test_defaults_count_as_missing_values_and_are_run_and_explained() -> None:
+    seen: list[Any] = []
+
+    def explain(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        seen.extend(inputs)
+        return ()
+
+    bind = BatchBinder(SIGNATURE, RowTerms(("a", "b"), {"b": 7}))
+    rows = pa.RecordBatch.from_pydict({"a": [1.0, 2.0, 3.0, 4.0], "b": [1.0, None, 3.0, None]})
+    scored = BatchScorer(bind, Doubling(bad=[3.0]), explain=explain).score(rows, {})
+    assert scored.outputs[0].data.ravel().tolist() == [2, 9, 11]
+    assert seen[0].data.tolist() == [[1, 1], [2, 7], [4, 7]]
+    for found in (scored, recall(bind, rows, scored)):
+        np.testing.assert_array_equal(found.inputs[0].data, [[1, 1], [2, np.nan], [4, np.nan]])
+
+
 def test_rows_are_compared_one_by_one() -> None:
     scored = BatchScorer(BIND, Doubling(), Doubling(1.01, bad=[2.0])).score(batch(0, 5), {})
     assert sorted(scored.faults) == [2]
