@@ -12,7 +12,8 @@ from penstock.cli.client import Document, RestClient
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.explanation_table import show_explanation, show_importance
 from penstock.cli.failures import end_on_failure
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, split_name
+from penstock.cli.predict_rows import report_defaults
 from penstock.cli.requests import BadData, is_request, read_data, to_request
 from penstock.cli.route import gateway
 from penstock.cli.row_file import make_request, read_rows
@@ -24,7 +25,10 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(help="The model.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME[:V|@ALIAS]", help="The model, and a version or an alias. [the route decides]"),
+    ],
     rows: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +46,7 @@ def explain(
     importance: Annotated[
         bool, typer.Option("--importance", help="Instead of rows, show which features matter, by recent live rows.")
     ] = False,
-    version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
+    version: Annotated[str, typer.Option(help="Instead of V or ALIAS in NAME.")] = "",
     against: Annotated[str, typer.Option(help="A version whose answer is subtracted: why do the two differ?")] = "",
     method: Annotated[str, typer.Option(help="auto, exact, enumeration or permutation.")] = "auto",
     output: Annotated[str, typer.Option(help="NAME or NAME:COLUMN of the output to explain.")] = "",
@@ -57,6 +61,7 @@ def explain(
 ) -> None:
     """Explain predictions of a running gateway. With --id or --importance, --url is that of its ops port or
     unix:PATH."""
+    name, version = _choose(name, version)
     if importance:
         _show_importance(name, version, url, top, as_json)
         return
@@ -66,7 +71,7 @@ def explain(
         "background": background,
         "budget_ms": budget_ms,
         "seed": seed,
-        "against": against,
+        "against": against.removeprefix("@"),
     }
     parameters: Document = {key: value for key, value in stated.items() if value != ""}
     try:
@@ -81,6 +86,14 @@ def explain(
         return
     say(f"{answer['model_name']} version {answer['model_version']}: {_summary(answer['parameters'])}")
     show_explanation(answer, request, top)
+
+
+def _choose(name: str, version: str) -> tuple[str, str]:
+    """Return the model and the version or alias ("": the route decides) that name and option state."""
+    model, selector = split_name(name)
+    if selector and version:
+        fail("state the version in the name or with --version, not both", ExitCode.USAGE)
+    return model, selector or version.removeprefix("@")
 
 
 def _show_importance(name: str, version: str, url: str | None, top: int, as_json: bool) -> None:
@@ -117,7 +130,9 @@ def _explain_rows(
 
 def _request(metadata: Document, rows: Path | None, data: str | None) -> Document:
     if rows is not None:
-        return make_request(read_rows(rows, metadata).inputs)
+        bound = read_rows(rows, metadata)
+        report_defaults(bound)
+        return make_request(bound.inputs)
     values = read_data(data, sys.stdin)
     return dict(values) if is_request(values) else to_request(values, metadata["inputs"])
 

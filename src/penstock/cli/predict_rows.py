@@ -30,7 +30,7 @@ def predict_rows(client: Client, model: tuple[str, str], file: Path, size: int, 
     bound = read_rows(file, metadata)
     if isinstance(client, RestClient) and any(tensor.datatype in WITHOUT_JSON for tensor in bound.inputs):
         raise BadData(f"JSON cannot hold values of {' and '.join(WITHOUT_JSON)}; use --grpc")
-    _report_defaults(bound)
+    report_defaults(bound)
     versions: dict[str, int] = {}
     for request in split_requests(bound.inputs, _rows_of_request(metadata, size)):
         if isinstance(client, RestClient):
@@ -48,7 +48,8 @@ def _rows_of_request(metadata: Document, size: int) -> int:
     return max(1, fixed[0]) if fixed else size
 
 
-def _report_defaults(bound: "BoundRows") -> None:
+def report_defaults(bound: "BoundRows") -> None:
+    """Say in how many rows a default of the model card stands in for a missing value."""
     for column in bound.defaulted:
         say(f"'{column.name}' is missing in {len(column.rows)} rows; the default of the model card stands in for it")
 

@@ -14,7 +14,7 @@ from penstock.cli.connections import describe, open_connection
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
-from penstock.cli.options import AsJson, Where
+from penstock.cli.options import AsJson, Where, split_name
 from penstock.cli.registry_client import EXIT_OF
 from penstock.cli.row_progress import OnRows, row_progress
 from penstock.core.errors import Fault
@@ -109,17 +109,6 @@ def _score_by_gateway(request: "ScoreRequest", url: str, on_progress: OnRows) ->
 
     address = address_of(url)
     return run_by_gateway(request, lambda: open_connection(address, TIMEOUT_S), describe(address), on_progress)
-
-
-def split_name(text: str) -> tuple[str, str]:
-    """Return the model, and the version or alias ("" = none), of NAME, NAME:V or NAME@ALIAS."""
-    for mark in (":", "@"):
-        model, found, version = text.partition(mark)
-        if found:
-            if not model or not version:
-                fail("expected NAME, NAME:V or NAME@ALIAS", ExitCode.USAGE)
-            return model, version.removeprefix("@")
-    return text, ""
 
 
 @contextmanager
