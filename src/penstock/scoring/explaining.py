@@ -10,7 +10,7 @@ from penstock.core.bins import Floats
 from penstock.core.errors import Unsupported
 from penstock.core.explanations import BACKGROUND_ROWS
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.tensors import Tensor
+from penstock.core.tensors import Array, Tensor
 from penstock.explain.budgets import ExplainOptions
 from penstock.explain.exact import ExactExplainer
 from penstock.explain.graphs import read_exact_model
@@ -24,6 +24,7 @@ from penstock.scoring.drift import check_reference
 from penstock.scoring.rows import ScoringRunner
 from penstock.scoring.versions import VersionContent, read_verified_graph
 from penstock.serving.explanations.row_matrix import RowMatrix
+from penstock.serving.explanations.text_values import for_matrix
 
 ROWS_AT_ONCE: Final = 256
 """Rows that are explained together."""
@@ -58,13 +59,23 @@ class RowExplainer:
         drawn = draw_rows(reference, columns, BACKGROUND_ROWS, seed)
         if drawn is None:
             raise Unsupported("only models with a column for each value of their inputs can be explained")
-        examples = [Tensor(spec.name, spec.datatype, drawn[spec.name][:1]) for spec in signature.inputs]
-        self._matrix = RowMatrix(signature, _shaped(examples, signature), columns)
-        background = self._matrix.encode(drawn)
+        self._columns, self._drawn = columns, drawn
+        matrix, background = self._numbered()
+        self._exact = _exact_explainer(content, self._output.name, matrix.values(background))
+
+    def _numbered(self) -> tuple[RowMatrix, Floats]:
+        """Return a matrix, and the background in it. Every call has its own, which numbers the texts of its rows only.
+
+        Raises:
+            Unsupported: the reference does not fit.
+        """
+        signature = self._runner.signature
+        examples = [Tensor(spec.name, spec.datatype, self._drawn[spec.name][:1]) for spec in signature.inputs]
+        matrix = RowMatrix(signature, _shaped(examples, signature), self._columns)
+        background = matrix.encode(self._drawn)
         if background is None:
             raise Unsupported("the reference does not fit the inputs of the model")
-        self._background = background
-        self._exact = _exact_explainer(content, self._output.name, background) if self._matrix.is_numeric else None
+        return matrix, background
 
     @property
     def method(self) -> str:
@@ -73,10 +84,12 @@ class RowExplainer:
 
     def explain(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return the names of the features that add most to each row, and what they add, as outputs [rows, most]."""
-        rows = self._matrix.encode({tensor.name: tensor.data for tensor in inputs})
+        matrix, background = self._numbered()
+        rows = matrix.encode({tensor.name: tensor.data for tensor in inputs})
         if rows is None:
             raise Unsupported("the rows do not fit the inputs of the model")
-        parts = [self._explain(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        parts = [self._explain(matrix, background, rows[start : start + ROWS_AT_ONCE]) for start in starts]
         names, values = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
         return [
             tensor
@@ -87,19 +100,20 @@ class RowExplainer:
             )
         ]
 
-    def _explain(self, rows: Floats) -> tuple[Texts, Floats]:
+    def _explain(self, matrix: RowMatrix, background: Floats, rows: Floats) -> tuple[Texts, Floats]:
         options = ExplainOptions(seed=self._seed, max_rows=MOST_RUN)
-        found = self._run(explain_steps(self._exact, rows, self._background, options))
+        exact = None if self._exact is None else for_matrix(self._exact, matrix)
+        found = self._run(explain_steps(exact, rows, background, options), matrix)
         chosen = found.prediction.argmax(axis=1)
         shares: Floats = found.attributions[np.arange(len(rows)), :, chosen]
-        return top_features(shares, self._matrix.features, self._most)
+        return top_features(shares, matrix.features, self._most)
 
-    def _run(self, steps: "Generator[Any, Any, Explanation]") -> Explanation:
+    def _run(self, steps: "Generator[Any, Any, Explanation]", matrix: RowMatrix) -> Explanation:
         """Run the rows that an explanation asks for."""
         try:
             wanted = next(steps)
             while True:
-                outputs = {item.name: item.data for item in self._runner.run(self._matrix.decode(wanted))}
+                outputs = {item.name: item.data for item in self._runner.run(matrix.decode(wanted))}
                 found = outputs[self._output.name]
                 wanted = steps.send(found.reshape(len(found), -1).astype(np.float64))
         except StopIteration as end:
@@ -131,8 +145,9 @@ def _shaped(examples: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     ]
 
 
-def _exact_explainer(content: VersionContent, output: str, background: Floats) -> ExactExplainer | None:
-    """Return what explains an output exactly, None if the graph does not allow it."""
+def _exact_explainer(content: VersionContent, output: str, background: Array) -> ExactExplainer | None:
+    """Return what explains an output exactly against real values [rows, features], None if the graph does not allow
+    it."""
     try:
         return read_exact_model(read_graph(read_verified_graph(content)), output).prepare(background)
     except (NotExact, UnreadableGraph):

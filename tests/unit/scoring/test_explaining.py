@@ -18,6 +18,7 @@ from penstock.monitor.reference_builder import build
 from penstock.scoring.explaining import RowExplainer, top_features
 from penstock.scoring.versions import VersionContent
 from tests import zoo
+from tests.unit.serving.explanations.test_explainer import by_town, towns
 
 NAMES = ("a", "b", "c")
 WEIGHTS = np.array([[1.0], [-3.0], [0.5]], np.float32)
@@ -66,6 +67,43 @@ def test_a_weighted_sum_is_explained_exactly(tmp_path: Path) -> None:
         same = against[np.array(places) == place]
         assert len(same)
         assert np.allclose(same, same[0], atol=1e-5)
+
+
+TOWNS = Signature(
+    [TensorSpec("town", "BYTES", (-1, 1)), TensorSpec("size", "FP32", (-1, 1))],
+    [TensorSpec("y", "FP32", (-1, 1))],
+    batching=True,
+)
+
+
+class Priced:
+    """Answers as the graph of ``by_town`` does."""
+
+    signature = TOWNS
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        price = np.array([{"rome": 10.0, "oslo": 30.0}.get(town, 5.0) for town in inputs[0].data.ravel()])[:, None]
+        return [Tensor("y", "FP32", (2 * price + inputs[1].data).astype(np.float32))]
+
+
+def test_texts_are_explained_exactly(tmp_path: Path) -> None:
+    graph = Path(by_town(tmp_path / "model.onnx"))
+    seen = towns(["rome", "oslo"] * 500, RNG.standard_normal(1000).tolist())
+    columns = (input_columns(TOWNS.inputs, True), output_columns(TOWNS.outputs, True))
+    inputs, outputs = ([*side.numbers, *side.labels] for side in columns)
+    rows = columns[0](seen)
+    assert rows is not None
+    reference = reference_out(build((inputs, outputs), rows, columns[1](Priced().run(seen)), TRAINING))
+    files = (("model.onnx", hashlib.sha256(graph.read_bytes()).hexdigest()),)
+    place = str(tmp_path)
+    content = VersionContent("m", "1", "sha256:1", str(graph), place, place, "", files, reference=reference)
+    explainer = RowExplainer(content, Priced(), 1)
+    assert explainer.method == "exact"
+    for names in (["oslo", "rome"], ["paris", "oslo"]):  # each call numbers its own texts
+        found = {item.name: item.data for item in explainer.explain(towns(names, [0.0, 0.0]))}
+        assert found["feature_1"].tolist() == ["town", "town"]
+        step = {"oslo": 60.0, "rome": 20.0}.get(names[0], 10.0) - {"oslo": 60.0, "rome": 20.0}[names[1]]
+        assert found["attribution_1"][0] - found["attribution_1"][1] == pytest.approx(step, abs=1e-4)
 
 
 def test_the_greatest_shares_come_first() -> None:

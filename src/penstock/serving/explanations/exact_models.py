@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.core.bins import Floats
 from penstock.core.slices import PauseWork
+from penstock.serving.explanations.row_matrix import RowMatrix
+from penstock.serving.explanations.text_values import prepare_for
 from penstock.serving.loaded_version import LoadedVersion
 
 if TYPE_CHECKING:
@@ -45,14 +47,16 @@ class ExactModels:
             return str(reason)
 
 
-def prepare(model: "ExactModel | str", background: Floats, pause: PauseWork) -> "ExactExplainer | str":
-    """Return an exact model that is prepared for a background, or why it cannot be."""
+def prepare(
+    model: "ExactModel | str", matrix: RowMatrix, background: Floats, pause: PauseWork
+) -> "ExactExplainer | str":
+    """Return an exact model that is prepared for a background of a matrix, or why it cannot be."""
     from penstock.explain.nodes import NotExact  # noqa: PLC0415 - on the thread, not the event loop
 
     if isinstance(model, str):
         return model
     try:
-        return model.prepare(background, pause)
+        return prepare_for(model, matrix, background, pause)
     except NotExact as reason:
         return str(reason)
 

@@ -46,8 +46,6 @@ _METHODS: Final[dict[str, "Method"]] = {
     "permutation": "permutation",
 }
 
-NO_EXACT_MATRIX: Final = "an input of the version is of texts"
-
 
 class VersionExplanations:
     """What the explanations of a version keep: its exact models, and the background that was prepared last. One thread
@@ -87,9 +85,7 @@ class VersionExplanations:
         """Return the exact explainer of an output for these background rows, or why there is none."""
         if not _is_wanted(options):
             return f"the method '{options.method}' was asked for"
-        if not matrix.is_numeric:
-            return NO_EXACT_MATRIX
-        return prepare(self._exact.find(output.name, pause), rows, pause)
+        return prepare(self._exact.find(output.name, pause), matrix, rows, pause)
 
 
 def _live_count(loaded: LoadedVersion) -> int:

@@ -52,11 +52,26 @@ class InputColumns:
             flat = np.nan_to_num(numbers).round().astype(dtype) if dtype.kind == "b" else numbers.astype(dtype)
         return flat.reshape(len(numbers), *self.shape)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts."""
+        return self.spec.datatype == "BYTES"
+
+    def texts(self, numbers: Floats) -> Array:
+        """Return the texts [rows, width] that these numbers stand for."""
+        found = np.empty(numbers.size, object)
+        found[:] = [_text(self._texts[int(place)]) for place in numbers.ravel().tolist()]
+        return found.reshape(numbers.shape)
+
     def _place(self, value: Any) -> int:
         place = self._places.setdefault(value, len(self._texts))
         if place == len(self._texts):
             self._texts.append(value)
         return place
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 class RowMatrix:
@@ -84,7 +99,7 @@ class RowMatrix:
     @property
     def is_numeric(self) -> bool:
         """Whether every value is a number, so that the graph can be computed from the matrix."""
-        return all(part.spec.datatype != "BYTES" for part in self.parts)
+        return not any(part.is_text for part in self.parts)
 
     def encode(self, arrays: Mapping[str, Array]) -> Floats | None:
         """Return rows of each input as a matrix [rows, features]; None if an input is missing or has other shapes."""
@@ -97,6 +112,17 @@ class RowMatrix:
         if not encoded or len({len(item) for item in encoded}) != 1:
             return None
         return np.concatenate(encoded, axis=1)
+
+    def values(self, matrix: Floats) -> Array:
+        """Return rows of the matrix with their texts, as objects; the matrix itself if every value is a number."""
+        if self.is_numeric:
+            return matrix
+        values, at = np.empty(matrix.shape, object), 0
+        for part in self.parts:
+            end = at + part.width
+            values[:, at:end] = part.texts(matrix[:, at:end]) if part.is_text else matrix[:, at:end]
+            at = end
+        return values
 
     def decode(self, matrix: Floats) -> list[Tensor]:
         """Return rows of the matrix as tensors; of a model without rows, ``matrix`` is one."""

@@ -65,6 +65,28 @@ def save(path: Path, nodes: list[Any], weights: Any) -> str:
     return str(path)
 
 
+def by_town(path: Path) -> str:
+    """y = [price of the town, size] @ [2, 1], as pipelines over columns of texts and numbers are exported."""
+    prices: dict[str, Any] = {"keys_strings": ["rome", "oslo"], "values_floats": [10.0, 30.0], "default_float": 5.0}
+    nodes = [
+        helper.make_node("LabelEncoder", ["town"], ["price"], domain="ai.onnx.ml", **prices),
+        helper.make_node("Concat", ["price", "size"], ["both"], axis=1),
+        helper.make_node("MatMul", ["both", "w"], ["y"]),
+    ]
+    text, number = TensorProto.STRING, TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info(*item, ["n", 1]) for item in (("town", text), ("size", number))]
+    weights = numpy_helper.from_array(np.array([[2.0], [1.0]], np.float32), "w")
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", number, ["n", 1])], [weights])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
+    return str(path)
+
+
+def towns(names: list[Any], sizes: list[float]) -> list[Tensor]:
+    texts = np.array([[name] for name in names], object)
+    return [Tensor("town", "BYTES", texts), Tensor("size", "FP32", np.array(sizes, np.float32)[:, None])]
+
+
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -116,12 +138,19 @@ def found(world: World, model: str, name: str = "") -> LoadedVersion:
     return world.plane.routing_table.find((model, name))[0]
 
 
-def asked(world: World, model: str, name: str = "", rows: Any = ROWS[:2], **parameters: Any) -> InferCall:
+def asked(
+    world: World,
+    model: str,
+    name: str = "",
+    rows: Any = ROWS[:2],
+    *,
+    inputs: list[Tensor] | None = None,
+    **parameters: Any,
+) -> InferCall:
+    tensors = inputs or [Tensor("x", "FP32", rows)]
     explained = world.plane.explainer().explained(found(world, model, name))
     now = monotonic_ns()
-    call = InferCall(
-        explained, Route.STABLE, Protocol.REST, "a", [Tensor("x", "FP32", rows)], None, now + MINUTE_NS, now
-    )
+    call = InferCall(explained, Route.STABLE, Protocol.REST, "a", tensors, None, now + MINUTE_NS, now)
     call.explanation = ExplanationRecord(options_in({"budget_ms": 60_000, **parameters}))
     return call
 
@@ -146,6 +175,23 @@ def test_a_linear_version_is_explained_exactly_and_counted_as_no_prediction(mode
         assert totals.explanations()["ns"] > 0
 
     serve(models, story)
+
+
+def test_texts_are_explained_exactly(tmp_path: Path) -> None:
+    spec = ModelSpec("towns", (version("1", by_town(tmp_path / "t.onnx"), 1),))
+
+    async def story(world: World) -> None:
+        rows = found(world, "towns").live_rows
+        assert rows is not None
+        rows.offer(towns(["rome", "oslo"] * 10, [1.0, 3.0] * 10))
+        for name in ("oslo", "paris", "rome"):  # paris is in no background, and texts are numbered for each request
+            call = asked(world, "towns", inputs=towns([name], [4.0]))
+            await run_call(call)
+            assert call.explanation is not None and call.explanation.parameters["exact"] is True
+            price = {"oslo": 30, "rome": 10}.get(name, 5)
+            np.testing.assert_allclose(call.outputs[0].data, [[2 * price - 40, 2]], atol=1e-4)
+
+    serve((spec,), story, rows=0)
 
 
 def test_a_note_does_not_deny_that_all_coalitions_are_exact() -> None:

@@ -1,5 +1,7 @@
 """Rows of any datatype become a matrix of numbers, and come back as they were."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,16 @@ def test_rows_come_back_as_they_were() -> None:
     for tensor, back in zip(TENSORS, matrix.decode(rows), strict=True):
         assert back.datatype == tensor.datatype and back.data.dtype == tensor.data.dtype
         np.testing.assert_array_equal(back.data, tensor.data)
+
+
+def test_values_are_those_of_the_rows() -> None:
+    matrix = matrix_of(SPECS[1:3], [Tensor("t", "BYTES", np.array([["x"]], object)), TENSORS[2]])
+    texts: list[Any] = ["y", b"z", "y"]
+    rows = matrix.encode({"t": np.array(texts, object)[:, None], "i": np.array([1, 2, 3], np.int32)})
+    assert rows is not None
+    assert matrix.values(rows).tolist() == [["y", 1.0], ["z", 2.0], ["y", 3.0]]
+    numbers = matrix_of(SPECS[:1], TENSORS[:1])
+    assert numbers.values(rows) is rows
 
 
 def test_numbers_between_whole_ones_are_rounded_and_bounded() -> None:
