@@ -1,6 +1,5 @@
 """Reads a file of rows by column name as the inputs of a model: CSV, JSON, JSON lines, NumPy, Parquet or Arrow."""
 
-import json
 from collections.abc import Iterator, Sequence
 from math import isnan
 from pathlib import Path
@@ -71,12 +70,13 @@ def _bind(file: Path, layout: "RowLayout") -> "BoundRows":
 def _bind_json(file: Path, layout: "RowLayout") -> "BoundRows":
     """Bind records, lists or bare values in a list, ``{"columns", "data"}``, or columns by name."""
     from penstock.core.frames.frame import DEFAULT_LIMITS
+    from penstock.core.frames.json_numbers import load_json
     from penstock.core.frames.records import from_split
 
     text = file.read_text(encoding="utf-8-sig")
     DEFAULT_LIMITS.check_text(text)
     try:
-        data = json.loads(text)
+        data = load_json(text)
     except (ValueError, RecursionError) as error:
         raise BadData(f"--rows: {file.name} is not JSON: {error}") from None
     if isinstance(data, list):

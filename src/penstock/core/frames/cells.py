@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from penstock.core.errors import InvalidInput
+from penstock.core.frames.json_numbers import NumberBeyondRange
 from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.core.texts import shorten
 
@@ -57,7 +58,8 @@ def expected_of(datatype: str, value: Any = None) -> str:
     if datatype == "BOOL":
         return "true or false"
     if datatype in FLOATS:
-        return f"a number in the range of {datatype}" if type(value) in NUMBERS else "a number"
+        is_number = type(value) in NUMBERS or type(value) is NumberBeyondRange
+        return f"a number in the range of {datatype}" if is_number else "a number"
     info = np.iinfo(NUMPY_TYPES[datatype])
     return f"a whole number from {info.min} to {info.max}"
 

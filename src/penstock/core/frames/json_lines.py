@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameLimits
+from penstock.core.frames.json_numbers import load_json
 from penstock.core.frames.records import from_records, to_records
 from penstock.core.slices import NUMBER_SLICE, PauseWork, no_pause
 
@@ -60,7 +61,7 @@ def _value(number: int, line: str) -> Any:
     if len(line) > LONGEST_LINE:
         raise InvalidInput(f"line {number} has {len(line)} characters, over the limit of {LONGEST_LINE}")
     try:
-        return json.loads(line)
+        return load_json(line)
     except (ValueError, RecursionError):
         raise InvalidInput(f"line {number} is not JSON; expected one object on each line") from None
 

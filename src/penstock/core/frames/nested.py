@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from penstock.core.errors import InvalidInput
-from penstock.core.frames.cells import FLOATS, NUMBERS, UnfitCells, expected_of, pack_cells
+from penstock.core.frames.cells import FLOATS, UnfitCells, expected_of, first_unfit, pack_cells
 from penstock.core.frames.frame import DEFAULT_LIMITS
 from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import MAX_RANK, NUMPY_TYPES, Array, Shape, shape_text
@@ -93,11 +93,10 @@ class NestedArray:
         try:
             return pack_cells(values, self._datatype)
         except UnfitCells:
-            kinds = {str} if self._datatype == "BYTES" else NUMBERS
-            place = next((index for index, value in enumerate(values) if type(value) not in kinds), 0)
+            place = first_unfit(len(values), lambda part: pack_cells(values[part], self._datatype))
+        expected = expected_of(self._datatype, values[place])
         raise InvalidInput(
-            f"row {row + place // per_row}, input '{shorten(self._name)}': expected {expected_of(self._datatype)} in "
-            "each place"
+            f"row {row + place // per_row}, input '{shorten(self._name)}': expected {expected} in each place"
         )
 
     def _irregular(self, values: list[Any], shape: Shape, row: int, counts_rows: bool) -> InvalidInput:

@@ -11,6 +11,8 @@ from penstock.core.errors import InvalidInput
 from penstock.core.frames.binding import row_layout
 from penstock.core.frames.csv_text import from_csv
 from penstock.core.frames.frame import Frame, FrameColumn
+from penstock.core.frames.json_lines import from_json_lines
+from penstock.core.frames.json_numbers import load_json
 from penstock.core.frames.layout import BoundRows, LayoutKind, RowLayout
 from penstock.core.frames.records import from_columns, from_records
 from penstock.core.frames.terms import RowTerms, card_defaults, names_in_order
@@ -373,6 +375,25 @@ def test_null_is_nan_in_tensors_of_floats() -> None:
 def test_nested_lists_that_do_not_fit_are_named(instances: list[Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         images().bind_instances(instances)
+
+
+def test_numbers_beyond_the_range_name_the_row_and_what_was_sent() -> None:
+    for text in ("1e400", "-1e400"):
+        with pytest.raises(
+            InvalidInput, match=f"row 1, column 'b': expected a number in the range of FP32, got {text}"
+        ):
+            features().bind_instances(load_json(f"[[1, 2, 3], [1, {text}, 3]]"))
+        with pytest.raises(InvalidInput, match=f"column 'visits': expected a whole number from .*, got {text}"):
+            pipeline().bind_instances(load_json(f'[{{"age": 1, "city": "x", "visits": {text}}}]'))
+    for value in ("1e400", "1e39"):
+        rows = load_json(
+            f'[{{"image": [[1, 2], [3, 4]], "tag": "a"}}, {{"image": [[1, {value}], [3, 4]], "tag": "a"}}]'
+        )
+        with pytest.raises(InvalidInput, match="row 1, input 'image': expected a number in the range of FP32"):
+            images().bind_instances(rows)
+    with pytest.raises(InvalidInput, match="row 1, column 'a'"):
+        from_json_lines('{"a": 1.5}\n{"a": 1e400}\n')
+    assert load_json("[1e300, Infinity, NaN]")[:2] == [1e300, float("inf")]
 
 
 def test_nested_lists_are_bounded() -> None:

@@ -15,6 +15,7 @@ import msgspec
 from penstock.api.common.content_coding import BOM
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.frames.json_numbers import load_json
 from penstock.core.slices import JSON_SLICE
 from penstock.core.tensors import MAX_RANK
 
@@ -64,7 +65,8 @@ def read_object(body: bytes, work: RequestWork, *, tokens: bool = False) -> dict
 
 
 def parse_json(text: str, tokens: bool = False) -> Any:
-    """Return the value of a short JSON text.
+    """Return the value of a short JSON text; with ``tokens``, numbers beyond 64-bit floating point are of the type
+    ``NumberBeyondRange``, which no input takes.
 
     Raises:
         InvalidInput: it is no JSON.
@@ -75,7 +77,7 @@ def parse_json(text: str, tokens: bool = False) -> Any:
         reason = str(error)
     if tokens and "\\ud" not in text.lower():  # the standard library accepts lone surrogates
         try:
-            return json.loads(text)
+            return load_json(text)
         except ValueError:
             pass
     raise InvalidInput(f"the body is not valid JSON: {reason}")

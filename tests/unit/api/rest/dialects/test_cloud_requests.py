@@ -118,6 +118,28 @@ def test_without_a_folder_of_requested_models_none_is_loaded(sagemaker: DialectC
     assert sagemaker.ask("/execution-parameters")[1] == expected
 
 
+@pytest.mark.parametrize("long", [b"", b" " * 70_000])
+@pytest.mark.parametrize(
+    ("dialect", "path", "body"),
+    [
+        ("tfs", "/v1/models/row:predict", b'{"instances": [[1, 2, 3], [1, 1e400, 3]]}'),
+        ("tfs", "/v1/models/row:predict", b'{"inputs": [[1, 2, 3], [NaN, -1e400, 3]]}'),
+        ("mlflow", "/invocations", b'{"dataframe_split": {"data": [[1, 2, 3], [1, 1e400, 3]]}}'),
+        ("mlflow", "/invocations", b'{"inputs": {"x": [[1, 2, 3], [NaN, 1e400, 3]]}}'),
+        ("azure", "/score", b'{"data": [[1, 2, 3], [1, 1e400, 3]]}'),
+        ("sagemaker", "/invocations", b'{"instances": [[1, 2, 3], [1, 1e400, 3]]}'),
+        ("kserve_v1", "/v1/models/row:predict", b'{"instances": [[1, 2, 3], [1, 1e400, 3]]}'),
+    ],
+)
+def test_no_number_becomes_infinity(world: World, dialect: str, path: str, body: bytes, long: bytes) -> None:
+    client = DialectClient(world, dialect, default_model="row")
+    status, answer, _ = client.ask(path, body + long, "POST", {"content-type": "application/json"})
+    assert status == 400
+    text = str(answer.get("error") or answer.get("message"))
+    has_place = "row 1" in text and "expected a number in the range of FP32" in text
+    assert has_place or (dialect == "kserve_v1" and "Number out of range" in text)
+
+
 @pytest.mark.parametrize(("dialect", "path"), [("sagemaker", "/ping"), ("vertex", "/health"), ("azure", "/")])
 def test_health_is_that_of_the_default_model(world: World, dialect: str, path: str) -> None:
     assert DialectClient(world, dialect).ask(path)[0] == 200

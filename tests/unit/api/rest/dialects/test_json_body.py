@@ -86,6 +86,14 @@ def test_work_pauses_between_slices() -> None:
     assert len(pauses) > len(body) / 100
 
 
+@pytest.mark.parametrize("body", [b'{"instances": [[NaN, 1e400]]}', b'{"instances": [[1.0, -1e400]]}' + b" " * 300])
+def test_no_number_becomes_infinity(body: bytes) -> None:
+    [[_, found]] = read_object(body, ON_THREAD, tokens=True)["instances"]
+    assert str(found).endswith("1e400") and not isinstance(found, float)
+    with pytest.raises(InvalidInput, match="not valid JSON"):
+        read_object(body, ON_THREAD)
+
+
 def test_tokens_are_numbers_only_where_a_dialect_has_them() -> None:
     body = b'{"instances": [[NaN, 1.0], [-Infinity, Infinity]], "more": "' + b"x" * 100 + b'"}'
     found = read_object(body, ON_THREAD, tokens=True)["instances"]
