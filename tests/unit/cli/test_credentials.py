@@ -44,7 +44,7 @@ def test_every_verb_that_takes_an_address_takes_a_token_file() -> None:
     root: Any = typer.main.get_command(build([]))
     verbs = {path: {name for param in command.params for name in param.opts} for command, path in _leaves(root, "")}
     assert len(verbs) > 40
-    assert {path for path, options in verbs.items() if "--url" in options} == {
+    assert {path for path, options in verbs.items() if options & {"--url", "--gateway"}} == {
         path for path, options in verbs.items() if "--token-file" in options
     }
 
