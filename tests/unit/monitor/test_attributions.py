@@ -132,7 +132,7 @@ def test_without_a_change_alarms_keep_to_the_budget() -> None:
     assert alarms <= 2 * rows / 2000
 
 
-@pytest.mark.simulation
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [0.0, 0.6])
 def test_over_many_references_alarms_keep_to_the_budget(alike: float) -> None:
     """30 references, 240,000 rows: at most one alarm in 2,000."""
