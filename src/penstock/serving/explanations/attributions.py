@@ -68,7 +68,7 @@ class AttributionSampler:
         return not self._running and self._clock() >= self._next_ns
 
     async def explain(self, rows: ExplainedRows) -> None:
-        """Explain waiting rows and send what they give; never raises a ``Fault``."""
+        """Explain waiting rows and send what they give; a failure is logged, and later rows are explained."""
         began, pause = self._clock(), 0
         self._running = True
         try:
@@ -78,6 +78,9 @@ class AttributionSampler:
             self._send(RowAttributions(problem=str(fault)))
         except Fault as fault:  # too much other work: later rows do as well
             log.debug("live rows are not explained: %s", fault)
+        except Exception:  # a defect must not end it without a word
+            pause = REFUSED_NS
+            log.exception("live rows could not be explained")
         finally:
             now = self._clock()
             self._next_ns = now + max(pause, REST * (now - began))

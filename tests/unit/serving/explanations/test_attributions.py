@@ -122,8 +122,12 @@ class Clock:
 
 @pytest.mark.parametrize(
     ("fault", "took_ns", "pause_ns", "problems"),
-    [(Overloaded("busy"), 10, REST * 10, []), (Unsupported("no"), 10, REFUSED_NS, ["no"])],
-    ids=["other work", "no exact explanation"],
+    [
+        (Overloaded("busy"), 10, REST * 10, []),
+        (Unsupported("no"), 10, REFUSED_NS, ["no"]),
+        (ValueError("a defect"), 10, REFUSED_NS, []),
+    ],
+    ids=["other work", "no exact explanation", "a defect"],
 )
 def test_after_rows_that_were_not_explained_there_is_a_pause(
     fault: Exception, took_ns: int, pause_ns: int, problems: list[str]
