@@ -35,7 +35,7 @@ from penstock.core.triggers.rules import RuleLimits
         ({"card": {"summary": "s", "owners": []}}, "owners of the model card: expected a list of short texts"),
         (
             {"card": {"summary": "s", "features": 1}},
-            "features of the model card: expected names, each with what it means",
+            "features of the model card: expected names, each with what it means, or a description and a default",
         ),
         ({"colour": 1, "shape": 2}, "metadata has no field 'colour'; metadata has no field 'shape'"),
     ],

@@ -185,6 +185,8 @@ BELOW_ADMINISTER = {
     "POST /admin/v1/models/{model}/route/preview": "changes nothing",
     "POST /admin/v1/models/{model}/rollouts/preview": "changes nothing",
     "POST /admin/v1/models/{model}/predict": "is a prediction of the caller, with its quota",
+    "POST /admin/v1/models/{model}/explain": "explains to the caller, and counts as no prediction",
+    "POST /admin/v1/models/{model}/captured/explain": "explains a captured request to an operator; changes nothing",
     "POST /admin/v1/models/{model}/rollouts": "the gates hold",
     "POST /admin/v1/models/{model}/rollouts/{id}/{verb}": "the gates hold",
     "POST /admin/v1/models/{model}/rollouts/{id}/approve": "is the control, and not by who pushed the version",
