@@ -87,7 +87,7 @@ def test_rows_may_be_wrapped_as_the_algorithms_of_sagemaker_take_them(
         (b"trace=7; user c000b4f9", b"x-amzn-sagemaker-custom-attributes: trace=7; user c000b4f9\r\n"),
         (b"", b""),
         (b"a" * 1025, b""),
-        (b"caf\xe9", b""),
+        (b"\xe9t\xe9", b""),
         (b"a\x00b", b""),
     ],
 )
