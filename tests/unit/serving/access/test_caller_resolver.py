@@ -269,6 +269,8 @@ def test_a_resolver_without_authentication_knows_everybody_as_anonymous() -> Non
     changes: list[int] = []
     resolver.on_change(lambda: changes.append(resolver.epoch))
     resolver.use(ON)
+    resolver.trust(bytes(32))
+    resolver.use_shares({})
     assert changes == [2] and not resolver.enabled
     for authorization in (None, KEY, TOKEN):
         assert resolver.find(authorization, (), lambda _: None, _unexpected) is resolver.anonymous

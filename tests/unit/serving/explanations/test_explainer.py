@@ -13,7 +13,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
-from penstock.core.errors import Cancelled, Fault, InvalidInput, NotFound, NotReady, OverBudget, Overloaded, Unsupported
+from penstock.core.errors import (
+    Cancelled,
+    Fault,
+    Internal,
+    InvalidInput,
+    NotFound,
+    NotReady,
+    OverBudget,
+    Overloaded,
+    Unsupported,
+)
 from penstock.core.explanations import ExplanationRecord, options_in
 from penstock.core.labels import Priority, Protocol, Route
 from penstock.core.tensors import Tensor
@@ -392,3 +402,66 @@ def test_rows_are_drawn_from_a_reference_where_inputs_are_masked(models: tuple[M
             await explained(world, "lines", seed=1)
 
     serve((spec,), story)
+
+
+def wide(path: Path) -> str:
+    """y = [x @ weights, x @ weights]: two columns where the other versions have one."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    both = numpy_helper.from_array(np.hstack([WEIGHTS, WEIGHTS]), "w")
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [both],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def test_versions_with_other_inputs_or_outputs_are_not_compared(tmp_path: Path) -> None:
+    paths = linear(tmp_path / "1.onnx", 1), by_town(tmp_path / "2.onnx"), wide(tmp_path / "3.onnx")
+    specs = tuple(version(str(number), path, number) for number, path in enumerate(paths, 1))
+
+    async def story(world: World) -> None:
+        with pytest.raises(InvalidInput, match="version '2' takes other inputs"):
+            await explained(world, "mixed", "1", against="2")
+        with pytest.raises(InvalidInput, match="outputs of different sizes"):
+            await explained(world, "mixed", "1", against="3", background="live")
+
+    async def run(world: World) -> None:
+        await world.loader.apply(Desired(1, (ModelSpec("mixed", specs, aliases={"champion": "1"}),)))
+        for name in ("1", "3"):
+            rows = found(world, "mixed", name).live_rows
+            assert rows is not None
+            rows.offer([Tensor("x", "FP32", ROWS)])
+        try:
+            await story(world)
+        finally:
+            world.plane.close_threads()
+
+    in_world(run)
+
+
+def test_one_column_of_an_output_is_explained_exactly(tmp_path: Path) -> None:
+    model = ModelSpec("wide", (version("1", wide(tmp_path / "w.onnx"), 1),))
+
+    async def story(world: World) -> None:
+        arrays, facts = await explained(world, "wide", outputs="y:1")
+        assert facts["exact"] is True and arrays["attributions"].shape == (2, FEATURES)
+        with pytest.raises(InvalidInput, match="column"):
+            await explained(world, "wide", outputs="y:2")
+
+    serve((model,), story)
+
+
+def test_only_a_loaded_version_is_explained(models: tuple[ModelSpec, ...]) -> None:
+    async def story(world: World) -> None:
+        explainer = world.plane.explainer()
+        twice = explainer.explained(found(world, "lines"))
+        assert explainer.explained(found(world, "lines")) is twice
+        with pytest.raises(Internal):
+            explainer.explained(twice)
+
+    serve(models, story)
