@@ -1,14 +1,10 @@
 """API keys without a gateway: works on the registry's database in this process, as its owner."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from penstock.app.repositories import identity, repositories_of
-from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import ExitCode
-from penstock.cli.registry_client import EXIT_OF, actor
+from penstock.cli.client import Document
+from penstock.cli.failures import as_call_failed
+from penstock.cli.registry_client import actor
 from penstock.config.settings import Settings
-from penstock.core.errors import Fault
 from penstock.registry.key_documents import key_document, lifetime_in, new_key_in, overlap_in
 from penstock.registry.location import location_of
 from penstock.registry.records import Author
@@ -20,7 +16,7 @@ class LocalKeys:
     """The keys of the registry, or of the model folders, in the settings; see ``KeyClient``."""
 
     def __init__(self, options: Settings) -> None:
-        with _as_call_failed():
+        with as_call_failed():
             repositories = identity(repositories_of(options))
             location = location_of(options.registry, options.home, options.blobs, repositories)
             self._connections = open_store(location).connections
@@ -30,24 +26,24 @@ class LocalKeys:
 
     def list_keys(self) -> list[Document]:
         """See ``KeyClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [self._shown(key) for key in self._store.list_keys()]
 
     def create_key(self, wanted: Document) -> Document:
         """See ``KeyClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             key = new_key_in(wanted, self._connections.clock.now())
             return self._shown_once(self._store.create(key, self._by(wanted)))
 
     def rotate_key(self, name: str, wanted: Document) -> Document:
         """See ``KeyClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             overlap_s, life_s = overlap_in(wanted), lifetime_in(wanted)
             return self._shown_once(self._store.rotate(name, overlap_s, life_s, self._by(wanted)))
 
     def revoke_key(self, name: str, reason: str) -> list[Document]:
         """See ``KeyClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [self._shown(key) for key in self._store.revoke(name, Author(actor(), reason))]
 
     def _by(self, wanted: Document) -> Author:
@@ -58,11 +54,3 @@ class LocalKeys:
 
     def _shown_once(self, made: tuple[str, StoredKey]) -> Document:
         return {**self._shown(made[1]), "key": made[0], "accepted": self._accepted}
-
-
-@contextmanager
-def _as_call_failed() -> Iterator[None]:
-    try:
-        yield
-    except Fault as fault:
-        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, ExitCode.FAILURE)) from None

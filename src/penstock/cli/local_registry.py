@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from penstock.app.confinement import is_required
 from penstock.app.signatures import read_signature_policy
-from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import ExitCode
+from penstock.cli.client import Document
+from penstock.cli.failures import as_call_failed
 from penstock.cli.local_erasure import forget_locally
-from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
+from penstock.cli.registry_client import OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 from penstock.config.settings import Settings
 from penstock.control.monitoring.references.profiling import profile_file
 from penstock.core.erasure import SubjectKey
-from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
 from penstock.engine.confinement.child import require_confinement
@@ -41,7 +39,7 @@ class LocalRegistry:
 
     def __init__(self, location: RegistryLocation, settings: Settings) -> None:
         self._location = location
-        with _as_call_failed():
+        with as_call_failed():
             signatures = read_signature_policy(settings.admission.signatures)
             self._registry = open_registry(location, settings.admission.max_bytes, signatures)
             self._registry.store.identity()
@@ -52,19 +50,19 @@ class LocalRegistry:
 
     def models(self) -> list[Document]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [_document(record) for record in self._registry.store.models()]
 
     def model(self, name: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return _document(self._registry.store.model(name))
 
     def push(
         self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
     ) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             check_names(model, version)
             checked = metadata_of(metadata)
             with self._registry.receive() as incoming:
@@ -89,20 +87,20 @@ class LocalRegistry:
 
     def add_signature(self, model: str, version: str, bundle: str, reason: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             check_names(model, version)
             record = self._registry.signed.add(model, version, bundle, self._by(reason))
         return {"model": model, "version": version, **signature_document(record)}
 
     def gates(self, model: str, version: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             results = self._registry.store.gate_results(model, version)
         return {"model": model, "version": version, "passed": all(item["passed"] for item in results), "gates": results}
 
     def approve_version(self, model: str, version: str, reason: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             self._registry.store.signatures.approve(model, version, self._by(reason))
             document = _document(self._registry.store.model(model))
         return next(item for item in document["versions"] if item["version"] == version)
@@ -111,7 +109,7 @@ class LocalRegistry:
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             check_alias(alias)
             self._registry.store.model(model)
             wanted = ANY if expected is None else expected or None
@@ -121,14 +119,14 @@ class LocalRegistry:
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             self._registry.store.model(model)
             move = self._registry.store.aliases.drop(model, alias, self._by(reason), force=force)
         return _moved(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             check_alias(alias)
             usable = usable_versions(self._registry.store.model(model))
             fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
@@ -138,13 +136,13 @@ class LocalRegistry:
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             self._registry.store.retire(model, version, self._by(reason), force=force)
         return self.model(model)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             record = self._registry.store.model(model)
             if not changes:
                 return {**settings_out(record.settings), "revision": record.revision}
@@ -154,7 +152,7 @@ class LocalRegistry:
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed(), scratch_file(temporary_folder(), "reference") as path:
+        with as_call_failed(), scratch_file(temporary_folder(), "reference") as path:
             with path.open("wb") as file:
                 file.writelines(upload_chunks(data, on_progress))
             stored = self._registry.store.model(model).versions[version]
@@ -169,12 +167,12 @@ class LocalRegistry:
 
     def verify(self, on_progress: OnProgress) -> list[Document]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [asdict(finding) for finding in self._registry.verify(on_progress)]
 
     def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             path, record = self._registry.export(model, version)
             after = {"digest": record.content.digest}
             self._registry.store.note(model, "version.export", f"versions/{record.version}", self._by(""), after)
@@ -188,51 +186,51 @@ class LocalRegistry:
 
     def collect(self) -> list[str]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return self._registry.collect()
 
     def forget(self, model: str | None, column: str, value: str, reason: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return forget_locally(self._location, self._registry, model, SubjectKey(column, value), self._by(reason))
 
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             if archive is None:
                 return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
             return [asdict(entry) for entry in self._archived().entries(archive, model, None, limit)]
 
     def audit_archives(self) -> list[Document]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [archive_document(archive) for archive in self._archived().list_archives()]
 
     def verify_audit(self, checkpoints: str, keys: Sequence[str]) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return self._audit().verify(checkpoints, keys)
 
     def prove_entry(self, seq: int) -> str:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return self._audit().prove(seq)
 
     def export_audit(self, write: Write) -> None:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             self._registry.store.record_event("audit.export", "audit", self._by(""))
             for line in self._audit().export():
                 write((json.dumps(line, sort_keys=True) + "\n").encode())
 
     def explain_serving(self, model: str, at: str) -> Document:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return self._audit().explain(model, at)
 
     def audit_keys(self) -> list[str]:
         """See ``RegistryClient``."""
-        with _as_call_failed():
+        with as_call_failed():
             return [key.text for key in self._audit().public_keys()]
 
     def _audit(self) -> RegistryAudit:
@@ -262,13 +260,3 @@ def _moved(model: str, alias: str, move: AliasMove) -> Document:
         "acknowledged": False,  # no gateway has applied it
         **move.note,
     }
-
-
-@contextmanager
-def _as_call_failed() -> Iterator[None]:
-    try:
-        yield
-    except Fault as fault:
-        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, ExitCode.FAILURE)) from None
-    except OSError as error:
-        raise CallFailed((error.strerror or type(error).__name__).lower(), ExitCode.FAILURE) from None

@@ -1,23 +1,19 @@
 """`penstock score`: score the rows of a file with a version of the registry, or through a gateway."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.addresses import address_of
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.connections import describe, open_connection
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
-from penstock.cli.failures import end_on_failure
+from penstock.cli.failures import as_call_failed, end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Where, split_name
-from penstock.cli.registry_client import EXIT_OF
 from penstock.cli.row_progress import OnRows, row_progress
-from penstock.core.errors import Fault
 
 if TYPE_CHECKING:
     from penstock.scoring.command import ScoreRequest
@@ -94,7 +90,7 @@ def score(
         explain=explain,
         features=tuple(item.strip() for item in features.split(",") if item.strip()),
     )
-    with end_on_failure(), _as_call_failed(), row_progress(source.name) as on_progress:
+    with end_on_failure(), as_call_failed(), row_progress(source.name) as on_progress:
         summary = run_request(request, on_progress) if url is None else _score_by_gateway(request, url, on_progress)
     drift = summary.pop("monitor", None)
     if drift is not None:
@@ -109,17 +105,6 @@ def _score_by_gateway(request: "ScoreRequest", url: str, on_progress: OnRows) ->
 
     address = address_of(url)
     return run_by_gateway(request, lambda: open_connection(address, TIMEOUT_S), describe(address), on_progress)
-
-
-@contextmanager
-def _as_call_failed() -> Iterator[None]:
-    try:
-        yield
-    except Fault as fault:
-        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, ExitCode.FAILURE)) from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise CallFailed(f"{where}{(error.strerror or str(error)).lower()}", ExitCode.FAILURE) from None
 
 
 def _drift_part(drift: Document | None) -> Document:

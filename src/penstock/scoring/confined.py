@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.core.errors import KINDS, Fault, Internal, NotReady
-from penstock.engine.confinement.child import UNSAFE, clean_environment, confined_command, kill_group
+from penstock.engine.confinement.child import UNSAFE, confined_command, started
 from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.scoring.job import ScoreJob, job_out
@@ -33,18 +33,8 @@ def run_confined_job(job: ScoreJob, report: OnProgress) -> Document:
         plan = folder / "plan.json"
         plan.write_text(json.dumps(job_out(job)))
         command = confined_command(MODULE, [str(plan)], _paths_of(job, plan), FILE_BYTES)
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=clean_environment(),
-            start_new_session=True,
-        ) as process:
-            try:
-                return _read_answer(process, report)
-            finally:
-                kill_group(process)
+        with started(command) as process:
+            return _read_answer(process, report)
 
 
 def _paths_of(job: ScoreJob, plan: Path) -> AllowedPaths:

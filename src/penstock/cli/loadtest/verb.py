@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import ExitCode, fail
-from penstock.cli.failures import end_on_failure
-from penstock.cli.requests import BadData
+from penstock.cli.failures import exit_with
 
 
 def register(app: typer.Typer) -> None:
@@ -98,9 +96,4 @@ def loadtest(
         files={"json": json_file, "junit": junit_file, "html": html_file},
         url=url,
     )
-    try:
-        with end_on_failure():
-            code = run(options)
-    except BadData as fault:
-        fail(str(fault), ExitCode.USAGE)
-    raise typer.Exit(code)
+    exit_with(lambda: run(options))

@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import ExitCode, fail
-from penstock.cli.failures import end_on_failure
+from penstock.cli.failures import exit_with
 from penstock.cli.options import Where
-from penstock.cli.requests import BadData
 
 
 def register(app: typer.Typer) -> None:
@@ -74,9 +72,4 @@ def replay(
         files={"json": json_file, "junit": junit_file, "html": html_file},
         registry=registry,
     )
-    try:
-        with end_on_failure():
-            code = run(options)
-    except BadData as fault:
-        fail(str(fault), ExitCode.USAGE)
-    raise typer.Exit(code)
+    exit_with(lambda: run(options))

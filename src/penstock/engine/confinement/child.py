@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +62,28 @@ def require_confinement(is_complete: bool) -> None:
     _Requirement.is_complete = is_complete
 
 
+@contextmanager
+def started(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a confined command, with pipes for its output and its errors; the process and all that it started end with
+    the block.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+
 def run_confined(module: str, arguments: Sequence[str], paths: AllowedPaths, seconds: float) -> ConfinedRun:
     """Run a module that may use ``paths`` and no network, for at most ``seconds`` and in half of the memory of this
     machine. Blocks.
@@ -71,18 +93,8 @@ def run_confined(module: str, arguments: Sequence[str], paths: AllowedPaths, sec
         subprocess.TimeoutExpired: it took longer; it is ended.
         OSError: no process can be started.
     """
-    with subprocess.Popen(
-        confined_command(module, arguments, paths, _FILE_BYTES),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=clean_environment(),
-        start_new_session=True,
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=seconds)
-        finally:
-            kill_group(process)
+    with started(confined_command(module, arguments, paths, _FILE_BYTES)) as process:
+        output, errors = process.communicate(timeout=seconds)
     if process.returncode == UNSAFE:
         raise NotReady(errors.decode(errors="replace").strip().removeprefix("penstock: "))
     return ConfinedRun(process.returncode, output, errors)
