@@ -1,7 +1,7 @@
 """Binds rows with a value for each column: to one tensor of features, or to one input for each column."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -32,11 +32,18 @@ class ColumnRows:
         self.columns = tuple(rule.name for rule in self._rules)
         self.text_columns = frozenset(rule.name for rule in self._rules if rule.datatype == "BYTES")
         self._known = frozenset(self.columns)
+        self._has_names = self.kind is LayoutKind.COLUMNS or self.columns == terms.names
         self._pick = itemgetter(*self.columns)
         self._optional = frozenset(spec.name for spec in signature.inputs if spec.optional) & self._known
         self._is_numeric = self.kind is LayoutKind.FEATURES and not self.text_columns and len(self.columns) > 1
         cells = TEXT_SLICE if self.text_columns else NUMBER_SLICE
         self._slice = max(1, cells // len(self._rules))
+
+    def counts_in_order(self, names: Collection[str]) -> bool:
+        """See ``RowLayout``."""
+        if len(names) != len(self.columns) or not self._known.isdisjoint(names):
+            return False
+        return not self._has_names or all(name == str(index) for index, name in enumerate(names))
 
     def bind_instances(self, instances: Sequence[Any], pause: PauseWork = no_pause) -> BoundRows:
         """See ``RowLayout``."""
@@ -186,7 +193,7 @@ class ColumnRows:
 
     def _columns_of(self, frame: Frame) -> dict[str, FrameColumn]:
         """Return a frame's columns by the names of the layout's."""
-        if not self._known.intersection(frame.columns) and len(frame.columns) == len(self.columns):
+        if self.counts_in_order(frame.columns):
             return dict(zip(self.columns, frame.columns.values(), strict=True))
         self._check_names(frame.columns)
         return {name: column for name, column in frame.columns.items() if name in self._known}

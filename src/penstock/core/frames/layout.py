@@ -1,7 +1,7 @@
 """How rows become the inputs of a version, in three kinds: one tensor of features, one input for each column, or
 tensors as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
@@ -50,6 +50,10 @@ class RowLayout(Protocol):
     text_columns: frozenset[str]
     """The columns that are texts: readers of CSV need to know."""
 
+    def counts_in_order(self, names: Collection[str]) -> bool:
+        """Whether the columns of a table with these names are the layout's in their order: there are as many, and
+        either the table numbers them, or nobody gave the model's columns names, so that none can be confused."""
+
     def bind_instances(self, instances: Sequence[Any], pause: PauseWork = no_pause) -> BoundRows:
         """Return the inputs for rows: each is a list of values in the order of the columns, an object of values by
         column or input, or, where rows have one value, that value."""
@@ -58,8 +62,7 @@ class RowLayout(Protocol):
         """Return the inputs for values of all rows by column or input, or those of the only input alone."""
 
     def bind_frame(self, frame: Frame, pause: PauseWork = no_pause) -> BoundRows:
-        """Return the inputs for a frame: by the names of its columns, or, if it has none of them and as many, in
-        their order."""
+        """Return the inputs for a frame: by the names of its columns, or in their order (``counts_in_order``)."""
 
     def bind_array(self, values: Array) -> BoundRows:
         """Return the only input for an array of its values, with or without the axis of a single value."""

@@ -1,6 +1,6 @@
 """Binds rows to inputs that have shapes of their own: a row has a nested list for each, or for the only one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,11 @@ class TensorRows:
         self.text_columns = frozenset(
             name for spec in signature.inputs if spec.datatype == "BYTES" for name in _names_of(spec)
         )
+
+    def counts_in_order(self, names: Collection[str]) -> bool:
+        """See ``RowLayout``; nobody names the values of an input."""
+        width = len(_names_of(self._specs[0])) if len(self._specs) == 1 else 0
+        return len(names) == width and not set(_names_of(self._specs[0])) & set(names)
 
     def bind_instances(self, instances: Sequence[Any], pause: PauseWork = no_pause) -> BoundRows:
         """See ``RowLayout``."""

@@ -314,6 +314,28 @@ def test_frames_bind_by_position_where_no_name_is_known() -> None:
         features().bind_frame(from_csv("a,b,c\n"))
 
 
+@pytest.mark.parametrize(
+    ("layout", "in_order", "refused"),
+    [
+        (features(names=()), [("p", "q", "r"), ("0", "1", "2")], [("p", "q"), ("x[0]", "q", "r")]),
+        (features(), [("0", "1", "2")], [("p", "q", "r"), ("A", "B", "C"), ("1", "0", "2"), ("0", "1")]),
+        (pipeline(), [("0", "1", "2")], [("Age", "City", "Visits"), ("age", "q", "r")]),
+        (layout_of(TensorSpec("x", "FP32", (-1, 2, 2))), [("a", "b", "c", "d")], [("a", "b"), ("x[0]", "b", "c", "d")]),
+        (images(), [], [("0", "1", "2", "3", "4")]),
+    ],
+)
+def test_columns_count_in_order_only_where_no_names_can_be_confused(
+    layout: RowLayout, in_order: list[tuple[str, ...]], refused: list[tuple[str, ...]]
+) -> None:
+    assert [names for names in in_order if not layout.counts_in_order(names)] == []
+    assert [names for names in refused if layout.counts_in_order(names)] == []
+
+
+def test_a_frame_with_other_names_than_the_model_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="unknown column 'C'; the model takes 'a', 'b', 'c'"):
+        features().bind_frame(from_csv("C,B,A\n1,2,3\n"))
+
+
 def test_the_text_in_a_column_of_numbers_is_named() -> None:
     with pytest.raises(InvalidInput, match="row 2, column 'b': expected a number, got 'n/a'"):
         features().bind_frame(from_csv("a,b,c\n1,2,3\n1,,3\n1,n/a,3\n"))

@@ -11,7 +11,7 @@ from penstock.api.rest.dialects.base import RowsBody, RowsRequest
 from penstock.api.rest.dialects.json_body import read_object
 from penstock.api.rest.dialects.number_rows import pack_rows
 from penstock.core.errors import InvalidInput, Unsupported
-from penstock.core.frames.layout import LayoutKind
+from penstock.core.frames.layout import LayoutKind, RowLayout
 from penstock.core.frames.records import check_names
 from penstock.core.slices import TEXT_SLICE
 
@@ -85,17 +85,17 @@ def _read_numbers(request: RowsRequest) -> RowsBody | None:
     if split is None:
         rows = body.instances if body.inputs is None else body.inputs
     else:
-        rows = split.data if _in_order(split.columns, request.layout.columns) else None
+        rows = split.data if _in_order(split.columns, request.layout) else None
     packed = None if rows is None else pack_rows(rows, request.signature)
     return None if packed is None else RowsBody(packed, split is not None)
 
 
-def _in_order(columns: list[str] | None, expected: tuple[str, ...]) -> bool:
+def _in_order(columns: list[str] | None, layout: RowLayout) -> bool:
     """Whether rows with these columns are rows of the version."""
     return (
         columns is None
-        or tuple(columns) == expected
-        or (len(columns) == len(expected) and set(columns).isdisjoint(expected) and len(set(columns)) == len(columns))
+        or tuple(columns) == layout.columns
+        or (layout.counts_in_order(columns) and len(set(columns)) == len(columns))
     )
 
 
@@ -121,7 +121,7 @@ def _bind_split(request: RowsRequest, frame: Any) -> RowsBody:
 
 def _bind_columns(request: RowsRequest, names: list[str], rows: list[Any]) -> RowsBody:
     """Bind rows with a value for each name."""
-    if request.layout.kind is not LayoutKind.TENSORS and _in_order(names, request.layout.columns):
+    if request.layout.kind is not LayoutKind.TENSORS and _in_order(names, request.layout):
         return request.bind_instances(rows)
     records: list[Any] = []
     for row, values in enumerate(rows):
@@ -137,9 +137,8 @@ def _bind_records(request: RowsRequest, records: Any) -> RowsBody:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InvalidInput("Dataframe records format must be a list of records.")
     first: Sequence[str] = list(records[0]) if records else ()
-    columns = request.layout.columns
-    is_unnamed = len(first) == len(columns) > 1 and set(first).isdisjoint(columns)
-    if not is_unnamed or request.layout.kind is LayoutKind.TENSORS:
+    layout = request.layout
+    if layout.kind is LayoutKind.TENSORS or len(layout.columns) == 1 or not layout.counts_in_order(first):
         return request.bind_instances(records)
     pick, rows = itemgetter(*first), list[Any]()
     for row, record in enumerate(records):
