@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from penstock.core.protobuf_wire import BYTES, FIXED32, VARINT, MalformedMessage
 from penstock.core.slices import PauseWork, no_pause
 from penstock.core.tensors import Array
 from penstock.explain.nodes import Attribute, GraphNode, ModelGraph
 from penstock.explain.wire_numbers import read_float_run, read_varint_run, unpack_varints
-from penstock.registry.graphs.wire_format import BYTES, FIXED32, VARINT, MalformedMessage, WireField, fields
+from penstock.registry.graphs.wire_format import WireField, fields
 
 FLOATS, INTS, STRINGS = 7, 8, 9
 """The repeated fields of an attribute."""

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from penstock.core.protobuf_wire import varint
 from penstock.explain.model_file import UnreadableGraph, read_graph
 from penstock.explain.wire_numbers import read_float_run, read_varint_run, unpack_varints
-from penstock.registry.graphs.wire_format import varint
 from tests.budgets import examples
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

@@ -17,11 +17,6 @@ def size_of(payload: Payload) -> int:
     return len(payload) if isinstance(payload, bytes) else sum([len(part) for part in payload])
 
 
-def join_payload(payload: Payload) -> bytes:
-    """Return a payload in one piece; parts are copied."""
-    return payload if isinstance(payload, bytes) else b"".join(payload)
-
-
 def merge_small(parts: Parts) -> list[bytes | memoryview]:
     """Join small parts that follow each other, and drop empty ones."""
     found: list[bytes | memoryview] = []

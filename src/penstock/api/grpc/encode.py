@@ -11,10 +11,10 @@ from penstock.api.grpc.errors import sentence
 from penstock.api.grpc.framing import PREFIX, add_prefix, in_parts, without_prefix
 from penstock.api.grpc.message_form import AnswerTemplate
 from penstock.api.grpc.typed_parts import contents_of, delimit
-from penstock.api.grpc.wire import varint
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
+from penstock.core.protobuf_wire import varint
 from penstock.core.slices import PauseWork
 from penstock.core.tensors import NUMPY_TYPES, Tensor, raw_of, raw_rows, to_raw
 from penstock.proto import grpc_service_pb2 as pb

@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 
 from penstock.api.grpc.decode import InferMessage
-from penstock.api.grpc.wire import BYTES, PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field, varint
+from penstock.api.grpc.wire import PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
+from penstock.core.protobuf_wire import BYTES, varint
 from penstock.core.signature import InputLayout, RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor
 from penstock.proto import grpc_service_pb2 as pb

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from penstock.api.grpc.wire import BYTES, Span, check_parts, not_a_request, read_field
+from penstock.api.grpc.wire import Span, check_parts, not_a_request, read_field
 from penstock.core.errors import InvalidInput
+from penstock.core.protobuf_wire import BYTES, MalformedMessage, read_varints
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import NUMPY_TYPES, Array, text_from_bytes
 
@@ -28,9 +29,6 @@ _FIXED: Final = {6: "<f4", 7: "<f8"}
 
 _VARINTS: Final = {1: "?", 2: "<i4", 3: "<i8", 4: "<u4", 5: "<u8"}
 """Types of fields with varints."""
-
-MAX_VARINT: Final = 10
-"""Maximum bytes of a varint."""
 
 
 class TypedContents:
@@ -110,11 +108,7 @@ class TypedContents:
         pieces: list[Array] = []
         count, at = 0, start
         while at < stop and count <= most:
-            end = min(stop, at + BYTE_SLICE)
-            window = np.frombuffer(self._message, np.uint8, end - at, at)
-            values, size = read_varints(window)
-            if not size:
-                raise not_a_request()
+            values, size = unpack_varints(self._message, at, min(stop, at + BYTE_SLICE))
             pieces.append(self._interpret(values))
             count += len(values)
             at += size
@@ -151,24 +145,13 @@ class TypedContents:
             self._pause()
 
 
-def read_varints(window: Array) -> tuple[Array, int]:
-    """Return the varints in some bytes as 64-bit numbers, and the bytes of the complete ones; none if one is
-    too long.
-    """
-    ends = np.flatnonzero(window < 128)
-    if len(ends) == len(window):
-        return window.astype(np.uint64), len(window)
-    if not len(ends):
-        return np.empty(0, np.uint64), 0
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    longest = int(lengths.max())
-    if longest > MAX_VARINT:
-        return np.empty(0, np.uint64), 0
-    values = np.zeros(len(ends), np.uint64)
-    for position in range(longest):
-        there = lengths > position
-        values[there] |= (window[starts[there] + position].astype(np.uint64) & np.uint64(127)) << np.uint64(
-            7 * position
-        )
-    return values, int(ends[-1]) + 1
+def unpack_varints(message: bytes, start: int, stop: int) -> tuple[Array, int]:
+    """Return the complete varints of a part of a message as unsigned numbers [numbers], at least one, and the bytes
+    that they take; raises ``InvalidInput``."""
+    try:
+        values, size = read_varints(np.frombuffer(message, np.uint8, stop - start, start))
+    except MalformedMessage:
+        raise not_a_request() from None
+    if not size:
+        raise not_a_request()
+    return values, size

@@ -6,8 +6,8 @@ import numpy as np
 
 from penstock.api.common.parts import Parts
 from penstock.api.grpc.contents import FIELDS, encode_texts
-from penstock.api.grpc.typed_contents import MAX_VARINT, NAMES
-from penstock.api.grpc.wire import BYTES, varint
+from penstock.api.grpc.typed_contents import NAMES
+from penstock.core.protobuf_wire import BYTES, MAX_VARINT, varint
 from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import Array, Tensor, raw_of
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from penstock.core.protobuf_wire import BYTES, MalformedMessage, encode_field, varint
 from penstock.registry.blobs.folder import PREFIX
-from penstock.registry.graphs import wire_format
 from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, apply_edits
-from penstock.registry.graphs.wire_format import BYTES, MalformedMessage, WireField, fields, varint
+from penstock.registry.graphs.wire_format import WireField, fields
 
 OWN_DOMAINS = ("", "ai.onnx")
 """The domain names of ONNX's own operators."""
@@ -88,17 +88,17 @@ def _graph_edits(data: memoryview, graph: WireField, changes: GraphChanges) -> I
 
 
 def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:
-    return b"".join(wire_format.field(number, part.SerializeToString(deterministic=True)) for part in parts)
+    return b"".join(encode_field(number, part.SerializeToString(deterministic=True)) for part in parts)
 
 
 def _bytes_to_append(model: onnx.ModelProto, changes: GraphChanges) -> bytes:
     """Return the bytes to append to the model: metadata, and an operator set if it has none."""
     entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in changes.metadata.items()]
-    metadata = b"".join(wire_format.field(_METADATA, entry.SerializeToString(deterministic=True)) for entry in entries)
+    metadata = b"".join(encode_field(_METADATA, entry.SerializeToString(deterministic=True)) for entry in entries)
     if any(entry.domain in OWN_DOMAINS for entry in model.opset_import):
         return metadata
     opset = helper.make_opsetid("", _OPSET)
-    return metadata + wire_format.field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
+    return metadata + encode_field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
 
 
 def _expected_model(model: onnx.ModelProto, changes: GraphChanges) -> onnx.ModelProto:

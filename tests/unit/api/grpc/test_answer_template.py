@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.common.parts import join_payload
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters, infer_response, stream_message
@@ -28,7 +27,7 @@ from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import VersionIdentity
-from tests.unit.api.grpc.messages import arrays
+from tests.unit.api.grpc.messages import arrays, join_payload
 
 LIMITS = RequestLimits()
 PARAMETERS = answer_parameters({"penstock-route": pb.InferParameter(string_param="canary")})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import InferResult, service_pb2
 
-from penstock.api.common.parts import Payload, join_payload
+from penstock.api.common.parts import Payload
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import (
@@ -26,7 +26,7 @@ from penstock.core.tensors import Tensor, from_raw, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import InferCall
 from tests.calls import answered
-from tests.unit.api.grpc.messages import TYPED, numbers, same, tensors
+from tests.unit.api.grpc.messages import TYPED, join_payload, numbers, same, tensors
 
 
 def response_of(call: InferCall, typed: bool, limits: RequestLimits | None = None) -> pb.ModelInferResponse:

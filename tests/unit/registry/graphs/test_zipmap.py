@@ -15,12 +15,13 @@ from onnx import TensorProto, helper
 
 from penstock.core.errors import DataLoss, Refused
 from penstock.core.options import ModelOptions
+from penstock.core.protobuf_wire import MalformedMessage, varint
 from penstock.engine.graph import CLASS_LABELS
 from penstock.engine.model import load
 from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.repairs import repair
 from penstock.registry.graphs.rewrite import Rewrite, rewrite_in, write_edited
-from penstock.registry.graphs.wire_format import fields, varint
+from penstock.registry.graphs.wire_format import fields
 from penstock.registry.graphs.zipmap import ZIPMAP, ZipMapLabels
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -257,8 +258,6 @@ def test_other_bytes_than_at_admission_are_damaged(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_fields_or_malformed(data: bytes) -> None:
-    from penstock.registry.graphs.wire_format import MalformedMessage
-
     view = memoryview(data)
     try:
         found = list(fields(view, 0, len(view)))

@@ -16,7 +16,7 @@ from penstock.core.traces.spans import SERVER, Span, SpanEvent, SpanLink
 from penstock.telemetry.metrics import BATCH_ROWS, INFLIGHT, MEMORY_USED, MODEL_STATE, REQUESTS, STAGE_DURATION
 from penstock.telemetry.otlp.common import SCHEMA, enclose, read_rejected, signal_url
 from penstock.telemetry.otlp.metrics_request import count_points, metrics_request, unit_of
-from penstock.telemetry.otlp.protobuf import read_fields, varint
+from penstock.telemetry.otlp.protobuf import integer, read_fields
 from penstock.telemetry.otlp.start_times import StartTimes
 from penstock.telemetry.otlp.trace_request import encode_span
 from penstock.telemetry.readings import Distribution, Exemplar, Point, PointBatch, Reading
@@ -153,7 +153,7 @@ def test_a_damaged_message_is_refused(damaged: bytes) -> None:
 def test_all_forms_of_fields_are_skipped() -> None:
     data = b"\x08\x96\x01" + b"\x11" + bytes(8) + b"\x1a\x02hi" + b"\x25" + bytes(4)
     assert read_fields(data) == {1: 150, 2: bytes(8), 3: b"hi", 4: bytes(4)}
-    assert varint(-1) == b"\xff" * 9 + b"\x01"
+    assert integer(1, -1) == b"\x08" + b"\xff" * 9 + b"\x01"
 
 
 @pytest.mark.parametrize("endpoint", ["http://h:4318", "http://h:4318/", "http://h:4318/v1/traces"])

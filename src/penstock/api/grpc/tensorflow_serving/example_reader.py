@@ -9,9 +9,10 @@ import numpy as np
 
 from penstock.api.common.tensorflow_rules import MAX_EXAMPLES, Example, merge_context
 from penstock.api.common.work import INLINE_NUMBERS, LargeWork, RequestWork
-from penstock.api.grpc.typed_contents import read_varints
-from penstock.api.grpc.wire import BYTES, FIXED32, VARINT, Span, check_parts, not_a_request, read_field
+from penstock.api.grpc.typed_contents import unpack_varints
+from penstock.api.grpc.wire import Span, check_parts, not_a_request, read_field
 from penstock.core.errors import TooLarge
+from penstock.core.protobuf_wire import BYTES, FIXED32, VARINT
 from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE
 
 INLINE_FIELDS: Final = 2048
@@ -169,10 +170,7 @@ class ExampleReader:
             raise not_a_request()
         at = begin
         while at < end:
-            window = np.frombuffer(self._message, np.uint8, min(end - at, BYTE_SLICE // 4), at)
-            numbers, size = read_varints(window)
-            if not size:
-                raise not_a_request()
+            numbers, size = unpack_varints(self._message, at, min(end, at + BYTE_SLICE // 4))
             self._count(len(numbers))
             values += numbers.view(np.int64).tolist()
             at += size

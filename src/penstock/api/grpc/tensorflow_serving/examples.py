@@ -21,9 +21,10 @@ from penstock.api.grpc.framing import add_prefix
 from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.tensorflow_serving.example_reader import ExampleReader
 from penstock.api.grpc.tensorflow_serving.model_spec import read_spec, spec_of, target_of
-from penstock.api.grpc.wire import BYTES, ParsedRequest, Span, read_field
+from penstock.api.grpc.wire import ParsedRequest, Span, read_field
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.limits import RequestLimits
+from penstock.core.protobuf_wire import BYTES
 from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto import tensorflow_serving_pb2 as ts

@@ -14,9 +14,10 @@ from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.tensorflow_serving.model_spec import read_spec, spec_of, target_of
 from penstock.api.grpc.tensorflow_serving.tensor_reader import TensorProtoReader
 from penstock.api.grpc.tensorflow_serving.tensor_writer import map_entry
-from penstock.api.grpc.wire import BYTES, MAX_NAME, ParsedRequest, not_a_request, read_field
+from penstock.api.grpc.wire import MAX_NAME, ParsedRequest, not_a_request, read_field
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.limits import RequestLimits
+from penstock.core.protobuf_wire import BYTES
 from penstock.core.signature import Signature
 from penstock.core.slices import PauseWork
 from penstock.core.tensors import Tensor

@@ -10,9 +10,10 @@ import numpy as np
 
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.tensorflow_serving.datatypes import DATATYPES, FIELD_OF, FIELDS
-from penstock.api.grpc.typed_contents import read_varints
-from penstock.api.grpc.wire import BYTES, VARINT, Span, check_parts, not_a_request, read_field, read_varint
+from penstock.api.grpc.typed_contents import unpack_varints
+from penstock.api.grpc.wire import Span, check_parts, not_a_request, read_field, read_varint
 from penstock.core.errors import InvalidInput, TooLarge
+from penstock.core.protobuf_wire import BYTES, VARINT
 from penstock.core.signature import Signature
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE
 from penstock.core.tensors import (
@@ -173,10 +174,7 @@ class TensorProtoReader:
         pieces: list[Array] = []
         at = begin
         while at < end:
-            stop = min(end, at + BYTE_SLICE)
-            values, size = read_varints(np.frombuffer(self._message, np.uint8, stop - at, at))
-            if not size:
-                raise not_a_request()
+            values, size = unpack_varints(self._message, at, min(end, at + BYTE_SLICE))
             pieces.append(_interpret(values, _VARINTS[number]))
             at += size
             self._work.pause()
