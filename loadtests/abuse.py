@@ -21,11 +21,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.codecs import BINARY, GRPC, framed
+from loadtests.codecs import BINARY, GRPC
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 from loadtests.openloop import OpenWindow, open_loop
 from loadtests.processes import Server, halves, penstock, running
+from penstock.loadtest.http2_wire import grpc_body
 
 OFFENDERS = 16
 RATE = 1000.0
@@ -57,7 +58,7 @@ Piece = Callable[[int], bytes]
 
 
 def _call(stream: int) -> bytes:
-    body = framed(GRPC.write(_MODEL, _MODEL.rows(1)).body)
+    body = grpc_body(GRPC.write(_MODEL, _MODEL.rows(1)).body)
     return _head(stream) + _frame(0, 1, stream, body)
 
 
@@ -139,7 +140,7 @@ class Offenders:
 def _good(server: Server, seconds: float, cores: Sequence[int]) -> OpenWindow:
     call = BINARY.write(_MODEL, _MODEL.rows(1))
     address = server.addresses["http"]
-    return open_loop(BINARY, call, address, rate=RATE, seconds=seconds, cores=cores[:1], answer_bytes=0)
+    return open_loop(BINARY, call, address, rate=RATE, seconds=seconds, cores=cores[:1])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

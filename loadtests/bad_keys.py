@@ -109,7 +109,7 @@ def _wait_accepted(server: Server, key: str) -> None:
 
 def _window(server: Server, key: str, seconds: float, cores: list[int]) -> OpenWindow:
     address = server.addresses["http"]
-    return open_loop(JSON, _call(key), address, rate=RATE, seconds=seconds, cores=cores[:1], answer_bytes=0)
+    return open_loop(JSON, _call(key), address, rate=RATE, seconds=seconds, cores=cores[:1])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -95,7 +95,7 @@ class Bout:
         server = self._servers[contender.server]
         size = self._reference.check(contender.codec, contender.address(server)) + GRPC_PREFIX
         cpu, stolen = server.cpu_s(), steal_s()
-        window = (self._closed if load.connections else self._open)(contender, load, size)
+        window = self._closed(contender, load, size) if load.connections else self._open(contender, load)
         cpu_us = (server.cpu_s() - cpu) * 1e6 / max(window.done, 1)
         if load.connections == PEAK.connections:
             self._peaks[contender.name] = window.rate
@@ -121,7 +121,7 @@ class Bout:
             answer_bytes=answer_bytes,
         )
 
-    def _open(self, contender: Contender, load: Load, answer_bytes: int) -> Window:
+    def _open(self, contender: Contender, load: Load) -> Window:
         return open_loop(
             contender.codec,
             contender.codec.write(self._model, self._model.rows(1)),
@@ -129,7 +129,6 @@ class Bout:
             rate=load.share * self._peaks[load.reference(contender)],
             seconds=load.seconds,
             cores=self._cores,
-            answer_bytes=answer_bytes,
         )
 
 

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -181,11 +180,6 @@ def _typed_contents(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[
 
 GRPC_PREFIX = 5
 """Bytes before each message of a gRPC body: a flag and its length."""
-
-
-def framed(message: bytes) -> bytes:
-    """A gRPC message with the prefix it has on the wire."""
-    return struct.pack(">BI", 0, len(message)) + message
 
 
 def _write_rows(_: BenchModel, rows: Floats) -> Call:

@@ -135,9 +135,7 @@ class Gateway:
     def load(self, rate: float, seconds: float) -> Loaded:
         """Send at that rate."""
         before = waited_ns(self.worker)
-        window = open_loop(
-            JSON, self._call, self._address, rate=rate, seconds=seconds, cores=self._cores, answer_bytes=0
-        )
+        window = open_loop(JSON, self._call, self._address, rate=rate, seconds=seconds, cores=self._cores)
         return Loaded(window, (waited_ns(self.worker) - before) / 1000 / max(window.done, 1))
 
     @contextmanager

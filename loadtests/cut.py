@@ -23,7 +23,8 @@ from rich.table import Table
 from loadtests.codecs import BINARY, GRPC, Codec
 from loadtests.models import BenchModel
 from loadtests.processes import Server, halves, penstock, running, tree
-from loadtests.wires import Http1Wire, Http2Wire, Wire
+from loadtests.wires import connect
+from penstock.loadtest.wire import Wire
 
 _WIDE, _ROWS = 512, 64
 _TRIED = 500  # steps, to see what one takes; enough for the cores to be shared
@@ -53,7 +54,7 @@ def computed_s(pids: list[int]) -> float:
 def cut(wire: Wire, pids: list[int], at_most_s: float) -> tuple[float, float]:
     """Send one call; when it was answered and when the processes had done computing, in seconds after."""
     began = time.perf_counter()
-    wire.send()
+    wire.send(0)
     answered, last_busy = 0.0, began
     before, used = began, computed_s(pids)
     while time.perf_counter() - began < at_most_s:
@@ -110,8 +111,8 @@ class _Served:
 
     def _ask(self, codec: Codec, headers: dict[str, str], calls: int) -> list[tuple[float, float]]:
         call = codec.write(_CHAIN, np.ones((_ROWS, _WIDE), np.float32))
-        address, kind = self._server.addresses["grpc" if codec.grpc else "http"], Http2Wire if codec.grpc else Http1Wire
-        wire = kind(address, call.path, {**call.headers, **headers}, call.body, 1)
+        address = self._server.addresses["grpc" if codec.grpc else "http"]
+        wire = connect(codec.grpc, address, call.path, {**call.headers, **headers}, call.body)
         durations = [cut(wire, self._workers, _AT_MOST_S) for _ in range(calls)]
         wire.close()
         return durations

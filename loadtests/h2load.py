@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from loadtests.codecs import Call, Codec, framed
+from loadtests.codecs import Call, Codec
 from loadtests.latencies import Latencies
 from loadtests.processes import pinned
+from penstock.loadtest.http2_wire import grpc_body
 
 _FINISHED = re.compile(r"finished in [\d.]+\w*, ([\d.]+) req/s")
 _REQUESTS = re.compile(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded")
@@ -47,7 +48,7 @@ def closed_loop(
     """
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         log, data = Path(folder, "log"), Path(folder, "body")
-        data.write_bytes(framed(call.body) if codec.grpc else call.body)
+        data.write_bytes(grpc_body(call.body) if codec.grpc else call.body)
         command = _command(codec, call, address, connections, seconds, min(connections, len(cores)))
         with pinned(cores):
             run = subprocess.run(

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.codecs import BINARY, GRPC, send
+from loadtests.codecs import BINARY, GRPC
 from loadtests.latencies import Latencies
 from loadtests.models import BenchModel
 from loadtests.openloop import Client, arrivals
 from loadtests.processes import pinned
-from loadtests.wires import Http1Wire, Http2Wire, Wire
+from loadtests.wires import connect
+from penstock.loadtest.wire import Wire
 
 RATE = 200.0
 """Requests a second on each transport."""
 
 _CONNECTIONS = 64
 _EARLY_S = 0.002
-_PREFIX = 5
 _AT_MOST_S = 3600.0
 _END_S = 30.0
 
@@ -79,13 +79,11 @@ def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[
             call = codec.write(model, model.rows(1))
             body = Path(folder, key)
             body.write_bytes(call.body)
-            _, answer = send(codec, addresses[key], call)
             spec[key] = {
                 "address": addresses[key],
                 "path": call.path,
                 "headers": dict(call.headers),
                 "body": str(body),
-                "answer_bytes": len(answer) + _PREFIX,
             }
         with pinned(cores):
             process = subprocess.Popen([sys.executable, "-m", "loadtests.neighbours", json.dumps(spec)])
@@ -102,10 +100,9 @@ def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[
 
 
 def _wires(spec: Mapping[str, Any]) -> Iterator[Wire]:
-    kinds: tuple[tuple[str, type[Http1Wire | Http2Wire]], ...] = (("http", Http1Wire), ("grpc", Http2Wire))
-    for key, kind in itertools.cycle(kinds):
-        one = spec[key]
-        yield kind(one["address"], one["path"], one["headers"], Path(one["body"]).read_bytes(), one["answer_bytes"])
+    for key in itertools.cycle(("http", "grpc")):
+        call = spec[key]
+        yield connect(key == "grpc", call["address"], call["path"], call["headers"], Path(call["body"]).read_bytes())
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from loadtests.codecs import Call, Codec
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
 from loadtests.processes import pinned
-from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
+from loadtests.wires import connect, is_good
+from penstock.loadtest.wire import BrokenWire, Wire
 
 DELAY_S = 0.001
 """A request that is sent later than that after it was due counts as delayed."""
@@ -82,7 +83,6 @@ def open_loop(
     rate: float,
     seconds: float,
     cores: Sequence[int],
-    answer_bytes: int,
     connections: int = _CONNECTIONS,
 ) -> OpenWindow:
     """Send at ``rate`` a second for that long, from one process on each core with that many connections; nothing at a
@@ -98,7 +98,6 @@ def open_loop(
             "body": str(data),
             "rate": rate / len(cores),
             "seconds": seconds,
-            "answer_bytes": answer_bytes,
             "connections": connections,
         }
         parts = []
@@ -199,15 +198,15 @@ class Client:
         self.lags.append((now - max(due, wire.freed)) * 1e6)
         self.delayed += now - due > DELAY_S
         try:
-            wire.send()
+            wire.send(0)
             self._watch(wire)
         except BrokenWire:
             self._replace(wire)
 
     def _watch(self, wire: Wire) -> None:
-        if wire.blocked != wire.watched:
-            wire.watched = wire.blocked
-            self._epoll.modify(wire.fileno(), select.EPOLLIN | (select.EPOLLOUT if wire.blocked else 0))
+        if wire.wants_output != wire.watched:
+            wire.watched = wire.wants_output
+            self._epoll.modify(wire.fileno(), select.EPOLLIN | (select.EPOLLOUT if wire.watched else 0))
 
     def _wait_s(self, until_due_s: float) -> float:
         """How long the client may sleep where nothing comes; timers are late, so that this one does not."""
@@ -232,7 +231,7 @@ class Client:
 
     def _finish(self, wire: Wire) -> None:
         due, took = self._began.pop(wire), (wire.freed - self._sent.pop(wire)) * 1e6
-        if wire.good:
+        if is_good(wire):
             self.durations.append((wire.freed - due) * 1e6)
             self.accepted.append(took)
         else:
@@ -256,16 +255,15 @@ def main() -> None:
     parser.add_argument("spec")
     spec = json.loads(parser.parse_args().spec)
     body = Path(spec["body"]).read_bytes()
-    kind = Http2Wire if spec["grpc"] else Http1Wire
 
-    def connect() -> Wire:
-        return kind(spec["address"], spec["path"], spec["headers"], body, spec["answer_bytes"])
+    def open_wire() -> Wire:
+        return connect(spec["grpc"], spec["address"], spec["path"], spec["headers"], body)
 
     try:
-        client = Client(connect, spec["connections"], arrivals(spec["rate"], spec["seconds"], spec["seed"]))
+        client = Client(open_wire, spec["connections"], arrivals(spec["rate"], spec["seconds"], spec["seed"]))
         gc.disable()  # a collection would be charged to the server
         took = client.run()
-    except OSError as failure:
+    except (OSError, BrokenWire) as failure:
         sys.exit(f"open loop: {failure}")
     np.savez(
         spec["result"],

@@ -62,7 +62,6 @@ class Under:
             rate=rate,
             seconds=seconds,
             cores=self._cores,
-            answer_bytes=self._bytes,
             connections=_CONNECTIONS,
         )
 

@@ -21,7 +21,7 @@ from loadtests.models import MODELS
 from loadtests.openloop import Client, Misses, OpenWindow, arrivals
 from loadtests.processes import halves
 from loadtests.report import missed
-from loadtests.wires import Http1Wire
+from loadtests.wires import connect
 
 TINY = MODELS["tiny"]
 HALF = Load("half of the ceiling's peak", 0.3, share=0.5, of="batched")
@@ -131,7 +131,7 @@ def test_two_workers_are_left_out_where_they_would_share_a_core(monkeypatch: pyt
 
 def test_what_is_not_sent_or_not_answered_is_counted() -> None:
     """Over one connection, whose server does not answer, one request is sent and the others wait."""
-    with _listener(1) as address, closing(Http1Wire(address, "/", {}, b"", 0)) as wire:
+    with _listener(1) as address, closing(connect(False, address, "/", {}, b"")) as wire:
         client = Client(lambda: wire, 1, np.arange(1.0, 6.0) / 1000, give_up_s=0.05)
         client.run()
     assert client.misses == Misses(unanswered=1, unsent=4)

@@ -14,6 +14,7 @@ from penstock.loadtest.wire import MOST_ANSWER, BrokenWire, Endpoint, Requests, 
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
+_ADDED: Final = _PADDED | _PRIORITY
 _TABLE_SIZE, _INITIAL_WINDOW = 1, 4
 _FRAME: Final = 16384
 _OPEN_WINDOW: Final = (1 << 31) - 1
@@ -95,7 +96,9 @@ class Http2Wire(Wire):
 
     def _answer(self, kind: int, flags: int, payload: bytearray) -> bool:
         if kind == _DATA:
-            self._acknowledge(len(payload))
+            self._unacknowledged += len(payload)
+            if self._unacknowledged > _ACKNOWLEDGE_AFTER:
+                self._acknowledge()
             if self.keeps_answers:
                 self._keep(_without_padding(flags, payload))
             complete = bool(flags & _END_STREAM)
@@ -116,8 +119,11 @@ class Http2Wire(Wire):
     def _take_block(self, kind: int, flags: int, payload: bytearray) -> bool:
         """Take a part of a header block; whether it is the whole block of the end of the stream."""
         if kind == _HEADERS:
-            self._block, self._ends = _without_padding(flags, payload), bool(flags & _END_STREAM)
-        else:
+            self._ends = bool(flags & _END_STREAM)
+            if not self._ends:
+                return False  # only the block of the end has the status
+            self._block = _without_padding(flags, payload) if flags & _ADDED else payload
+        elif self._ends:
             self._block += payload
         if not flags & _END_HEADERS or not self._ends:
             return False
@@ -132,11 +138,9 @@ class Http2Wire(Wire):
             known = self._blocks[block] = grpc_status(block)
         return known
 
-    def _acknowledge(self, size: int) -> None:
-        self._unacknowledged += size
-        if self._unacknowledged > _ACKNOWLEDGE_AFTER:
-            self._put(_frame(_WINDOW, 0, 0, struct.pack(">I", self._unacknowledged)))
-            self._unacknowledged = 0
+    def _acknowledge(self) -> None:
+        self._put(_frame(_WINDOW, 0, 0, struct.pack(">I", self._unacknowledged)))
+        self._unacknowledged = 0
 
     def _set(self, payload: bytearray) -> None:
         for key, value in struct.iter_unpack(">HI", payload):
