@@ -53,11 +53,6 @@ class TlsContexts:
         self._now = now
         self._loaded: _Loaded | None = None
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether there are contexts."""
-        return self._loaded is not None
-
     def use(self, material: TlsMaterial) -> None:
         """Use other material for new connections.
 

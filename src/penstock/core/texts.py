@@ -39,6 +39,15 @@ def is_readable(text: str) -> bool:
     return _UNREADABLE.search(text) is None
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number as Python reads it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def shorten(text: str) -> str:
     """A caller's word as an error may repeat it."""
     return text if len(text) <= 128 else text[:125] + "..."

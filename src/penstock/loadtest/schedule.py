@@ -28,11 +28,6 @@ class Ramp:
         slope = (self.end - self.start) / self.seconds if self.seconds else 0.0
         return self.start * ramped + slope * ramped**2 / 2 + self.end * (seconds - ramped)
 
-    def rate_at(self, second: float) -> float:
-        """Return the rate at a moment."""
-        share = min(second / self.seconds, 1.0) if self.seconds else 1.0
-        return self.start + (self.end - self.start) * share
-
 
 def steady(rate: float) -> Ramp:
     """Return a rate that does not change."""

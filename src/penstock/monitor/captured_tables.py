@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
 from penstock.core.tensors import Array, Tensor, numpy_type
 from penstock.monitor.capture import CapturedRequest, packed_request
 from penstock.monitor.capture_parts import CapturePart, ReadCounts, RecordWithSize, time_of
+from penstock.monitor.pyarrow_extra import require_pyarrow
 
 BATCH: Final = 1024
 """Rows that are read at a time."""
@@ -36,10 +37,9 @@ def table_parts(file: Path, inputs: Sequence[Document], outputs: Sequence[Docume
         Unsupported: the library that reads Parquet is not installed.
         OSError: the file cannot be read.
     """
-    try:
-        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
+    require_pyarrow()
+    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 - an extra
+
     try:
         opened = parquet.ParquetFile(file)
     except ArrowInvalid:

@@ -14,7 +14,7 @@ FIRST_STEP_S: Final = 5.0
 LONGEST_STEP_S: Final = 320.0
 """The first and the longest distance of two points; 60 of the longest are five hours."""
 
-Floats = NDArray[np.float32]
+Floats32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class HistoryPoint:
     of the window then; both [columns]."""
 
     at: float
-    log_e: Floats
-    psi: Floats
+    log_e: Floats32
+    psi: Floats32
 
 
 class ColumnHistories:
@@ -34,7 +34,7 @@ class ColumnHistories:
     def __init__(self) -> None:
         self.step_s = FIRST_STEP_S
         self._points: deque[HistoryPoint] = deque()
-        self._greatest: Floats | None = None
+        self._greatest: Floats32 | None = None
 
     def __len__(self) -> int:
         return len(self._points)

@@ -1,4 +1,4 @@
-"""Frames from Parquet and Arrow and back; PyArrow is an extra, and imported only when it is needed."""
+"""Frames from Parquet and Arrow files."""
 
 import io
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameLimits
-from penstock.monitor.record_batches import batch_of, frame_of
-from penstock.monitor.row_tables import require_parquet
+from penstock.monitor.pyarrow_extra import require_pyarrow
+from penstock.monitor.record_batches import frame_of
 
 ARROW = b"ARROW1"
 PARQUET = b"PAR1"
@@ -25,35 +25,13 @@ def frame_from_bytes(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> Frame
         InvalidInput: it is none of them, has columns of other types than frames, or too many values.
         Unsupported: PyArrow is not installed.
     """
-    require_parquet()
+    require_pyarrow()
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
     try:
         return frame_of(_one_batch(_table(data, limits), limits))
     except (pa.ArrowException, OSError):  # of the reader: there is no file here
         raise InvalidInput("the data is no Parquet and no Arrow file, or it is damaged") from None
-
-
-def frame_to_parquet(frame: Frame) -> bytes:
-    """Return a frame as a Parquet file; raises ``Unsupported`` if PyArrow is not installed."""
-    require_parquet()
-    import pyarrow as pa  # noqa: PLC0415 - an extra
-    from pyarrow import parquet  # noqa: PLC0415 - an extra
-
-    file = io.BytesIO()
-    parquet.write_table(pa.Table.from_batches([batch_of(frame)]), file)
-    return file.getvalue()
-
-
-def frame_to_arrow(frame: Frame) -> bytes:
-    """Return a frame as an Arrow stream; raises ``Unsupported`` if PyArrow is not installed."""
-    require_parquet()
-    import pyarrow as pa  # noqa: PLC0415 - an extra
-
-    batch, file = batch_of(frame), io.BytesIO()
-    with pa.ipc.new_stream(file, batch.schema) as writer:
-        writer.write_batch(batch)
-    return file.getvalue()
 
 
 def _table(data: bytes, limits: FrameLimits) -> Any:

@@ -10,9 +10,7 @@ from penstock.core.frames.frame import Frame, FrameColumn
 from penstock.core.frames.records import check_names
 from penstock.core.tensors import Array
 from penstock.core.texts import shorten
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
+from penstock.monitor.pyarrow_extra import Batch
 
 
 def check_batch(value: object) -> None:

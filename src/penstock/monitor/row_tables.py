@@ -6,22 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.errors import NotFound, Unsupported
+from penstock.core.errors import NotFound
 from penstock.engine.durable_files import replace_file
 from penstock.monitor.capture import SEGMENT_BYTES, CapturedRequest
 from penstock.monitor.captured_rows import RowSelection
-
-
-def require_parquet() -> None:
-    """Check that the library that writes Parquet is installed.
-
-    Raises:
-        Unsupported: it is not.
-    """
-    try:
-        import pyarrow  # noqa: F401, PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
+from penstock.monitor.pyarrow_extra import require_pyarrow
 
 
 def write_table(batches: Iterable[Sequence[CapturedRequest]], selection: RowSelection, output: Path) -> int:
@@ -31,7 +20,7 @@ def write_table(batches: Iterable[Sequence[CapturedRequest]], selection: RowSele
         NotFound: there are none.
         Unsupported: the library that writes Parquet is not installed.
     """
-    require_parquet()
+    require_pyarrow()
     with replace_file(output) as scratch:
         total = _write(batches, selection.version, scratch)
         if not total:

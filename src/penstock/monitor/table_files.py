@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
 from penstock.core.texts import shorten
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
+from penstock.monitor.pyarrow_extra import Batch, require_pyarrow
 
 PARQUET, CSV, JSON_LINES, ARROW = "parquet", "csv", "jsonl", "arrow"
 FORMATS: Final[Mapping[str, str]] = {
@@ -82,7 +80,7 @@ def read_chunks(path: Path, rows: int) -> Iterator[TableChunk]:
         Unsupported: pyarrow is not installed.
         OSError: it cannot be read.
     """
-    require_arrow()
+    require_pyarrow()
     read = {PARQUET: _read_parquet, CSV: _read_csv, JSON_LINES: _read_json_lines, ARROW: _read_arrow}[format_of(path)]
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
@@ -92,18 +90,6 @@ def read_chunks(path: Path, rows: int) -> Iterator[TableChunk]:
         if isinstance(error, OSError):
             raise
         raise InvalidInput(f"the file is not valid {format_of(path)}: {_describe(error)}") from None
-
-
-def require_arrow() -> None:
-    """Check that pyarrow is installed.
-
-    Raises:
-        Unsupported: it is not.
-    """
-    try:
-        import pyarrow  # noqa: F401, PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise Unsupported("tables need the extra 'parquet': pip install 'penstock[parquet]'") from None
 
 
 def _describe(error: Exception) -> str:

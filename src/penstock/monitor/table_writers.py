@@ -7,9 +7,7 @@ from typing import Any, Final, Protocol
 
 from penstock.core.errors import InvalidInput
 from penstock.core.texts import shorten
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
+from penstock.monitor.pyarrow_extra import Batch
 
 GROUP_ROWS: Final = 1 << 16
 GROUP_BYTES: Final = 32 << 20

@@ -6,17 +6,18 @@ import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from penstock.core.bins import Floats
-from penstock.core.errors import InvalidInput, Unsupported
+from penstock.core.errors import InvalidInput
+from penstock.core.frames.layout import row_width
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
-from penstock.core.texts import is_readable
+from penstock.core.texts import is_number, is_readable
+from penstock.monitor.pyarrow_extra import require_pyarrow
 
 MOST_ROWS = 1_000_000
 LONGEST_NAME = 100
@@ -81,10 +82,9 @@ def _archive(file: Path) -> Table:
 
 
 def _parquet(file: Path) -> Table:
-    try:
-        from pyarrow import parquet  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
+    require_pyarrow()
+    from pyarrow import parquet  # noqa: PLC0415 - an extra
+
     table = parquet.read_table(file)
     return {name: np.asarray(table.column(name).to_numpy(zero_copy_only=False)) for name in table.column_names}
 
@@ -113,18 +113,12 @@ def inputs_of(
     if len(signature.inputs) != 1:
         return TableInputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
     [spec] = signature.inputs
-    width = _width(spec)
+    width = row_width(spec)
     carded = [name for name in table if name in card]
     stated = list(graph) if len(graph) == width else carded if len(card) == len(carded) == width else []
     columns = _select(table, spec, stated, labels)
     names = stated or (list(card) if len(card) == width else _header(columns))
     return TableInputs([_tensor(table, spec, columns)], tuple(names))
-
-
-def _width(spec: TensorSpec) -> int:
-    """Return the number of values in a row, -1 if it is not fixed."""
-    dims = spec.shape[1:]
-    return -1 if any(dim < 0 for dim in dims) else prod(dims)
 
 
 def _is_array_of(table: Table, spec: TensorSpec) -> bool:
@@ -139,7 +133,7 @@ def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collec
     """
     if _is_array_of(table, spec):
         return []
-    width = _width(spec)
+    width = row_width(spec)
     if len(spec.shape) > 2 or width < 0:
         raise InvalidInput(f"input '{spec.name}' needs an array of its name and shape (npz)")
     flat = [name for name, column in table.items() if column.ndim == 1]
@@ -155,16 +149,8 @@ def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collec
 
 def _header(columns: Sequence[str]) -> list[str]:
     """Return the names of a table's columns, none if they cannot be names (a table without a header)."""
-    are_names = all(name.strip() and is_readable(name) and not _is_number(name) for name in columns)
+    are_names = all(name.strip() and is_readable(name) and not is_number(name) for name in columns)
     return [name.strip()[:LONGEST_NAME] for name in columns] if are_names else []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from penstock.core.frames.terms import RowTerms
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.core.texts import shorten
+from penstock.monitor.pyarrow_extra import Batch
 from penstock.monitor.record_batches import frame_of, nested_values, parse_numbers
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
 
 OPTION_HINT: Final = "name the columns of the features, in order, with --features"
 """What users of the command line can do where columns have other names than the version's."""

@@ -12,7 +12,8 @@ from penstock.core.frames.terms import RowTerms
 from penstock.core.texts import shorten
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.threads import read_cores
-from penstock.monitor.table_files import format_of, has_texts, require_arrow
+from penstock.monitor.pyarrow_extra import require_pyarrow
+from penstock.monitor.table_files import format_of, has_texts
 from penstock.scoring.binding import BatchBinder
 from penstock.scoring.confined import run_confined_job
 from penstock.scoring.drift import check_reference
@@ -110,7 +111,7 @@ def _selectors(request: ScoreRequest) -> list[str]:
 
 
 def _check(request: ScoreRequest) -> None:
-    require_arrow()
+    require_pyarrow()
     for path in (request.source, request.target):
         format_of(path)
     paths = [path.resolve() for path in (request.source, request.target, request.errors) if path is not None]

@@ -3,20 +3,18 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.outputs import outputs_to_frame
 from penstock.core.frames.terms import RowTerms, card_defaults
+from penstock.monitor.pyarrow_extra import Batch
 from penstock.monitor.record_batches import batch_of, check_batch
 from penstock.registry.records import VersionRecord
 from penstock.scoring.binding import BatchBinder
 from penstock.scoring.rows import ModelRunner
 from penstock.scoring.versions import VersionContent, VersionFinder, load_version
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
 
 RENAME_HINT: Final = "rename the columns, or push the version with the names of its features (in a model card, say)"
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import list_names
 from penstock.core.frames.outputs import outputs_to_frame
 from penstock.core.signature import Signature
 from penstock.core.texts import shorten
+from penstock.monitor.pyarrow_extra import Batch
 from penstock.monitor.record_batches import append_columns, batch_of, place_rows
 from penstock.scoring.rows import ScoredRows
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
 
 ALL: Final = "all"
 OUTPUT: Final = "output:"

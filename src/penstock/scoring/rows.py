@@ -13,9 +13,7 @@ from penstock.core.frames.missing_values import put_missing
 from penstock.core.pairs import compare, find_disagreeing_rows
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensor
-
-Batch = Any
-"""A ``pyarrow.RecordBatch``."""
+from penstock.monitor.pyarrow_extra import Batch
 
 
 class Bind(Protocol):

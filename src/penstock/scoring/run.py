@@ -13,6 +13,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.engine.durable_files import replace_file
 from penstock.engine.scratch import sweep
+from penstock.monitor.pyarrow_extra import Batch
 from penstock.monitor.record_batches import values_of
 from penstock.monitor.table_files import TableBatch, TableChunk, format_of, read_chunks
 from penstock.monitor.table_writers import open_writer
@@ -28,7 +29,6 @@ MOST_ROWS: Final = 8192
 MOST_CELLS: Final = 1 << 18
 """Numbers of the inputs of a batch: they and the outputs stay in the caches of a processor."""
 
-Batch = Any
 OnProgress = Callable[[int, float], None]
 """Takes the rows that are done, and their part of the file (0 to 1)."""
 

@@ -10,10 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.cli.console import ExitCode
-from penstock.core.frames.records import from_columns
 from penstock.core.frames.terms import terms_in
-from penstock.monitor.frame_tables import frame_to_parquet
 from tests import harness
+from tests.frames import frame_to_parquet, from_columns
 from tests.harness import PATIENCE_S, Server, call, wait_until
 
 CARD = {"summary": "s", "features": {"c": "last", "a": {"description": "first", "default": 7}, "b": "middle"}}

@@ -13,9 +13,9 @@ from penstock.cli.predict_rows import predict_rows
 from penstock.cli.requests import BadData
 from penstock.cli.row_file import frame_of_answer, layout_of, read_rows, split_requests
 from penstock.core.frames.numpy_file import write_array
-from penstock.core.frames.records import from_columns, to_columns
+from penstock.core.frames.records import to_columns
 from penstock.core.frames.terms import NO_TERMS, RowTerms, terms_in, terms_out
-from penstock.monitor.frame_tables import frame_to_arrow, frame_to_parquet
+from tests.frames import frame_to_arrow, frame_to_parquet, from_columns
 
 TERMS = RowTerms(("age", "income"), {"income": 5})
 METADATA: Document = {

@@ -44,7 +44,6 @@ def test_a_ramp_asks_more_and_more_and_then_the_same() -> None:
     moments = due_moments(Ramp(0, 100, 4), 6, "constant", 1)
     counts = np.histogram(moments, bins=6, range=(0, 6))[0]
     assert counts.tolist() == pytest.approx([12.5, 37.5, 62.5, 87.5, 100, 100], abs=1)
-    assert Ramp(0, 100, 4).rate_at(1) == 25 and Ramp(0, 100, 4).rate_at(9) == 100
 
 
 def test_random_arrivals_have_the_mean_and_the_spread_of_a_poisson_process() -> None:

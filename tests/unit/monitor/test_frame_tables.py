@@ -9,8 +9,9 @@ import pytest
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import Frame, FrameColumn, FrameLimits
-from penstock.core.frames.records import from_columns, to_columns
-from penstock.monitor.frame_tables import frame_from_bytes, frame_to_arrow, frame_to_parquet, read_frame
+from penstock.core.frames.records import to_columns
+from penstock.monitor.frame_tables import frame_from_bytes, read_frame
+from tests.frames import frame_to_arrow, frame_to_parquet, from_columns
 
 FRAME = from_columns(
     {

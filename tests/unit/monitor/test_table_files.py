@@ -10,7 +10,8 @@ from pyarrow import ipc, parquet
 
 from penstock.core.errors import InvalidInput, Unsupported
 from penstock.monitor import table_files, table_writers
-from penstock.monitor.table_files import TableBatch, format_of, read_chunks, require_arrow
+from penstock.monitor.pyarrow_extra import require_pyarrow
+from penstock.monitor.table_files import TableBatch, format_of, read_chunks
 from penstock.monitor.table_writers import open_writer
 
 
@@ -152,4 +153,4 @@ def test_what_is_no_table_is_an_error(tmp_path: Path, suffix: str) -> None:
 def test_pyarrow_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(Unsupported, match=r"penstock\[parquet\]"):
-        require_arrow()
+        require_pyarrow()

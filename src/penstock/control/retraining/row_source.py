@@ -10,7 +10,8 @@ from penstock.core.row_shares import GatewaySelection, RowAmount
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.capture import CapturedRequest
 from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowMerge, RowSelection, select_labelled_rows
-from penstock.monitor.row_tables import in_batches, require_parquet, write_table
+from penstock.monitor.pyarrow_extra import require_pyarrow
+from penstock.monitor.row_tables import in_batches, write_table
 from penstock.registry.records import Document
 
 MOST_OF_TABLE = RowAmount(1_000_000, 1 << 30)
@@ -54,7 +55,7 @@ class RowSource:
             NotReady: the database is away, or this gateway does not lead.
             OSError: the file cannot be written.
         """
-        require_parquet()
+        require_pyarrow()
         roll = self._roll()
         if self._fleet is None or not roll.asked:
             rows = _written(self._own().batches(selection), selection, output)

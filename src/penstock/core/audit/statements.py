@@ -9,7 +9,6 @@ Document = dict[str, Any]
 Entry = Mapping[str, Any]
 
 VERSION_ACTIONS: Final = ("version.add", "version.retire", "version.forget")
-REFERENCE_ACTIONS: Final = ("reference.set", "reference.relearn", "reference.forget")
 EACH_ACTIONS: Final = ("signature.add", "signature.forget", "version.approve")
 """Actions of which every entry counts, not only the last one about a subject: each states another row."""
 

@@ -22,7 +22,7 @@ from penstock.core.frames.cells import (
 from penstock.core.frames.frame import FrameColumn
 from penstock.core.frames.terms import Default
 from penstock.core.tensors import NUMPY_TYPES, Array
-from penstock.core.texts import shorten
+from penstock.core.texts import is_number, shorten
 
 
 class FilledRows:
@@ -123,17 +123,9 @@ class ColumnRule:
                 return np.empty(0, NUMPY_TYPES[self.datatype])
             place = first_unfit(len(values), lambda part: cast_column(values[part], self.datatype))
         if values.dtype == object:  # a column of texts because of one of them, in CSV
-            place = next((index for index, text in enumerate(values.tolist()) if not _is_number(text)), 0)
+            place = next((index for index, text in enumerate(values.tolist()) if not is_number(text)), 0)
         value = values[place : place + 1].tolist()[0]
         raise cell_fault(int(rows[place]), self.name, expected_of(self.datatype, value), value) from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_nan(value: Any) -> bool:

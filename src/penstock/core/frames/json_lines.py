@@ -1,4 +1,4 @@
-"""Frames from JSON lines and back: one object on each line."""
+"""JSON lines: one value on each line, and frames as one object on each."""
 
 import json
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameLimits
 from penstock.core.frames.json_numbers import load_json
-from penstock.core.frames.records import from_records, to_records
+from penstock.core.frames.records import to_records
 from penstock.core.slices import NUMBER_SLICE, PauseWork, no_pause
 
 LONGEST_LINE: Final = 2 << 20
@@ -14,15 +14,6 @@ LONGEST_LINE: Final = 2 << 20
 
 LINES: Final = 256
 """Lines that are parsed at once."""
-
-
-def from_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause) -> Frame:
-    """Return the frame of objects, one on each line; blank lines are skipped, NaN and Infinity are numbers.
-
-    Raises:
-        InvalidInput: a line is no JSON object, a value is not one of a column, or there are too many.
-    """
-    return from_records(read_json_lines(data, limits, pause), limits, pause)
 
 
 def read_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause) -> list[Any]:

@@ -1,15 +1,13 @@
-"""Turns a model's outputs into a frame, or into one JSON value for each row."""
+"""Turns a model's outputs into a frame."""
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.frames.frame import DEFAULT_LIMITS, Frame, FrameColumn
 from penstock.core.signature import Signature
-from penstock.core.slices import NUMBER_SLICE, PauseWork, no_pause
 from penstock.core.tensors import Array, Tensor
 
 
@@ -31,21 +29,6 @@ def outputs_to_frame(outputs: Sequence[Tensor], signature: Signature) -> Frame:
         for index, name in enumerate(_names(output.name, flat.shape[1], labels.get(output.name, ()))):
             columns[_unused(name, columns)] = FrameColumn(_values(output.datatype, flat[:, index]))
     return Frame(columns, rows)
-
-
-def outputs_to_instances(outputs: Sequence[Tensor], pause: PauseWork = no_pause) -> list[Any]:
-    """Return the value of each row, as nested lists: that of the only output, or an object of them by output; with a
-    pause after each slice.
-
-    Raises:
-        InvalidInput: the outputs have no rows, or differ in their number.
-    """
-    rows = _rows_of(outputs)
-    lists = [_to_list(output.data, pause) for output in outputs]
-    if len(outputs) == 1:
-        return lists[0]
-    names = [output.name for output in outputs]
-    return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)] if lists else [{}] * rows
 
 
 def _rows_of(outputs: Sequence[Tensor]) -> int:
@@ -81,12 +64,3 @@ def _values(datatype: str, values: Array) -> Array:
     if kind in "iu":
         return values.astype(np.uint64 if values.dtype == np.uint64 else np.int64)
     return values
-
-
-def _to_list(data: Array, pause: PauseWork) -> list[Any]:
-    step = max(1, NUMBER_SLICE // max(1, prod(data.shape[1:])))
-    found: list[Any] = []
-    for first in range(0, len(data), step):
-        found += data[first : first + step].tolist()
-        pause()
-    return found

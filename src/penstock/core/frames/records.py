@@ -51,26 +51,6 @@ def from_split(
     )
 
 
-def from_columns(
-    columns: Mapping[str, Any], limits: FrameLimits = DEFAULT_LIMITS, pause: PauseWork = no_pause
-) -> Frame:
-    """Return the frame of lists by name; with a pause after each slice.
-
-    Raises:
-        InvalidInput: they differ in length, or a value is not one of a column.
-    """
-    rows: int | None = None
-    for name, values in columns.items():
-        if not isinstance(values, list | tuple):
-            raise InvalidInput(f"column '{shorten(name)}': expected a list of values")
-        rows = len(values) if rows is None else rows
-        if len(values) != rows:
-            raise InvalidInput(f"column '{shorten(name)}' has {len(values)} values; the columns before it have {rows}")
-    limits.check(rows or 0, len(columns))
-    names = check_names(list(columns))
-    return Frame({name: column_of(name, list(columns[name]), pause) for name in names}, rows or 0)
-
-
 def to_records(frame: Frame) -> list[dict[str, Any]]:
     """Return one object for each row; a missing value is None."""
     names, data = to_split(frame)

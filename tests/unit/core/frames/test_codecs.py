@@ -12,15 +12,15 @@ from penstock.core.errors import InvalidInput
 from penstock.core.frames import csv_lines
 from penstock.core.frames.csv_text import from_csv, to_csv
 from penstock.core.frames.frame import Frame, FrameColumn, FrameLimits
-from penstock.core.frames.json_lines import from_json_lines, read_json_lines, to_json_lines
+from penstock.core.frames.json_lines import read_json_lines, to_json_lines
 from penstock.core.frames.records import (
-    from_columns,
     from_records,
     from_split,
     to_columns,
     to_records,
     to_split,
 )
+from tests.frames import from_columns
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 CELLS: dict[str, st.SearchStrategy[Any]] = {
@@ -61,8 +61,7 @@ def test_frames_survive_every_form(frame: Frame) -> None:
     texts = [name for name, column in frame.columns.items() if column.values.dtype == object]
     check_same(from_records(to_records(frame)), frame)
     check_same(from_split(*to_split(frame)), frame)
-    check_same(from_columns(to_columns(frame)), frame)
-    check_same(from_json_lines(to_json_lines(frame)), frame)
+    check_same(from_records(read_json_lines(to_json_lines(frame))), frame)
     check_same(from_csv(to_csv(frame), texts), frame)
     check_same(from_csv(to_csv(frame, header=False).encode(), texts, frame.names), frame)
 
@@ -123,13 +122,6 @@ def test_faults_of_split_data_name_row_or_column(columns: list[Any], data: list[
         from_split(columns, data)
 
 
-def test_columns_are_lists_of_one_length() -> None:
-    with pytest.raises(InvalidInput, match="column 'b' has 1 values; the columns before it have 2"):
-        from_columns({"a": [1, 2], "b": [1]})
-    with pytest.raises(InvalidInput, match="column 'a': expected a list"):
-        from_columns({"a": 5})
-
-
 def test_a_frame_without_columns_has_rows_all_the_same() -> None:
     assert to_records(from_records([{}, {}])) == [{}, {}]
 
@@ -176,7 +168,7 @@ def test_csv_text_is_bounded(text: str) -> None:
 
 def test_json_lines_are_bounded() -> None:
     with pytest.raises(InvalidInput, match="over the limit"):
-        from_json_lines("{}\n" * 3, SMALL)
+        read_json_lines("{}\n" * 3, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +243,7 @@ def test_any_text_is_a_frame_or_a_stated_fault(text: str) -> None:
 )
 def test_what_is_no_json_lines_is_refused(data: str | bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        from_json_lines(data)
+        from_records(read_json_lines(data))
 
 
 def test_blank_lines_are_skipped_and_values_kept() -> None:
@@ -303,7 +295,7 @@ def test_long_data_is_read_and_written_in_slices(quoted: bool) -> None:
         pauses.append(1)
 
     check_same(from_csv(to_csv(frame, pause=pause), pause=pause), frame)
-    check_same(from_json_lines(to_json_lines(frame, pause), pause=pause), frame)
+    check_same(from_records(read_json_lines(to_json_lines(frame, pause), pause=pause), pause=pause), frame)
     assert len(pauses) > 50
 
 

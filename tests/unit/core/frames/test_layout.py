@@ -11,12 +11,13 @@ from penstock.core.errors import InvalidInput
 from penstock.core.frames.binding import row_layout
 from penstock.core.frames.csv_text import from_csv
 from penstock.core.frames.frame import Frame, FrameColumn
-from penstock.core.frames.json_lines import from_json_lines
+from penstock.core.frames.json_lines import read_json_lines
 from penstock.core.frames.json_numbers import load_json
 from penstock.core.frames.layout import BoundRows, LayoutKind, RowLayout
-from penstock.core.frames.records import from_columns, from_records
+from penstock.core.frames.records import from_records
 from penstock.core.frames.terms import RowTerms, card_defaults, names_in_order
 from penstock.core.signature import Signature, TensorSpec
+from tests.frames import from_columns
 
 NAN = float("nan")
 
@@ -414,7 +415,7 @@ def test_numbers_beyond_the_range_name_the_row_and_what_was_sent() -> None:
         with pytest.raises(InvalidInput, match="row 1, input 'image': expected a number in the range of FP32"):
             images().bind_instances(rows)
     with pytest.raises(InvalidInput, match="row 1, column 'a'"):
-        from_json_lines('{"a": 1.5}\n{"a": 1e400}\n')
+        from_records(read_json_lines('{"a": 1.5}\n{"a": 1e400}\n'))
     assert load_json("[1e300, Infinity, NaN]")[:2] == [1e300, float("inf")]
 
 

@@ -1,4 +1,4 @@
-"""Outputs as frames and as one JSON value for each row."""
+"""Outputs as frames."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.core.frames.outputs import outputs_to_frame, outputs_to_instances
+from penstock.core.frames.outputs import outputs_to_frame
 from penstock.core.frames.records import to_columns
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
@@ -64,26 +64,9 @@ def test_columns_of_one_name_get_another() -> None:
     assert to_columns(outputs_to_frame(outputs, SIGNATURE)) == {"a_0": [1.0], "a_1": [2.0], "a_1_": [3.0]}
 
 
-def test_instances_are_rows_of_the_only_output_or_objects() -> None:
-    assert outputs_to_instances(OUTPUTS[2:]) == [[1.0, 2.0], [3.0, 4.0]]
-    assert outputs_to_instances([OUTPUTS[0], OUTPUTS[2]]) == [
-        {"label": 1, "e": [1.0, 2.0]},
-        {"label": 0, "e": [3.0, 4.0]},
-    ]
-    assert outputs_to_instances([]) == []
-
-
-def test_long_outputs_are_turned_in_slices() -> None:
-    pauses: list[int] = []
-    found = outputs_to_instances([Tensor("y", "INT64", np.arange(40_000))], lambda: pauses.append(1))
-    assert found == list(range(40_000))
-    assert len(pauses) == 3
-
-
 @pytest.mark.parametrize(
     "outputs", [[tensor("y", "FP64", 1.0, np.float64)], [OUTPUTS[0], tensor("z", "FP64", [1], float)]]
 )
 def test_outputs_without_rows_in_common_are_no_rows(outputs: list[Tensor]) -> None:
-    for turn in (lambda: outputs_to_frame(outputs, SIGNATURE), lambda: outputs_to_instances(outputs)):
-        with pytest.raises(InvalidInput, match="no rows in common"):
-            turn()
+    with pytest.raises(InvalidInput, match="no rows in common"):
+        outputs_to_frame(outputs, SIGNATURE)

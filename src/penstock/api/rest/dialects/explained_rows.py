@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 
 from penstock.api.common.work import LargeWork, RequestWork
-from penstock.api.rest.dialects.json_answer import rows_of
+from penstock.api.rest.dialects.json_answer import encode_output_rows
 from penstock.core.tensors import Array
 from penstock.serving.infer_call import InferCall
 
@@ -24,7 +24,7 @@ def encode_explanations(call: InferCall, work: RequestWork) -> list[bytes]:
     if work.inline and arrays["attributions"].size > SMALL:
         raise LargeWork
     record = call.explanation
-    predictions = [] if record is None else rows_of(record.predictions, work)
+    predictions = [] if record is None else encode_output_rows(record.predictions, work)
     parameters = {} if record is None else record.parameters
     explained = []
     for row in range(len(arrays["attributions"])):

@@ -42,10 +42,10 @@ def encode_rows(call: InferCall, work: RequestWork, *, tokens: bool = False) -> 
             texts = joint.encoded_cache[key] = _joint_rows(call, joint, tokens)
         if texts:
             return (b"[", texts[call.place], b"]")
-    return rows_of(call.outputs, work, tokens=tokens)
+    return encode_output_rows(call.outputs, work, tokens=tokens)
 
 
-def rows_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+def encode_output_rows(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
     """Return the same of outputs that are no run's own; see ``encode_rows``."""
     count_work(outputs, work)
     return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _objects(outputs, work, tokens)
@@ -72,17 +72,12 @@ def encode_lines(call: InferCall, work: RequestWork) -> Sequence[bytes]:
     return parts
 
 
-def encode_columns(call: InferCall, work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
-    """Return the JSON of an answer's outputs, in parts: the value of the only one, else an object of values by name.
+def encode_columns(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
+    """Return the JSON of outputs, in parts: the value of the only one, else an object of values by name.
 
     Raises:
         LargeWork: it has to be encoded on a thread.
     """
-    return columns_of(call.outputs, work, tokens=tokens)
-
-
-def columns_of(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
-    """Return the same of outputs that are no call's own; see ``encode_columns``."""
     count_work(outputs, work)
     if len(outputs) == 1:
         return encode_tensor(outputs[0], work, tokens)

@@ -34,7 +34,7 @@ from penstock.api.rest.dialects.base import (
     RowsBody,
     RowsRequest,
 )
-from penstock.api.rest.dialects.json_answer import columns_of, encode_rows, encode_tensor, rows_of
+from penstock.api.rest.dialects.json_answer import encode_columns, encode_output_rows, encode_rows, encode_tensor
 from penstock.api.rest.dialects.json_body import read_object
 from penstock.api.rest.dialects.model_reads import ModelReads
 from penstock.api.rest.dialects.number_rows import read_float_rows
@@ -82,10 +82,10 @@ class TensorFlowServing(Dialect):
         if verb == "regress":
             return _encode_values(call, work)
         if form == COLUMNS:
-            columns = columns_of(encode_binary(call.outputs, work), work, tokens=True)
+            columns = encode_columns(encode_binary(call.outputs, work), work, tokens=True)
             return RowsAnswer.of_parts((b'{"outputs":', *columns, b"}"))
         if has_binary(call.outputs):
-            rows = rows_of(encode_binary(call.outputs, work), work, tokens=True)
+            rows = encode_output_rows(encode_binary(call.outputs, work), work, tokens=True)
         else:
             rows = encode_rows(call, work, tokens=True)
         return RowsAnswer.of_parts((b'{"predictions":', *rows, b"}"))

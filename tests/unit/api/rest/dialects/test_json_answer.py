@@ -73,7 +73,7 @@ def test_rows_and_columns_equal_the_plain_ones(found: list[InferCall], tokens: b
                 [columns] = columns.values()
                 rows = columns
             assert equal(json.loads(b"".join(encode_rows(call, ON_THREAD, tokens=tokens))), rows, tokens)
-            assert equal(json.loads(b"".join(encode_columns(call, ON_THREAD, tokens=tokens))), columns, tokens)
+            assert equal(json.loads(b"".join(encode_columns(call.outputs, ON_THREAD, tokens=tokens))), columns, tokens)
 
 
 def answered(*outputs: Tensor) -> InferCall:
