@@ -10,7 +10,7 @@ from penstock.explain.nodes import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ShapleyValues:
     """Shapley values [rows, features, outputs], what they are added to [outputs], and the sums [rows, outputs]."""
 
     attributions: Floats
@@ -48,7 +48,7 @@ class ExactExplainer(Protocol):
     def tolerances(self, rows: NDArray[Any]) -> Floats:
         """Return how far the runtime's sums, in its precision, may be from ours [rows, 1]."""
 
-    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> ShapleyValues:
         """Return the Shapley values of rows [rows, features]; ``pause`` is called between slices of work."""
 
 

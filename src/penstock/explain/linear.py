@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.slices import PauseWork, no_pause
-from penstock.explain.exact import Shares
+from penstock.explain.exact import ShapleyValues
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Floats, Integers, NotExact
 from penstock.explain.transforms import InputTransforms
@@ -86,10 +86,10 @@ class LinearExplainer:
         terms = np.abs(self.model.transforms.apply(rows).astype(np.float64)) @ np.abs(self.model.sums.matrix)
         return np.asarray(terms.max(axis=1, keepdims=True) * 1e-6 + 1e-5)
 
-    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> ShapleyValues:
         """Return the Shapley values of rows [rows, features]; ``pause`` is not needed."""
         inputs = self.model.transforms.apply(rows).astype(np.float64)
         mean = self.background.mean(axis=0)
         of_columns = (inputs - mean)[:, :, None] * self.model.sums.matrix
         attributions = np.einsum("rco,cf->rfo", of_columns, np.eye(self.features)[self.columns])
-        return Shares(attributions, self.model.sums.apply(mean), self.model.sums.apply(inputs))
+        return ShapleyValues(attributions, self.model.sums.apply(mean), self.model.sums.apply(inputs))

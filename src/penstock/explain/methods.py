@@ -12,10 +12,10 @@ import numpy as np
 from penstock.core.errors import DeadlineExceeded, InvalidInput, Unsupported
 from penstock.explain.budgets import ExplainOptions, RowRunner, Rows, Steps
 from penstock.explain.coalitions import MOST_ENUMERATED
-from penstock.explain.exact import ExactExplainer, Shares
+from penstock.explain.exact import ExactExplainer, ShapleyValues
 from penstock.explain.links import apply_links
 from penstock.explain.nodes import Floats, NotExact
-from penstock.explain.sampling import Sampled, enumerate_steps, permute_steps
+from penstock.explain.sampling import SampledValues, enumerate_steps, permute_steps
 
 ROWS_TOGETHER = 8
 """Rows that are explained exactly between two looks at the clock."""
@@ -106,18 +106,18 @@ def check_rows(rows: Rows, background: Rows) -> None:
         raise InvalidInput(f"the background has {background.shape[1]} features, the rows have {rows.shape[1]}")
 
 
-def explain_in_time(explainer: ExactExplainer, rows: Rows, options: ExplainOptions) -> Shares:
+def explain_in_time(explainer: ExactExplainer, rows: Rows, options: ExplainOptions) -> ShapleyValues:
     """Return the exact values, some rows at a time; raises ``DeadlineExceeded`` when the deadline has passed."""
-    parts: list[Shares] = []
+    parts: list[ShapleyValues] = []
     for start in range(0, len(rows), ROWS_TOGETHER):
         if options.deadline_ns is not None and options.clock() > options.deadline_ns:
             raise DeadlineExceeded("the time was too short for an explanation; send fewer rows at once")
         parts.append(explainer.explain(rows[start : start + ROWS_TOGETHER], options.pause))
     attributions = np.concatenate([part.attributions for part in parts])
-    return Shares(attributions, parts[0].base_value, np.concatenate([part.prediction for part in parts]))
+    return ShapleyValues(attributions, parts[0].base_value, np.concatenate([part.prediction for part in parts]))
 
 
-def agrees(explainer: ExactExplainer, shares: Shares, outputs: Floats, rows: Rows, background: Rows) -> bool:
+def agrees(explainer: ExactExplainer, shares: ShapleyValues, outputs: Floats, rows: Rows, background: Rows) -> bool:
     """Whether the runtime's outputs [rows and background, outputs] are what an exact explainer says, up to rounding."""
     expected = apply_links(np.concatenate([shares.prediction, explainer.background_prediction]), explainer.links)
     if outputs.shape != expected.shape:
@@ -139,20 +139,20 @@ def _difference(
     background: Rows,
     outputs: Floats,
     options: ExplainOptions,
-) -> tuple[Shares, str, str] | None:
+) -> tuple[ShapleyValues, str, str] | None:
     """The difference, its method and its scale; None if a runtime answers otherwise."""
     one, other = explain_in_time(second, rows, options), explain_in_time(first, rows, options)
     of_second, of_first = np.hsplit(outputs, 2)
     if not (agrees(second, one, of_second, rows, background) and agrees(first, other, of_first, rows, background)):
         return None
-    shares = Shares(
+    shares = ShapleyValues(
         one.attributions - other.attributions, one.base_value - other.base_value, one.prediction - other.prediction
     )
     method = second.method if second.method == first.method else "exact"
     return shares, method, "margin" if second.links else "value"
 
 
-def _exact(shares: Shares, method: str, scale: str, run: int, background: int) -> Explanation:
+def _exact(shares: ShapleyValues, method: str, scale: str, run: int, background: int) -> Explanation:
     nothing = np.zeros_like(shares.attributions)
     return Explanation(
         shares.attributions, shares.base_value, shares.prediction, nothing, method, True, scale, run, background
@@ -162,7 +162,7 @@ def _exact(shares: Shares, method: str, scale: str, run: int, background: int) -
 def _sample(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions, note: str) -> Steps[Explanation]:
     method = choose_method(rows, background, options, note)
     steps = enumerate_steps if method == "enumeration" else permute_steps
-    found: Sampled = yield from steps(runner, rows, background, options)
+    found: SampledValues = yield from steps(runner, rows, background, options)
     return Explanation(
         found.attributions,
         found.base_value,

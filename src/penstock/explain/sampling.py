@@ -19,7 +19,7 @@ FEWEST_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledValues:
     """Attributions [n, features, outputs] with their standard errors, what they are added to [outputs], the outputs of
     the rows [n, outputs], and the number of background rows that had their turn."""
 
@@ -64,7 +64,7 @@ class _Ends:
     background_outputs: Floats
 
 
-def enumerate_steps(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions) -> Steps[Sampled]:
+def enumerate_steps(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions) -> Steps[SampledValues]:
     """Run all coalitions against one background row after the other, until all are done or the budget ends.
 
     Raises ``DeadlineExceeded`` if it ends before an error is known.
@@ -82,7 +82,7 @@ def enumerate_steps(runner: RowRunner, rows: Rows, background: Rows, options: Ex
     return _result(ends, shares, base, shares.standard_error(of_total=len(background)), complete)
 
 
-def permute_steps(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions) -> Steps[Sampled]:
+def permute_steps(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions) -> Steps[SampledValues]:
     """Run pairs of orders against one background row after the other, until the budget ends.
 
     Raises ``InvalidInput`` if the budget is too small for two rounds, and ``DeadlineExceeded`` if the time is.
@@ -157,6 +157,6 @@ def _check_rounds(count: int) -> None:
         raise DeadlineExceeded("the time was too short for an explanation; allow more time, or send fewer rows at once")
 
 
-def _result(ends: _Ends, shares: RunningMean, base: RunningMean, error: Floats, complete: bool) -> Sampled:
+def _result(ends: _Ends, shares: RunningMean, base: RunningMean, error: Floats, complete: bool) -> SampledValues:
     used = min(shares.count, len(ends.background))
-    return Sampled(shares.mean, error, base.mean, ends.outputs, used, complete)
+    return SampledValues(shares.mean, error, base.mean, ends.outputs, used, complete)

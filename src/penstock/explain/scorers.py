@@ -26,32 +26,32 @@ def link_of(node: GraphNode) -> tuple[str, ...]:
     return (POST_TRANSFORMS[name],)
 
 
-def tree_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
+def read_tree_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
     """TreeEnsembleRegressor; the runtime applies no LOGISTIC or SOFTMAX to a single target."""
     ensemble = read_regressor(node, input_precision(inputs.result))
     links = link_of(node)
     return TreeModel(ensemble, inputs, identity_map(ensemble.outputs), links if ensemble.outputs > 1 else ())
 
 
-def tree_classifier(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
+def read_tree_classifier(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
     """TreeEnsembleClassifier: its second output, with a score for each class."""
     ensemble, scores, applies = read_classifier(node, input_precision(inputs.result))
     return TreeModel(ensemble, inputs, scores, link_of(node) if applies else ())
 
 
-def tree_ensemble(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
+def read_tree_ensemble(node: GraphNode, inputs: InputTransforms, constants: Constants) -> TreeModel:
     """TreeEnsemble (ai.onnx.ml 5)."""
     ensemble, links = read_tensors(node, inputs.result)
     return TreeModel(ensemble, inputs, identity_map(ensemble.outputs), links)
 
 
-def linear_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
+def read_linear_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
     """LinearRegressor; the runtime applies no LOGISTIC or SOFTMAX to a single target."""
     sums, links = _sums(node, node.integer("targets", 1)), link_of(node)
     return LinearModel(sums, inputs, links if len(sums.offset) > 1 else ())
 
 
-def linear_classifier(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
+def read_linear_classifier(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
     """LinearClassifier: its second output, with a score for each class.
 
     Two classes with one score: LOGISTIC gives the other class the negative margin, and all else one minus the score.
@@ -79,7 +79,7 @@ def _sums(node: GraphNode, outputs: int) -> OutputMap:
     return OutputMap(weights.reshape(outputs, -1).T, intercepts if intercepts.size else np.zeros(outputs))
 
 
-def gemm(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
+def read_gemm(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
     """Gemm with constant weights: alpha x W + beta c."""
     if node.integer("transA", 0):
         raise NotExact("the rows are transposed before they are weighted")
@@ -89,7 +89,7 @@ def gemm(node: GraphNode, inputs: InputTransforms, constants: Constants) -> Line
     return LinearModel(OutputMap(matrix, _for_each_output(added, matrix.shape[1])), inputs, ())
 
 
-def matmul(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
+def read_matmul(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
     """MatMul with constant weights."""
     weights = constant_of(node, 1, constants)
     if weights.ndim != 2:
@@ -112,12 +112,12 @@ def constant_of(node: GraphNode, place: int, constants: Constants) -> Floats:
 
 
 SCORERS: dict[tuple[str, str], tuple[int, Scorer]] = {
-    ("ai.onnx.ml", "TreeEnsembleRegressor"): (0, tree_regressor),
-    ("ai.onnx.ml", "TreeEnsembleClassifier"): (1, tree_classifier),
-    ("ai.onnx.ml", "TreeEnsemble"): (0, tree_ensemble),
-    ("ai.onnx.ml", "LinearRegressor"): (0, linear_regressor),
-    ("ai.onnx.ml", "LinearClassifier"): (1, linear_classifier),
-    ("", "Gemm"): (0, gemm),
-    ("", "MatMul"): (0, matmul),
+    ("ai.onnx.ml", "TreeEnsembleRegressor"): (0, read_tree_regressor),
+    ("ai.onnx.ml", "TreeEnsembleClassifier"): (1, read_tree_classifier),
+    ("ai.onnx.ml", "TreeEnsemble"): (0, read_tree_ensemble),
+    ("ai.onnx.ml", "LinearRegressor"): (0, read_linear_regressor),
+    ("ai.onnx.ml", "LinearClassifier"): (1, read_linear_classifier),
+    ("", "Gemm"): (0, read_gemm),
+    ("", "MatMul"): (0, read_matmul),
 }
 """For each operator the output that has the scores, and what reads it."""

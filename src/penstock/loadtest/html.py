@@ -9,20 +9,20 @@ from typing import Final
 from penstock.loadtest.junit import describe_figure
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.page import to_page, to_table
-from penstock.loadtest.plots import Line, draw_intervals, draw_lines, draw_trials
-from penstock.loadtest.report import Results, TargetResult, describe_capacity, durations, to_document
+from penstock.loadtest.plots import PlotLine, draw_intervals, draw_lines, draw_trials
+from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, durations, to_document
 
 _NINES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 _STEPS: Final = 120
 
 
-def to_html(results: Results) -> str:
+def to_html(results: LoadTestResults) -> str:
     """Return the page."""
     title = f"Load test of {results.setup.model}"
     return to_page(title, "".join(_body(results, title)))
 
 
-def _body(results: Results, title: str) -> Iterator[str]:
+def _body(results: LoadTestResults, title: str) -> Iterator[str]:
     yield f'<h1>{escape(title)}: <span class="{results.outcome}">{results.outcome}</span></h1>'
     yield f"<p>{escape(_introduction(results))}</p>"
     for target in results.targets:
@@ -40,7 +40,7 @@ def _body(results: Results, title: str) -> Iterator[str]:
     yield f"<details><summary>Set-up</summary><pre>{escape(json.dumps(document, indent=2))}</pre></details>"
 
 
-def _introduction(results: Results) -> str:
+def _introduction(results: LoadTestResults) -> str:
     setup = results.setup
     start, end = setup.rate["start"], setup.rate["end"]
     rate = f"{end:g} requests a second" if start == end else f"{start:g} to {end:g} requests a second"
@@ -52,7 +52,7 @@ def _introduction(results: Results) -> str:
     )
 
 
-def _objectives(results: Results) -> Iterator[str]:
+def _objectives(results: LoadTestResults) -> Iterator[str]:
     if results.verdicts:
         rows = [(verdict.objective.text, describe_figure(verdict), verdict.outcome) for verdict in results.verdicts]
         yield "<h2>Objectives</h2>" + to_table("Figures and limits", ("objective", "observed", "outcome"), rows)
@@ -67,7 +67,7 @@ def _latencies(targets: Sequence[TargetResult]) -> str:
     return "<h2>Latency</h2>" + to_table("Milliseconds", ("target", *LATENCIES), rows)
 
 
-def _comparison(results: Results) -> Iterator[str]:
+def _comparison(results: LoadTestResults) -> Iterator[str]:
     if not results.ratios:
         return
     yield f"<h2>{escape(results.targets[0].label)} against {escape(results.targets[1].label)}</h2>"
@@ -85,17 +85,18 @@ def _comparison(results: Results) -> Iterator[str]:
 
 def _plots(targets: Sequence[TargetResult]) -> Iterator[str]:
     marks = [(_nines(percent), f"{percent:g} %") for percent in _NINES]
-    curves = [Line(target.label, _curve(target)) for target in targets]
+    curves = [PlotLine(target.label, _curve(target)) for target in targets]
     yield draw_lines("Latency by percentile", "ms", curves, marks, "percentile")
     for target in targets:
         series = target.measurement.series
         lines = [
-            Line(name, [(at.second, _number(getattr(at, f"{name}_ms"))) for at in series]) for name in ("p50", "p99")
+            PlotLine(name, [(at.second, _number(getattr(at, f"{name}_ms"))) for at in series])
+            for name in ("p50", "p99")
         ]
         yield draw_lines(f"{target.label}: latency of the requests due in each second", "ms", lines, None, "second")
         counts = [
-            Line("due", [(at.second, at.due) for at in series]),
-            Line("failed", [(at.second, at.failed) for at in series]),
+            PlotLine("due", [(at.second, at.due) for at in series]),
+            PlotLine("failed", [(at.second, at.failed) for at in series]),
         ]
         yield draw_lines(f"{target.label}: requests in each second", "requests", counts, None, "second", False)
 

@@ -5,12 +5,12 @@ from xml.etree import ElementTree as Xml
 
 from penstock.loadtest.junit_suite import write_suite
 from penstock.loadtest.objectives import Verdict
-from penstock.loadtest.report import Results, describe_capacity
+from penstock.loadtest.report import LoadTestResults, describe_capacity
 
 _SUITE: Final = "penstock loadtest"
 
 
-def to_junit(results: Results) -> str:
+def to_junit(results: LoadTestResults) -> str:
     """Return the report in the schema of Apache Ant's JUnit task, which GitLab, Jenkins and GitHub's actions read.
 
     A breach is a failure, an invalid or interrupted result an error, and an undecided objective is skipped.
@@ -30,12 +30,12 @@ def to_junit(results: Results) -> str:
     )
 
 
-def _case(results: Results, name: str) -> Xml.Element:
+def _case(results: LoadTestResults, name: str) -> Xml.Element:
     attributes = {"classname": f"{_SUITE}.{results.setup.model}", "name": name, "time": f"{_seconds(results):.3f}"}
     return Xml.Element("testcase", attributes)
 
 
-def _objective(results: Results, verdict: Verdict) -> Xml.Element:
+def _objective(results: LoadTestResults, verdict: Verdict) -> Xml.Element:
     case = _case(results, verdict.objective.text)
     message = f"expected {verdict.objective.text}, observed {describe_figure(verdict)}"
     if verdict.outcome == "breach":
@@ -45,7 +45,7 @@ def _objective(results: Results, verdict: Verdict) -> Xml.Element:
     return case
 
 
-def _generator(results: Results) -> Xml.Element:
+def _generator(results: LoadTestResults) -> Xml.Element:
     case = _case(results, "the generator kept up")
     problem = "the load test was interrupted" if results.interrupted else ""
     for target in results.targets:
@@ -55,7 +55,7 @@ def _generator(results: Results) -> Xml.Element:
     return case
 
 
-def _capacity(results: Results) -> Xml.Element:
+def _capacity(results: LoadTestResults) -> Xml.Element:
     case = _case(results, "a rate keeps the objectives")
     if results.search is not None and results.search.capacity.rate is None:
         message = describe_capacity(results.search)
@@ -63,7 +63,7 @@ def _capacity(results: Results) -> Xml.Element:
     return case
 
 
-def _properties(results: Results) -> dict[str, object]:
+def _properties(results: LoadTestResults) -> dict[str, object]:
     setup = results.setup
     return {
         "penstock": setup.penstock,
@@ -75,11 +75,11 @@ def _properties(results: Results) -> dict[str, object]:
     }
 
 
-def _seconds(results: Results) -> float:
+def _seconds(results: LoadTestResults) -> float:
     return sum(target.measurement.seconds for target in results.targets)
 
 
-def _summary(results: Results) -> str:
+def _summary(results: LoadTestResults) -> str:
     lines = [
         f"{target.label}: {target.measurement.good} of {target.measurement.requests} requests answered"
         for target in results.targets

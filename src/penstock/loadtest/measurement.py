@@ -26,7 +26,7 @@ _OWN: Final = {LOST: "connection lost", TIMED_OUT: "timed out", UNSENT: "no conn
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class SecondOfLoad:
     """A second of a window: requests that were due in it, those that failed, and percentiles in milliseconds (None
     among failed requests, or without any)."""
 
@@ -55,7 +55,7 @@ class Measurement:
     waited: int
     answered_in_s: float
     stopped: bool
-    series: tuple[Second, ...]
+    series: tuple[SecondOfLoad, ...]
 
     @property
     def good(self) -> int:
@@ -127,11 +127,11 @@ def measure(samples: Samples, seconds: float, transport_is_grpc: bool) -> Measur
 def combine(parts: Sequence[Measurement]) -> Measurement:
     """Return what several windows show together; their seconds follow each other."""
     failures: Counter[str] = Counter()
-    series: list[Second] = []
+    series: list[SecondOfLoad] = []
     for part in parts:
         failures.update(part.failures)
         begin = len(series)
-        series += [Second(begin + at.second, at.due, at.failed, at.p50_ms, at.p99_ms) for at in part.series]
+        series += [SecondOfLoad(begin + at.second, at.due, at.failed, at.p50_ms, at.p99_ms) for at in part.series]
     return Measurement(
         sum(part.seconds for part in parts),
         sum(part.requests for part in parts),
@@ -162,7 +162,7 @@ def _failures(samples: Samples, transport_is_grpc: bool) -> dict[str, int]:
     return {name_outcome(outcome, transport_is_grpc): count for outcome, count in pairs}
 
 
-def _series(samples: Samples, kept: Chosen, good: Chosen) -> list[Second]:
+def _series(samples: Samples, kept: Chosen, good: Chosen) -> list[SecondOfLoad]:
     seconds = samples.due.astype(np.int64)
     found = []
     for second in range(int(seconds.max(initial=-1)) + 1):
@@ -170,7 +170,7 @@ def _series(samples: Samples, kept: Chosen, good: Chosen) -> list[Second]:
         durations = np.sort((samples.done - samples.due)[inside & good] * 1000)
         due = int(inside.sum())
         p50, p99 = (_ranked(durations, due, percent) for percent in (50, 99))
-        found.append(Second(second, due, due - len(durations), p50, p99))
+        found.append(SecondOfLoad(second, due, due - len(durations), p50, p99))
     return found
 
 

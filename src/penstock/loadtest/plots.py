@@ -15,7 +15,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlotLine:
     """A line and its label; a gap where a value is not finite."""
 
     label: str
@@ -23,7 +23,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class PlotScale:
     """Maps values to pixels, linearly or by the logarithm."""
 
     low: float
@@ -63,7 +63,7 @@ def _round_step(rough: float) -> float:
 def draw_lines(
     title: str,
     unit: str,
-    lines: Sequence[Line],
+    lines: Sequence[PlotLine],
     x_marks: Sequence[tuple[float, str]] | None = None,
     x_label: str = "",
     logarithmic: bool = True,
@@ -88,7 +88,7 @@ def draw_intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) 
     low, high = min(1.0, *(row[1] for row in rows)), max(1.0, *(row[3] for row in rows))
     margin = max((high - low) * 0.15, 0.02)
     height = _TOP + 28 * len(rows) + _BOTTOM
-    across = Scale(max(low - margin, 0.0), high + margin, _LEFT + 40, WIDTH - _RIGHT)
+    across = PlotScale(max(low - margin, 0.0), high + margin, _LEFT + 40, WIDTH - _RIGHT)
     bottom = height - _BOTTOM
     parts = [_vertical(across.place(mark), _TOP, bottom, f"{mark:g}") for mark in across.marks()]
     one = across.place(1.0)
@@ -109,7 +109,7 @@ def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
         return ""
     rates = [rate for rate, _ in trials]
     up = _upwards([*rates, min(rates) * 0.8, max(rates) * 1.2], logarithmic=True)
-    across = Scale(0.5, len(trials) + 0.5, _LEFT, WIDTH - _RIGHT)
+    across = PlotScale(0.5, len(trials) + 0.5, _LEFT, WIDTH - _RIGHT)
     marks = [(float(number), str(number)) for number in range(1, len(trials) + 1)]
     parts = [_grid(across, up, marks), _axis_labels("requests a second", "window")]
     for number, (rate, kept) in enumerate(trials, 1):
@@ -120,19 +120,19 @@ def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
     return _figure(title, HEIGHT, parts)
 
 
-def _across(values: Sequence[float], marks: Sequence[tuple[float, str]] | None) -> Scale:
+def _across(values: Sequence[float], marks: Sequence[tuple[float, str]] | None) -> PlotScale:
     everything = [*values, *(place for place, _ in marks or ())]
-    return Scale(min(everything), max(everything), _LEFT, WIDTH - _RIGHT)
+    return PlotScale(min(everything), max(everything), _LEFT, WIDTH - _RIGHT)
 
 
-def _upwards(values: Sequence[float], logarithmic: bool) -> Scale:
+def _upwards(values: Sequence[float], logarithmic: bool) -> PlotScale:
     low, high = (max(min(values), 1e-3), max(*values, 2e-3)) if logarithmic else (0.0, max(*values, 1e-9))
     if logarithmic and high / low < 1.5:
         low, high = low / 1.3, high * 1.3
-    return Scale(low, high, HEIGHT - _BOTTOM, _TOP, logarithmic)
+    return PlotScale(low, high, HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
-def _grid(across: Scale, up: Scale, x_marks: Sequence[tuple[float, str]] | None) -> str:
+def _grid(across: PlotScale, up: PlotScale, x_marks: Sequence[tuple[float, str]] | None) -> str:
     bottom = HEIGHT - _BOTTOM
     marks = x_marks if x_marks is not None else [(mark, f"{mark:g}") for mark in across.marks()]
     parts = [_vertical(across.place(place), _TOP, bottom, label) for place, label in marks[:: -(-len(marks) // 24)]]
@@ -157,7 +157,7 @@ def _axis_labels(unit: str, x_label: str) -> str:
     )
 
 
-def _path(line: Line, across: Scale, up: Scale, number: int) -> str:
+def _path(line: PlotLine, across: PlotScale, up: PlotScale, number: int) -> str:
     commands, drawing = [], False
     for x, y in line.points:
         if math.isfinite(y):

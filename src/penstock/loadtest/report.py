@@ -9,7 +9,7 @@ from penstock.loadtest.comparison import RatioInterval
 from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.measurement import Measurement, figure_ms
 from penstock.loadtest.objectives import LATENCIES, Verdict
-from penstock.loadtest.runs import Search
+from penstock.loadtest.runs import CapacitySearch
 from penstock.loadtest.stages import StageTimes
 
 Document = dict[str, Any]
@@ -19,7 +19,7 @@ FORMAT: Final = "penstock-loadtest/1"
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class LoadTestSetup:
     """What was tested, and how: the facts at the top of a report."""
 
     penstock: str
@@ -48,14 +48,14 @@ class TargetResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class LoadTestResults:
     """Everything a load test found; the first target is the one whose objectives count."""
 
-    setup: Setup
+    setup: LoadTestSetup
     targets: Sequence[TargetResult]
     verdicts: Sequence[Verdict] = ()
     ratios: Mapping[str, RatioInterval] = field(default_factory=dict)
-    search: Search | None = None
+    search: CapacitySearch | None = None
     interrupted: bool = False
 
     @property
@@ -71,7 +71,7 @@ class Results:
         return "undecided" if "undecided" in outcomes else "pass"
 
 
-def to_document(results: Results) -> Document:
+def to_document(results: LoadTestResults) -> Document:
     """Return the report; NaN and infinity become null."""
     return {
         "format": FORMAT,
@@ -133,7 +133,7 @@ def _verdict(verdict: Verdict) -> Document:
     }
 
 
-def _comparison(results: Results) -> Document:
+def _comparison(results: LoadTestResults) -> Document:
     return {
         "name": results.targets[0].label,
         "against": results.targets[1].label,
@@ -153,7 +153,7 @@ def _interval(interval: RatioInterval) -> Document:
     }
 
 
-def _capacity(search: Search) -> Document:
+def _capacity(search: CapacitySearch) -> Document:
     found = search.capacity
     return {
         "rate": found.rate,
@@ -166,7 +166,7 @@ def _capacity(search: Search) -> Document:
     }
 
 
-def describe_capacity(search: Search) -> str:
+def describe_capacity(search: CapacitySearch) -> str:
     """Return what a search found, in a sentence or two that say how sure it is."""
     found = search.capacity
     if found.rate is None:

@@ -33,7 +33,7 @@ class OnWindow(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """The load: its rate over time, the seconds of measurement and of warm-up, and the seed of all that is random."""
 
     ramp: Ramp
@@ -52,7 +52,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class CapacitySearch:
     """What a search for the capacity did and found; ``measurement`` is of all windows at the rate it found (of the
     last window, if none kept the objectives)."""
 
@@ -61,7 +61,7 @@ class Search:
     measurement: Measurement
 
 
-def run_once(send: Send, plan: Plan, on_window: OnWindow) -> Measurement:
+def run_once(send: Send, plan: LoadPlan, on_window: OnWindow) -> Measurement:
     """Warm up, then measure one target; a stop in the warm-up leaves nothing measured."""
     on_window("warm-up", plan.warmup_seconds)
     if plan.warmup_seconds and send(_beginning(plan), plan.warmup_seconds, plan.seed + 1).stopped:
@@ -70,7 +70,7 @@ def run_once(send: Send, plan: Plan, on_window: OnWindow) -> Measurement:
     return send(plan.ramp, plan.seconds, plan.seed)
 
 
-def run_pairs(own: Send, other: Send, plan: Plan, on_window: OnWindow) -> Comparison:
+def run_pairs(own: Send, other: Send, plan: LoadPlan, on_window: OnWindow) -> Comparison:
     """Measure two targets in turn, in PAIRS pairs of windows of equal length; chance decides which is first in a pair.
 
     Both windows of a pair have the same schedule. A stopped window ends the test.
@@ -99,13 +99,13 @@ def _compare(own: Sequence[Measurement], other: Sequence[Measurement]) -> Compar
 
 def find_capacity(
     send: Send,
-    plan: Plan,
+    plan: LoadPlan,
     objectives: Sequence[LoadObjective],
     budget_seconds: float,
     most_lag_ms: float,
     on_window: OnWindow,
     clock: Callable[[], float] = time.monotonic,
-) -> Search:
+) -> CapacitySearch:
     """Search the highest rate that keeps the objectives, by windows of the plan's length, within a time.
 
     The search begins at the rate of the plan. It ends early where the next window would not fit into the time, and
@@ -129,12 +129,12 @@ def find_capacity(
     return _conclude(trials, windows, start)
 
 
-def _conclude(trials: Sequence[CapacityTrial], windows: Sequence[Measurement], start: float) -> Search:
+def _conclude(trials: Sequence[CapacityTrial], windows: Sequence[Measurement], start: float) -> CapacitySearch:
     capacity = conclude(trials, start)
     at_rate = [
         window for trial, window in zip(trials, windows, strict=True) if trial.kept and trial.rate == capacity.rate
     ]
-    return Search(tuple(trials), capacity, combine(at_rate or windows[-1:]))
+    return CapacitySearch(tuple(trials), capacity, combine(at_rate or windows[-1:]))
 
 
 def _trial(probe: Probe, window: Measurement, objectives: Sequence[LoadObjective], most_lag_ms: float) -> CapacityTrial:
@@ -167,5 +167,5 @@ def _judge_interval(objective: LoadObjective, ratios: Mapping[str, RatioInterval
     return judge_ratio(objective, interval.estimate, interval.low, interval.high)
 
 
-def _beginning(plan: Plan) -> Ramp:
+def _beginning(plan: LoadPlan) -> Ramp:
     return steady(max(plan.ramp.start, 1.0))

@@ -20,7 +20,7 @@ from penstock.monitor.capture import CapturedRequest
 from penstock.replay.judgement import PairCounts
 from penstock.replay.requests import Answer, Codec, tensors_of
 from penstock.replay.time_series import TimeSeries
-from penstock.replay.window import UNREADABLE, AskEnd
+from penstock.replay.window import UNREADABLE, ReplayEnd
 
 SAMPLES: Final = 16
 SAMPLE_ELEMENTS: Final = 4096
@@ -118,14 +118,14 @@ class Findings:
         """The part of the requests without an answer of the version."""
         return self.unanswered / self.requests if self.requests else 0.0
 
-    def note(self, end: AskEnd) -> None:
+    def note(self, end: ReplayEnd) -> None:
         """Note the end of a request."""
         if end.outcome == UNREADABLE:
-            self.skipped["cannot be encoded"] += not end.ask.second
+            self.skipped["cannot be encoded"] += not end.request.is_repeat
             return
         if end.outcome == INTERRUPTED:
-            self.skipped["interrupted"] += not end.ask.second
-            self._waiting.pop(end.ask.number, None)
+            self.skipped["interrupted"] += not end.request.is_repeat
+            self._waiting.pop(end.request.number, None)
             return
         answer = self._read(end)
         if self._compares:
@@ -135,7 +135,7 @@ class Findings:
         """Return the requests with the largest differences."""
         return [sample for _, _, sample in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
 
-    def _read(self, end: AskEnd) -> Answer | None:
+    def _read(self, end: ReplayEnd) -> Answer | None:
         """Count how a request ended; return its answer, None without one."""
         self.seconds = max(self.seconds, end.ended)
         self.series.add(end.due, "requests")
@@ -166,23 +166,23 @@ class Findings:
         """Whether a request has an answer of the version, be it an error."""
         return ended.answer is not None or ended.outcome in (_ERRORS_BY_GRPC if self._by_grpc else _ERRORS_BY_HTTP)
 
-    def _pair(self, end: AskEnd, answer: Answer | None) -> None:
+    def _pair(self, end: ReplayEnd, answer: Answer | None) -> None:
         """Compare when both of two equal requests have ended."""
-        other = self._waiting.pop(end.ask.number, None)
+        other = self._waiting.pop(end.request.number, None)
         this = _Waiting(end.outcome, answer)
         if other is None:
-            self._waiting[end.ask.number] = this
+            self._waiting[end.request.number] = this
             return
-        first, second = (other, this) if end.ask.second else (this, other)
-        is_masked = "outputs" in end.ask.record.head.get("masked", ())
-        captured = [] if is_masked else tensors_of(end.ask.record, "outputs")
+        first, second = (other, this) if end.request.is_repeat else (this, other)
+        is_masked = "outputs" in end.request.record.head.get("masked", ())
+        captured = [] if is_masked else tensors_of(end.request.record, "outputs")
         if captured and self._is_of_version(first) and self._is_of_version(second):
             self._compare(end, captured, first, second)
         else:
             self.uncompared += 1
 
-    def _compare(self, end: AskEnd, captured: list[Tensor], first: _Waiting, second: _Waiting) -> None:
-        record = end.ask.record
+    def _compare(self, end: ReplayEnd, captured: list[Tensor], first: _Waiting, second: _Waiting) -> None:
+        record = end.request.record
         if first.answer is None or second.answer is None:
             differs, is_noisy = first.answer is None, (first.answer is None) != (second.answer is None)
             self.errors += differs

@@ -7,7 +7,7 @@ from typing import Final
 
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.page import to_page, to_table
-from penstock.loadtest.plots import Line, draw_lines
+from penstock.loadtest.plots import PlotLine, draw_lines
 from penstock.loadtest.report import durations
 from penstock.replay.findings import SERIES, Findings
 from penstock.replay.judgement import excess_of
@@ -75,18 +75,19 @@ def _outputs(found: Findings) -> list[tuple[str, ...]]:
 def _plots(found: Findings) -> Iterator[str]:
     steps, width = found.series.steps(), found.series.step_s
     lines = [
-        Line(name, [(step.second, step.counts[place] / width) for step in steps]) for place, name in enumerate(SERIES)
+        PlotLine(name, [(step.second, step.counts[place] / width) for step in steps])
+        for place, name in enumerate(SERIES)
     ]
     yield draw_lines("Requests a second", "requests a second", lines[:2], None, "second", False)
     if found.pairs.compared:
         yield draw_lines("Differences a second", "requests a second", lines[2:], None, "second", False)
         yield draw_lines("Share of differences so far", "%", _shares(found), None, "second", False)
     yield draw_lines(
-        "Latency by percentile", "ms", [Line("answers", latency_curve(found, _NINES, _STEPS))], _MARKS, "percentile"
+        "Latency by percentile", "ms", [PlotLine("answers", latency_curve(found, _NINES, _STEPS))], _MARKS, "percentile"
     )
 
 
-def _shares(found: Findings) -> list[Line]:
+def _shares(found: Findings) -> list[PlotLine]:
     """Return how the shares of requests that differ and that are noisy settle."""
     requests = differ = noisy = 0
     points: list[tuple[float, float, float]] = []
@@ -95,8 +96,8 @@ def _shares(found: Findings) -> list[Line]:
         if requests:  # each is asked twice
             points.append((step.second, 200 * differ / requests, 200 * noisy / requests))
     return [
-        Line("differ", [(at, share) for at, share, _ in points]),
-        Line("noisy", [(at, own) for at, _, own in points]),
+        PlotLine("differ", [(at, share) for at, share, _ in points]),
+        PlotLine("noisy", [(at, own) for at, _, own in points]),
     ]
 
 

@@ -32,22 +32,22 @@ class PairCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Excess:
+class ExcessDifferences:
     """By which share of the requests differences exceed noise: an estimate, and the ``low`` bound that decides."""
 
     share: float
     low: float
 
 
-def excess_of(counts: PairCounts) -> Excess:
+def excess_of(counts: PairCounts) -> ExcessDifferences:
     """Return by how much differences exceed noise; NaN without requests.
 
     Without any noise each difference counts. With noise, requests that only differ and requests that are only noisy are
     equally likely if the version is as the captured one (McNemar 1947), and the bound has 95 % confidence.
     """
     if not counts.compared:
-        return Excess(math.nan, math.nan)
+        return ExcessDifferences(math.nan, math.nan)
     only_differ, only_noisy = counts.differ - counts.both, counts.noisy - counts.both
     excess = only_differ - only_noisy
     margin = Z * math.sqrt(only_differ + only_noisy) if counts.noisy else 0.0
-    return Excess(max(0.0, excess) / counts.compared, max(0.0, excess - margin) / counts.compared)
+    return ExcessDifferences(max(0.0, excess) / counts.compared, max(0.0, excess - margin) / counts.compared)

@@ -15,20 +15,20 @@ UNREADABLE: Final = -6
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request to send: its record and the record's number; ``second`` if it is the same request once more."""
+class ReplayRequest:
+    """A request to send: its record and the record's number; ``is_repeat``: it is the same request once more."""
 
     number: int
     record: CapturedRequest
-    second: bool
+    is_repeat: bool
 
 
 @dataclass(frozen=True, slots=True)
-class AskEnd:
+class ReplayEnd:
     """How a request ended: the status of its answer or a loss (``loadtest.wire``), when it was due and had ended, in
     seconds since the start, and what came."""
 
-    ask: Ask
+    request: ReplayRequest
     outcome: int
     due: float
     ended: float
@@ -37,12 +37,12 @@ class AskEnd:
 
 @dataclass(slots=True)
 class _Open:
-    ask: Ask
+    request: ReplayRequest
     due: float
     body: bytes
 
 
-OnEnd = Callable[[AskEnd], None]
+OnEnd = Callable[[ReplayEnd], None]
 
 
 class ReplayWindow:
@@ -59,7 +59,9 @@ class ReplayWindow:
         encode: Callable[[CapturedRequest], bytes],
         on_end: OnEnd,
     ) -> None:
-        self._asks = (Ask(number, record, place > 0) for number, record in enumerate(records) for place in range(times))
+        self._requests = (
+            ReplayRequest(number, record, place > 0) for number, record in enumerate(records) for place in range(times)
+        )
         self._pace = pace
         self._encode = encode
         self._on_end = on_end
@@ -69,7 +71,7 @@ class ReplayWindow:
         self.failed = 0
         self.stopped_at = math.inf
         self._next_due = 0.0
-        self._next: Ask | None = None
+        self._next: ReplayRequest | None = None
         self._next_body = b""
         self._advance(0.0)
 
@@ -132,19 +134,21 @@ class ReplayWindow:
 
     def _advance(self, now: float) -> None:
         """Take the next request that can be encoded from the stream."""
-        for ask in self._asks:
-            due = self._pace.due(time_of(ask.record))
+        for request in self._requests:
+            due = self._pace.due(time_of(request.record))
             try:
-                self._next_body = self._next_body if ask.second and self._next_body else self._encode(ask.record)
+                self._next_body = (
+                    self._next_body if request.is_repeat and self._next_body else self._encode(request.record)
+                )
             except (Fault, KeyError, ValueError, TypeError, OverflowError):
                 self._next_body = b""
-                self._end(_Open(ask, due, b""), UNREADABLE, now)
+                self._end(_Open(request, due, b""), UNREADABLE, now)
                 continue
-            self._next, self._next_due = ask, due
+            self._next, self._next_due = request, due
             return
         self._next = None
 
     def _end(self, opened: _Open, outcome: int, now: float, answer: bytes = b"") -> None:
         self.finished += 1
         self.failed += outcome not in (0, 200)
-        self._on_end(AskEnd(opened.ask, outcome, opened.due, now, answer))
+        self._on_end(ReplayEnd(opened.request, outcome, opened.due, now, answer))

@@ -8,12 +8,12 @@ import pytest
 
 from penstock.cli.client import CallFailed, InferReply, RestClient
 from penstock.cli.loadtest.inputs import requests_of
-from penstock.cli.loadtest.options import Options, read_options
+from penstock.cli.loadtest.options import LoadTestOptions, read_options
 from penstock.cli.loadtest.output import find_unwritable
 from penstock.cli.loadtest.target import other_place, place_of
 from penstock.cli.requests import BadData
 
-PLAIN = Options(
+PLAIN = LoadTestOptions(
     name="m", rate=None, ramp=None, seconds=None, warmup=2.0, by_grpc=False, rows=None, reference=None,
     rows_per_request=1, shapes=(), against=None, slo=(), find_capacity=False, budget=300.0, connections=1,
     arrivals="poisson", timeout=10.0, max_lag=1.0, seed=1, files={}, url=None,
@@ -33,7 +33,7 @@ INFINITE = float("inf")
         replace(PLAIN, ramp="0:1:1", warmup=1e8),
     ],
 )
-def test_a_load_test_is_bounded(options: Options) -> None:
+def test_a_load_test_is_bounded(options: LoadTestOptions) -> None:
     with pytest.raises(BadData, match="at most 10,000,000 requests"):
         read_options(options)
 
@@ -48,7 +48,7 @@ def test_a_load_test_is_bounded(options: Options) -> None:
         (replace(PLAIN, find_capacity=True, slo=("p99<1s", "rate>500")), "leave out objectives of the rate"),
     ],
 )
-def test_options_that_would_judge_nothing_are_refused(options: Options, text: str) -> None:
+def test_options_that_would_judge_nothing_are_refused(options: LoadTestOptions, text: str) -> None:
     with pytest.raises(BadData, match=text):
         read_options(options)
 

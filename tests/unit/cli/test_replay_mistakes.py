@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.cli.loadtest.target import Place
+from penstock.cli.loadtest.target import TargetAddress
 from penstock.cli.replay.command import parse_share
 from penstock.cli.replay.output import ReplayProgress, time_left
 from penstock.cli.replay.sources import ModelName, check_files, is_address, parts_of, target_of
@@ -34,10 +34,10 @@ def test_an_address_is_told_from_a_version(text: str, found: bool) -> None:
 
 def test_the_target_is_an_address_with_a_model_or_a_model_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_GRPC_PORT", "9001")
-    assert target_of("fraud:2", None, ["fraud:1"], True) == Place("127.0.0.1:9001", True, "fraud", "2")
-    assert target_of("http://h:1/", "fraud:2", ["x"], True) == Place("h:1", True, "fraud", "2")
-    assert target_of("http://h:1", None, ["fraud:1", "fraud:2"], False) == Place("h:1", False, "fraud", "")
-    assert target_of("https://h", "fraud", ["x"], False) == Place(TlsAddress("h:443"), False, "fraud", "")
+    assert target_of("fraud:2", None, ["fraud:1"], True) == TargetAddress("127.0.0.1:9001", True, "fraud", "2")
+    assert target_of("http://h:1/", "fraud:2", ["x"], True) == TargetAddress("h:1", True, "fraud", "2")
+    assert target_of("http://h:1", None, ["fraud:1", "fraud:2"], False) == TargetAddress("h:1", False, "fraud", "")
+    assert target_of("https://h", "fraud", ["x"], False) == TargetAddress(TlsAddress("h:443"), False, "fraud", "")
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from penstock.loadtest.html import to_html
 from penstock.loadtest.junit import to_junit
 from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.objectives import parse_objective
-from penstock.loadtest.report import Results, Setup, TargetResult, describe_capacity, to_document
-from penstock.loadtest.runs import Search, judge_all
+from penstock.loadtest.report import LoadTestResults, LoadTestSetup, TargetResult, describe_capacity, to_document
+from penstock.loadtest.runs import CapacitySearch, judge_all
 from penstock.loadtest.samples import Samples
 from penstock.loadtest.stages import StageTimes
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "reference" / "loadtest.schema.json"
-SETUP = Setup(
+SETUP = LoadTestSetup(
     "1.2.3", "2026-11-30T10:00:00+00:00", "a<b>&c", "rest", "poisson", 1, 32, 10.0, 2.0, "signature", 333,
     {"start": 100.0, "end": 100.0, "ramp_seconds": 0.0},
 )  # fmt: skip
@@ -39,19 +39,19 @@ def measured(failed: int = 0, count: int = 300) -> Measurement:
 
 def results_of(
     *slo: str, failed: int = 0, problem: str = "", interrupted: bool = False, trials: Sequence[CapacityTrial] = ()
-) -> Results:
+) -> LoadTestResults:
     measurement = measured(failed)
     stages = StageTimes({"run": 0.2, "queue": 0.1}, {"1": 300})
     target = TargetResult("m:2", "127.0.0.1:1", measurement, stages, problem)
     ratios = {"p99_ratio": compare_pairs([1.2] * 10, [1.0] * 10), "mean_ratio": compare_pairs([], [])}
     objectives = [parse_objective(text) for text in slo]
     compared = any(objective.is_ratio for objective in objectives)
-    return Results(
+    return LoadTestResults(
         SETUP,
         [target, TargetResult("m:1", "127.0.0.1:1", measured(), None)] if compared else [target],
         judge_all(objectives, measurement, ratios if compared else {}),
         ratios if compared else {},
-        Search(tuple(trials), conclude(trials, 100), measurement) if trials else None,
+        CapacitySearch(tuple(trials), conclude(trials, 100), measurement) if trials else None,
         interrupted,
     )
 
@@ -78,7 +78,7 @@ every_case = pytest.mark.parametrize(("results", "outcome"), CASES.values(), ids
 
 
 @every_case
-def test_the_document_keeps_its_schema_and_is_json(results: Results, outcome: str) -> None:
+def test_the_document_keeps_its_schema_and_is_json(results: LoadTestResults, outcome: str) -> None:
     document = json.loads(json.dumps(to_document(results), allow_nan=False))
     importlib.import_module("jsonschema").validate(document, json.loads(SCHEMA.read_text()))
     assert document["outcome"] == outcome
@@ -123,7 +123,7 @@ CHILDREN = {
 
 
 @every_case
-def test_the_xml_keeps_the_rules_of_junit(results: Results, outcome: str) -> None:
+def test_the_xml_keeps_the_rules_of_junit(results: LoadTestResults, outcome: str) -> None:
     root = ElementTree.fromstring(to_junit(results))
     for element in root.iter():
         assert set(element.attrib) == ATTRIBUTES[element.tag]
@@ -138,7 +138,7 @@ def test_the_xml_keeps_the_rules_of_junit(results: Results, outcome: str) -> Non
 
 
 @every_case
-def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> None:
+def test_the_page_is_whole_and_asks_nobody(results: LoadTestResults, outcome: str) -> None:
     page = to_html(results)
     assert f'<span class="{outcome}">' in page
     assert "a&lt;b&gt;&amp;c" in page and "<b>" not in page
@@ -161,4 +161,4 @@ def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> No
     ],
 )  # fmt: skip
 def test_a_capacity_says_how_sure_it_is(trials: list[CapacityTrial], sentence: str) -> None:
-    assert sentence in describe_capacity(Search(tuple(trials), conclude(trials, 100), measured()))
+    assert sentence in describe_capacity(CapacitySearch(tuple(trials), conclude(trials, 100), measured()))

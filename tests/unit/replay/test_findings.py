@@ -18,7 +18,7 @@ from penstock.replay.pace import ASAP
 from penstock.replay.report import ReplayResult, ReplaySetup, to_document
 from penstock.replay.requests import Answer
 from penstock.replay.selection import select_requests
-from penstock.replay.window import UNREADABLE, Ask, AskEnd
+from penstock.replay.window import UNREADABLE, ReplayEnd, ReplayRequest
 from tests.unit.replay.records import captured, tensor
 
 
@@ -39,10 +39,10 @@ def findings(*pairs: tuple[object, ...], compares: bool = True, by_grpc: bool = 
     found = Findings(Texts(), compares, by_grpc)
     for number, pair in enumerate(pairs):
         for second, given in enumerate(pair[: 1 + compares]):
-            ask = Ask(number, captured(f"r{number}", float(number)), bool(second))
+            ask = ReplayRequest(number, captured(f"r{number}", float(number)), bool(second))
             good = 0 if by_grpc else 200
             end = (given, b"") if isinstance(given, int) else (good, json.dumps(given).encode())
-            found.note(AskEnd(ask, end[0], float(number), number + 0.5, end[1]))
+            found.note(ReplayEnd(ask, end[0], float(number), number + 0.5, end[1]))
     return found
 
 
@@ -87,12 +87,12 @@ def test_what_cannot_be_sent_read_or_compared_is_counted() -> None:
     assert found.ended == {"the answer is not one of the protocol": 2}
     masked = captured("m", 1.0, masked=["outputs"])
     for second in (False, True):
-        found.note(AskEnd(Ask(9, masked, second), 200, 1.0, 2.0, json.dumps(OTHER).encode()))
+        found.note(ReplayEnd(ReplayRequest(9, masked, second), 200, 1.0, 2.0, json.dumps(OTHER).encode()))
     assert (found.uncompared, found.pairs.compared) == (2, 0)
     assert "no captured request could be sent" in result_of(findings((UNREADABLE, UNREADABLE))).problem
     only = Findings(Texts(), True, False)
     for second in (False, True):
-        only.note(AskEnd(Ask(9, masked, second), 200, 1.0, 2.0, json.dumps(OTHER).encode()))
+        only.note(ReplayEnd(ReplayRequest(9, masked, second), 200, 1.0, 2.0, json.dumps(OTHER).encode()))
     assert "no answer could be compared" in result_of(only).problem
     assert result_of(found, interrupted=True).outcome == "interrupted"
 

@@ -8,7 +8,7 @@ from penstock.core.errors import InvalidInput
 from penstock.loadtest.wire import LOST, UNSENT
 from penstock.monitor.capture import CapturedRequest
 from penstock.replay.pace import ASAP, Pace
-from penstock.replay.window import UNREADABLE, AskEnd, ReplayWindow
+from penstock.replay.window import UNREADABLE, ReplayEnd, ReplayWindow
 from tests.unit.replay.records import captured
 
 
@@ -18,8 +18,8 @@ def encode(record: CapturedRequest) -> bytes:
     return record.id.encode()
 
 
-def window_of(records: Iterator[CapturedRequest], speed: float, times: int = 1) -> tuple[ReplayWindow, list[AskEnd]]:
-    ends: list[AskEnd] = []
+def window_of(records: Iterator[CapturedRequest], speed: float, times: int = 1) -> tuple[ReplayWindow, list[ReplayEnd]]:
+    ends: list[ReplayEnd] = []
     return ReplayWindow(records, Pace(speed), times, encode, ends.append), ends
 
 
@@ -54,7 +54,7 @@ def test_as_fast_as_possible_holds_only_what_is_under_way() -> None:
     assert window.is_due(5.0) and len(pulled) == 5
     window.give_up(1e9, 1.0, UNSENT)  # nothing is late without a pace
     window.note_answer(numbers[2], 5.5, 200, b"answer")
-    assert (ends[0].due, ends[0].ended, ends[0].answer, ends[0].ask.record.id) == (5.0, 5.5, b"answer", "2")
+    assert (ends[0].due, ends[0].ended, ends[0].answer, ends[0].request.record.id) == (5.0, 5.5, b"answer", "2")
     with pytest.raises(KeyError):
         window[numbers[2]]
     assert window.waited(numbers[0], 6.0) == 1.0
@@ -70,7 +70,7 @@ def test_as_fast_as_possible_holds_only_what_is_under_way() -> None:
 def test_requests_that_are_late_are_given_up_and_counted() -> None:
     window, ends = window_of((captured(str(number), float(number)) for number in range(10)), 1.0)
     window.give_up(4.5, 2.0, UNSENT)
-    assert [(end.ask.number, end.outcome) for end in ends] == [(0, UNSENT), (1, UNSENT), (2, UNSENT)]
+    assert [(end.request.number, end.outcome) for end in ends] == [(0, UNSENT), (1, UNSENT), (2, UNSENT)]
     assert window.until_due(4.5) == -1.5
 
 
@@ -82,7 +82,7 @@ def test_each_request_is_asked_twice_in_turn_and_encoded_once() -> None:
         return encode(record)
 
     records = iter([captured("a", 1.0), captured("bad", 1.5), captured("b", 2.0)])
-    ends: list[AskEnd] = []
+    ends: list[ReplayEnd] = []
     window = ReplayWindow(records, Pace(1.0), 2, counted, ends.append)
     asked = []
     while not window.is_complete:
@@ -90,7 +90,7 @@ def test_each_request_is_asked_twice_in_turn_and_encoded_once() -> None:
         asked.append(window[number])
         window.note_answer(number, 1.0, 0, b"")
     assert asked == [b"a", b"a", b"b", b"b"]
-    assert [(end.ask.number, end.ask.second) for end in ends if end.outcome == 0] == [
+    assert [(end.request.number, end.request.is_repeat) for end in ends if end.outcome == 0] == [
         (0, False), (0, True), (2, False), (2, True),
     ]  # fmt: skip
     assert [end.outcome for end in ends].count(UNREADABLE) == 2

@@ -12,11 +12,11 @@ from typing import Any
 import penstock
 from penstock.cli.console import ExitCode, fail
 from penstock.cli.loadtest.inputs import requests_of
-from penstock.cli.loadtest.options import Options, Wanted, read_options
+from penstock.cli.loadtest.options import LoadTestOptions, LoadTestSettings, read_options
 from penstock.cli.loadtest.output import Progress, find_unwritable, print_results, text_in, write_files
 from penstock.cli.loadtest.target import LiveTarget, other_place, place_of
 from penstock.loadtest.measurement import Measurement
-from penstock.loadtest.report import Outcome, Results, Setup, TargetResult
+from penstock.loadtest.report import LoadTestResults, LoadTestSetup, Outcome, TargetResult
 from penstock.loadtest.runs import find_capacity, judge_all, run_once, run_pairs
 
 INTERRUPTED = 130
@@ -59,7 +59,7 @@ class StopSignal:
                 signal.signal(number, handler)
 
 
-def run(options: Options) -> int:
+def run(options: LoadTestOptions) -> int:
     """Run the load test and return the exit code.
 
     Raises:
@@ -86,7 +86,7 @@ def run(options: Options) -> int:
 
 
 def _connect(
-    options: Options, wanted: Wanted, stop: StopSignal, progress: Progress, stack: ExitStack
+    options: LoadTestOptions, wanted: LoadTestSettings, stop: StopSignal, progress: Progress, stack: ExitStack
 ) -> tuple[list[LiveTarget], str]:
     model, version = options.model_and_version
     places = [place_of(options.url, options.by_grpc, model, version)]
@@ -103,9 +103,11 @@ def _connect(
     return targets, inputs
 
 
-def _setup(options: Options, wanted: Wanted, target: LiveTarget, started: datetime, inputs: str) -> Setup:
+def _setup(
+    options: LoadTestOptions, wanted: LoadTestSettings, target: LiveTarget, started: datetime, inputs: str
+) -> LoadTestSetup:
     ramp = wanted.plan.ramp
-    return Setup(
+    return LoadTestSetup(
         penstock=penstock.__version__,
         started_at=started.isoformat(timespec="seconds"),
         model=options.model_and_version[0],
@@ -121,23 +123,29 @@ def _setup(options: Options, wanted: Wanted, target: LiveTarget, started: dateti
     )
 
 
-def _measure(options: Options, wanted: Wanted, targets: list[LiveTarget], setup: Setup, progress: Progress) -> Results:
+def _measure(
+    options: LoadTestOptions,
+    wanted: LoadTestSettings,
+    targets: list[LiveTarget],
+    setup: LoadTestSetup,
+    progress: Progress,
+) -> LoadTestResults:
     plan, objectives = wanted.plan, wanted.objectives
     if options.find_capacity:
         search = find_capacity(targets[0].send, plan, objectives, options.budget, options.max_lag, progress.begin)
         verdicts = judge_all(objectives, search.measurement, {}) if search.capacity.rate is not None else []
-        return Results(setup, [_result(targets[0], search.measurement, options)], verdicts, search=search)
+        return LoadTestResults(setup, [_result(targets[0], search.measurement, options)], verdicts, search=search)
     if len(targets) == 1:
         measured = run_once(targets[0].send, plan, progress.begin)
-        return Results(setup, [_result(targets[0], measured, options)], judge_all(objectives, measured, {}))
+        return LoadTestResults(setup, [_result(targets[0], measured, options)], judge_all(objectives, measured, {}))
     pairs = run_pairs(targets[0].send, targets[1].send, plan, progress.begin)
     results = [
         _result(target, measured, options) for target, measured in zip(targets, (pairs.own, pairs.other), strict=True)
     ]
-    return Results(setup, results, judge_all(objectives, pairs.own, pairs.ratios), pairs.ratios)
+    return LoadTestResults(setup, results, judge_all(objectives, pairs.own, pairs.ratios), pairs.ratios)
 
 
-def _result(target: LiveTarget, measured: Measurement, options: Options) -> TargetResult:
+def _result(target: LiveTarget, measured: Measurement, options: LoadTestOptions) -> TargetResult:
     problem = measured.generator_problem(options.max_lag) if measured.requests else "no request was due in this time"
     place = target.place
     return TargetResult(place.label, str(place.address), measured, target.stages(), problem)

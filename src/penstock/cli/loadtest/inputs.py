@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.cli.client import Document
-from penstock.cli.loadtest.options import Options
+from penstock.cli.loadtest.options import LoadTestOptions
 from penstock.cli.requests import BadData, describe, is_request, to_request
 from penstock.loadtest.inputs import REQUESTS, BadInputs, Draw, make_requests, match_columns, parse_shapes
 from penstock.loadtest.reference import draw_columns
@@ -22,7 +22,7 @@ _WITHOUT_JSON = ("FP16", "BF16")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def requests_of(options: Options, inputs: Sequence[Document]) -> tuple[str, list[Document]]:
+def requests_of(options: LoadTestOptions, inputs: Sequence[Document]) -> tuple[str, list[Document]]:
     """Return where the requests come from, and the requests for the inputs of a model.
 
     Raises:
@@ -43,7 +43,7 @@ def requests_of(options: Options, inputs: Sequence[Document]) -> tuple[str, list
     return "signature" if columns is None else "reference", requests
 
 
-def _reference(options: Options) -> Draw:
+def _reference(options: LoadTestOptions) -> Draw:
     from penstock.cli.addresses import ops_address
     from penstock.cli.admin_api_client import AdminApiClient
 

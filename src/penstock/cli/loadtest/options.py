@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penstock.cli.requests import BadData
 from penstock.loadtest.objectives import LoadObjective, parse_objective
-from penstock.loadtest.runs import Plan
+from penstock.loadtest.runs import LoadPlan
 from penstock.loadtest.schedule import MOST_REQUESTS, Arrivals, Ramp, parse_ramp, steady
 
 DEFAULT_RATE = 100.0
@@ -15,7 +15,7 @@ WINDOW_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class LoadTestOptions:
     """The command line; ``files`` are the places of the reports by their form."""
 
     name: str
@@ -48,15 +48,15 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LoadTestSettings:
     """What the options ask for."""
 
-    plan: Plan
+    plan: LoadPlan
     objectives: tuple[LoadObjective, ...]
     arrivals: Arrivals
 
 
-def read_options(options: Options) -> Wanted:
+def read_options(options: LoadTestOptions) -> LoadTestSettings:
     """Return what the options ask for.
 
     Raises:
@@ -72,7 +72,7 @@ def read_options(options: Options) -> Wanted:
     if not _most_expected(ramp, seconds, options.warmup) <= MOST_REQUESTS:  # NaN too, of an infinite rate
         raise BadData(f"expected at most {MOST_REQUESTS:,} requests; lower --rate, --seconds or --warmup")
     arrivals: Arrivals = "constant" if options.arrivals == "constant" else "poisson"
-    return Wanted(Plan(ramp, seconds, options.warmup, options.seed), objectives, arrivals)
+    return LoadTestSettings(LoadPlan(ramp, seconds, options.warmup, options.seed), objectives, arrivals)
 
 
 def _most_expected(ramp: Ramp, seconds: float, warmup: float) -> float:
@@ -81,7 +81,7 @@ def _most_expected(ramp: Ramp, seconds: float, warmup: float) -> float:
     return max(ramp.expected(seconds), warming)
 
 
-def _ramp(options: Options) -> Ramp:
+def _ramp(options: LoadTestOptions) -> Ramp:
     if options.ramp is None:
         return steady(DEFAULT_RATE if options.rate is None else options.rate)
     try:
@@ -90,7 +90,7 @@ def _ramp(options: Options) -> Ramp:
         raise ValueError(f"--ramp: {fault}") from None
 
 
-def _check(options: Options, objectives: tuple[LoadObjective, ...]) -> None:
+def _check(options: LoadTestOptions, objectives: tuple[LoadObjective, ...]) -> None:
     plain = [objective for objective in objectives if not objective.is_ratio]
     faults = {
         "--rate and --ramp exclude each other; give one": options.rate is not None and options.ramp is not None,

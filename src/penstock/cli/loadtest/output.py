@@ -15,7 +15,7 @@ from penstock.cli.formatting import table_of
 from penstock.core.texts import legible
 from penstock.loadtest.junit import describe_figure, to_junit
 from penstock.loadtest.objectives import LATENCIES
-from penstock.loadtest.report import Results, TargetResult, describe_capacity, durations, to_document
+from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, durations, to_document
 
 _EVERY_S = 0.5
 _WIDTH = 30
@@ -53,7 +53,7 @@ class Progress:
             self._out.flush()
 
 
-def print_results(results: Results) -> None:
+def print_results(results: LoadTestResults) -> None:
     """Print durations, stages and objectives on stdout, and what makes the result worthless on stderr."""
     table = table_of("milliseconds", *LATENCIES)
     for target in results.targets:
@@ -70,7 +70,7 @@ def print_results(results: Results) -> None:
         say("interrupted: the report has what was measured until then")
 
 
-def _lines(results: Results) -> Iterator[str]:
+def _lines(results: LoadTestResults) -> Iterator[str]:
     for target in results.targets:
         yield from _about(target)
     for name, interval in results.ratios.items():
@@ -135,7 +135,7 @@ def write_files(text_of: Callable[[str], str], files: Mapping[str, Path | None])
     return "; ".join(problems)
 
 
-def text_in(results: Results, form: str) -> str:
+def text_in(results: LoadTestResults, form: str) -> str:
     """Return the report as ``json``, ``junit`` or ``html``."""
     if form == "json":
         return json.dumps(to_document(results), indent=2) + "\n"

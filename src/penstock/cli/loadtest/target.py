@@ -26,7 +26,7 @@ _PORT = re.compile(r"https://.*|.*:\d+/?")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetAddress:
     """Where a target is, and what answers there: a model, and a version of it ("": the route decides)."""
 
     address: str | TlsAddress
@@ -48,19 +48,19 @@ class Place:
         return GrpcClient(self.address, CALL_S)
 
 
-def place_of(url: str | None, by_grpc: bool, model: str, version: str) -> Place:
+def place_of(url: str | None, by_grpc: bool, model: str, version: str) -> TargetAddress:
     """Return the place that --url names, or the one of the settings."""
     if url is None:
-        return Place(local_address("grpc" if by_grpc else "http"), by_grpc, model, version)
-    return Place(address_of(url) if not by_grpc or url.startswith(HTTPS) else url, by_grpc, model, version)
+        return TargetAddress(local_address("grpc" if by_grpc else "http"), by_grpc, model, version)
+    return TargetAddress(address_of(url) if not by_grpc or url.startswith(HTTPS) else url, by_grpc, model, version)
 
 
-def other_place(against: str, place: Place) -> Place:
+def other_place(against: str, place: TargetAddress) -> TargetAddress:
     """Return what --against names: another gateway if it is an address, else another version (V, or NAME:V)."""
     against = against.removeprefix(f"{place.model}:")
     if _PORT.fullmatch(against):
         return place_of(against, place.by_grpc, place.model, place.version)
-    return Place(place.address, place.by_grpc, place.model, against)
+    return TargetAddress(place.address, place.by_grpc, place.model, against)
 
 
 class LiveTarget:
@@ -73,7 +73,7 @@ class LiveTarget:
 
     def __init__(
         self,
-        place: Place,
+        place: TargetAddress,
         requests: Sequence[Document],
         connections: int,
         timeout_s: float,
@@ -117,7 +117,7 @@ class LiveTarget:
             return []
 
 
-def _encode(place: Place, request: Document) -> bytes:
+def _encode(place: TargetAddress, request: Document) -> bytes:
     if not place.by_grpc:
         return _to_json(request)
     from penstock.cli.grpc_client import to_message
@@ -132,7 +132,7 @@ def _to_json(request: Document) -> bytes:
         raise BadData("JSON cannot hold NaN and infinity, which --rows has; use --grpc") from None
 
 
-def endpoint_of(place: Place) -> Endpoint:
+def endpoint_of(place: TargetAddress) -> Endpoint:
     """Return where the connections of a place lead; raises ``OSError`` where its host has no address."""
     if not isinstance(place.address, TlsAddress):
         return resolve(place.address)
@@ -141,7 +141,7 @@ def endpoint_of(place: Place) -> Endpoint:
     return resolve(place.address.address, context)
 
 
-def _wires(place: Place, endpoint: Endpoint, bodies: Sequence[bytes]) -> Callable[[], Wire]:
+def _wires(place: TargetAddress, endpoint: Endpoint, bodies: Sequence[bytes]) -> Callable[[], Wire]:
     token = authorization()
     headers = {} if token is None else {"authorization": token}
     if place.by_grpc:

@@ -71,9 +71,9 @@ def loadtest(
     Exits with 4 if an objective is breached, and with 1 if the result is invalid.
     """
     from penstock.cli.loadtest.command import run
-    from penstock.cli.loadtest.options import Options
+    from penstock.cli.loadtest.options import LoadTestOptions
 
-    options = Options(
+    options = LoadTestOptions(
         name=name,
         rate=rate,
         ramp=ramp,

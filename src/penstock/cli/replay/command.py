@@ -13,7 +13,7 @@ from penstock.cli.console import ExitCode, fail
 from penstock.cli.credentials import authorization
 from penstock.cli.loadtest.command import INTERRUPTED, StopSignal
 from penstock.cli.loadtest.output import find_unwritable, write_files
-from penstock.cli.loadtest.target import Place, endpoint_of
+from penstock.cli.loadtest.target import TargetAddress, endpoint_of
 from penstock.cli.replay.output import ReplayProgress, print_results, text_in
 from penstock.cli.replay.sources import check_files, parts_of, target_of
 from penstock.cli.requests import BadData
@@ -78,7 +78,7 @@ def run(options: ReplayOptions) -> int:
     return EXITS[result.outcome]
 
 
-def _read_setup(options: ReplayOptions) -> Callable[[Place], ReplaySetup]:
+def _read_setup(options: ReplayOptions) -> Callable[[TargetAddress], ReplaySetup]:
     """Return what makes the facts of the report for a place; raises ``BadData`` for a bad option."""
     try:
         speed, limit = parse_speed(options.speed), parse_share(options.max_differences)
@@ -87,7 +87,7 @@ def _read_setup(options: ReplayOptions) -> Callable[[Place], ReplaySetup]:
     if limit and not options.compares:
         raise BadData("--max-differences limits what --compare finds; give both")
 
-    def setup_of(place: Place) -> ReplaySetup:
+    def setup_of(place: TargetAddress) -> ReplaySetup:
         return ReplaySetup(
             penstock=penstock.__version__,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,12 +115,12 @@ def parse_share(text: str) -> float:
     return share
 
 
-def _metadata(place: Place) -> Document:
+def _metadata(place: TargetAddress) -> Document:
     with closing(place.open_client()) as client:
         return client.metadata(place.model, place.version)
 
 
-def _replay(setup: ReplaySetup, place: Place, metadata: Document, parts: list[CapturePart]) -> ReplayResult:
+def _replay(setup: ReplaySetup, place: TargetAddress, metadata: Document, parts: list[CapturePart]) -> ReplayResult:
     compares = setup.max_differences is not None
     try:
         endpoint = endpoint_of(place)
@@ -139,7 +139,7 @@ def _replay(setup: ReplaySetup, place: Place, metadata: Document, parts: list[Ca
     return ReplayResult(setup, findings, read, stop.is_set)
 
 
-def _codec(place: Place, endpoint: Endpoint) -> Codec:
+def _codec(place: TargetAddress, endpoint: Endpoint) -> Codec:
     if place.by_grpc:
         return GrpcCodec(place.model, place.version)
     return RestCodec(endpoint, place.model, place.version, _credential())
@@ -152,7 +152,7 @@ def _credential() -> dict[str, str]:
 
 def _send(
     setup: ReplaySetup,
-    place: Place,
+    place: TargetAddress,
     endpoint: Endpoint,
     window: ReplayWindow,
     stop: StopSignal,
@@ -168,7 +168,7 @@ def _send(
         generator.run_window(window)
 
 
-def _wires(place: Place, endpoint: Endpoint, window: ReplayWindow) -> Callable[[], Wire]:
+def _wires(place: TargetAddress, endpoint: Endpoint, window: ReplayWindow) -> Callable[[], Wire]:
     head = grpc_head(endpoint, GRPC_PATH, {**_credential(), **MARKS})
     blocks: dict[bytes, int] = {}
 

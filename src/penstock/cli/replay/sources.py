@@ -9,7 +9,7 @@ from typing import Final
 
 from penstock.cli.addresses import location_in, read_settings
 from penstock.cli.client import Document
-from penstock.cli.loadtest.target import Place, place_of
+from penstock.cli.loadtest.target import TargetAddress, place_of
 from penstock.cli.requests import BadData
 from penstock.core.errors import Fault
 from penstock.monitor.capture import CAPTURES, SUFFIX
@@ -68,7 +68,7 @@ def check_files(captures: Sequence[str]) -> None:
             )
 
 
-def target_of(to: str, model: str | None, captures: Sequence[str], by_grpc: bool) -> Place:
+def target_of(to: str, model: str | None, captures: Sequence[str], by_grpc: bool) -> TargetAddress:
     """Return where requests go; raises ``BadData`` if nothing names the model, or if two options do."""
     if not is_address(to):
         if model is not None:

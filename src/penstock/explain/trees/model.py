@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.slices import PauseWork, no_pause
-from penstock.explain.exact import Shares
+from penstock.explain.exact import ShapleyValues
 from penstock.explain.links import OutputMap
 from penstock.explain.nodes import Flags, Floats, NotExact
 from penstock.explain.transforms import InputTransforms
@@ -131,14 +131,14 @@ class TreeExplainer:
         error = factor * largest * len(self.model.ensemble.nodes.roots) * 1e-6 + 1e-5
         return np.full((len(rows), 1), error)
 
-    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> Shares:
+    def explain(self, rows: NDArray[Any], pause: PauseWork = no_pause) -> ShapleyValues:
         """Return the Shapley values of rows [rows, features], one row after the other."""
         found = [self._explain_row(row, pause) for row in self.model.transforms.apply(rows)]
         attributions = np.stack([shares for shares, _ in found])
         scores = np.stack([score for _, score in found])
         to_outputs = self.model.output_map
         base = to_outputs.apply(self.background_scores.mean(axis=0))
-        return Shares(attributions @ to_outputs.matrix, base, to_outputs.apply(scores))
+        return ShapleyValues(attributions @ to_outputs.matrix, base, to_outputs.apply(scores))
 
     def _explain_row(self, row: NDArray[Any], pause: PauseWork) -> tuple[Floats, Floats]:
         decided = self.model.ensemble.nodes.splits.decide(row)

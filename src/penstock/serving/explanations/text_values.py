@@ -8,7 +8,7 @@ from penstock.core.slices import PauseWork, no_pause
 from penstock.serving.explanations.row_matrix import RowMatrix
 
 if TYPE_CHECKING:
-    from penstock.explain.exact import ExactExplainer, ExactModel, Shares
+    from penstock.explain.exact import ExactExplainer, ExactModel, ShapleyValues
 
 
 def prepare_for(
@@ -64,6 +64,6 @@ class TextExplainer:
         """See ``ExactExplainer``."""
         return self.own.tolerances(self.matrix.values(rows))
 
-    def explain(self, rows: Floats, pause: PauseWork = no_pause) -> "Shares":
+    def explain(self, rows: Floats, pause: PauseWork = no_pause) -> "ShapleyValues":
         """See ``ExactExplainer``."""
         return self.own.explain(self.matrix.values(rows), pause)
