@@ -7,123 +7,43 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
 import numpy as np
 
 from loadtests.echoes import copy_name
+from loadtests.largest_data import (
+    CONTENTS,
+    GRPC_METHOD,
+    MARGIN,
+    REGION,
+    STREAM_METHOD,
+    Largest,
+    Request,
+    json_data,
+    raw_data,
+    texts_of,
+    typed_data,
+)
 from penstock.api.common.request_rules import MAX_PARAMETERS
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.typed_contents import NAMES
 from penstock.api.grpc.wire import MAX_PARTS
 from penstock.api.rest.feedback_body import LABEL_CHARACTERS, MOST_FEEDBACK, MOST_LABELS
 from penstock.core.classification import MAX_RANKED
 from penstock.core.limits import RequestLimits
+from penstock.core.protobuf_wire import encode_field
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY
 from penstock.proto import grpc_service_pb2 as pb
 
-REGION = "largest"
-"""The region of shared memory that requests name; it has ``max_body_bytes``."""
-
-GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
-STREAM_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
-MARGIN = 4096
-"""Bytes left for everything but data."""
-
-TOO_LARGE = (413, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _LENGTH = "inference-header-content-length"
-_CONTENTS = {name: number for number, name in NAMES.items()}
 _HEAD_BYTES, _METADATA_BYTES = 60 << 10, 30 << 10
 _STREAMED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is sent: a body to a path of REST, or messages to a method of gRPC. ``coding`` has grpcio compress them."""
-
-    path: str
-    bodies: Sequence[bytes]
-    fields: Mapping[str, str] = field(default_factory=dict)
-    coding: grpc.Compression = grpc.Compression.NoCompression
-
-    @property
-    def grpc(self) -> bool:
-        """Whether it goes to the gRPC port."""
-        return self.path in (GRPC_METHOD, STREAM_METHOD)
-
-
-@dataclass(frozen=True, slots=True)
-class Largest:
-    """One kind: how its request is made, and whether it is answered or over a limit."""
-
-    kind: str
-    build: Callable[[], Request]
-    is_legal: bool = True
 
 
 def largest(limits: RequestLimits) -> list[Largest]:
     """All kinds."""
     return [*_rest(limits), *_grpc(limits), *_answers(limits), *_over(limits)]
-
-
-# Data: the same element again and again, as the client's time is not what is measured.
-
-
-def texts_of(limits: RequestLimits, size: int, overhead: int) -> tuple[int, int]:
-    """As many texts as are taken, and the bytes of each for ``size`` bytes in all."""
-    size = min(size, limits.max_text_bytes)
-    count = min(limits.max_text_elements, size // (overhead + 1))
-    return count, size // count - overhead
-
-
-def raw_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, bytes]:
-    """Elements and raw form of so many bytes."""
-    if datatype != "BYTES":
-        count = size // NUMPY_TYPES[datatype].itemsize
-        return count, np.ones(count, NUMPY_TYPES[datatype]).tobytes()
-    count, long = texts_of(limits, size, 4)
-    return count, (long.to_bytes(4, "little") + b"a" * long) * count
-
-
-def json_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, str]:
-    """Elements and JSON list of so many bytes."""
-    if datatype == "BYTES":
-        count, long = texts_of(limits, size, 3)
-        item = f'"{"a" * long}"'
-    else:
-        item = "true" if datatype == "BOOL" else "1"
-        count = size // (len(item) + 1)
-    return count, f"[{(item + ',') * (count - 1)}{item}]"
-
-
-def typed_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, bytes]:
-    """Elements and InferTensorContents of at most so many bytes, with the longest varints there are."""
-    number = _CONTENTS[FIELDS[datatype]]
-    if datatype == "BYTES":
-        count, long = texts_of(limits, size, 6)
-        return count, _length_delimited(number, b"a" * long) * count
-    if datatype in ("FP32", "FP64"):
-        item = np.ones(1, NUMPY_TYPES[datatype]).tobytes()
-    elif datatype.startswith("UINT") or datatype == "BOOL":
-        item = _varint(1 if datatype == "BOOL" else (1 << int(datatype[4:])) - 1)
-    else:
-        item = _varint((1 << 64) - 1)  # -1
-    count = min(limits.max_elements, size // len(item))
-    return count, _length_delimited(number, item * count)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
-def _length_delimited(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
 # REST.
@@ -279,9 +199,9 @@ def _rest(limits: RequestLimits) -> Iterator[Largest]:
 def _message(datatype: str, shape: Sequence[int], raw: bytes | None = None, contents: bytes = b"") -> bytes:
     item = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=shape).SerializeToString()
     if contents:
-        item += _length_delimited(5, contents)
-    head = pb.ModelInferRequest(model_name=copy_name(datatype)).SerializeToString() + _length_delimited(5, item)
-    return head if raw is None else head + _length_delimited(7, raw)
+        item += encode_field(5, contents)
+    head = pb.ModelInferRequest(model_name=copy_name(datatype)).SerializeToString() + encode_field(5, item)
+    return head if raw is None else head + encode_field(7, raw)
 
 
 def _raw(datatype: str, limits: RequestLimits) -> Request:
@@ -307,11 +227,11 @@ def _typed(datatype: str, limits: RequestLimits) -> Request:
 def _in_parts(number: int, limits: RequestLimits) -> Request:
     """Typed contents in so many parts of the same size, each of packed numbers."""
     count = limits.max_elements // number
-    part = _length_delimited(_CONTENTS["fp32_contents"], np.ones(count, np.float32).tobytes())
+    part = encode_field(CONTENTS["fp32_contents"], np.ones(count, np.float32).tobytes())
     item = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, number * count])
-    whole = item.SerializeToString() + _length_delimited(5, part) * number
+    whole = item.SerializeToString() + encode_field(5, part) * number
     head = pb.ModelInferRequest(model_name=copy_name("FP32")).SerializeToString()
-    return Request(GRPC_METHOD, [head + _length_delimited(5, whole)])
+    return Request(GRPC_METHOD, [head + encode_field(5, whole)])
 
 
 def _typed_parts(limits: RequestLimits) -> Request:

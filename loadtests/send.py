@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from loadtests.largest import REGION, STREAM_METHOD, TOO_LARGE, Largest, Request
+from loadtests.largest_data import REGION, STREAM_METHOD, TOO_LARGE, Largest, Request
 from penstock.proto import grpc_service_pb2 as pb
 
 Ended = int | grpc.StatusCode

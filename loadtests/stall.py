@@ -25,7 +25,8 @@ from rich.table import Table
 
 from loadtests import echoes
 from loadtests.graphs import repository
-from loadtests.largest import Largest, largest
+from loadtests.largest import largest
+from loadtests.largest_data import Largest
 from loadtests.models import MODELS
 from loadtests.neighbours import RATE, Neighbours, neighbours
 from loadtests.processes import Server, halves, penstock, running

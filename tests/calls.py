@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from penstock.api.common.parts import Payload
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature
@@ -58,3 +59,8 @@ def answered(outputs: Sequence[Tensor], call_id: str = "7", inputs: Sequence[Ten
     call.outputs = list(outputs)
     call.rows = rows
     return call
+
+
+def join_payload(payload: Payload) -> bytes:
+    """A payload in one piece."""
+    return payload if isinstance(payload, bytes) else b"".join(payload)

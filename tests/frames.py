@@ -12,7 +12,7 @@ from penstock.core.frames.records import column_of
 from penstock.monitor.record_batches import batch_of
 
 
-def from_columns(columns: Mapping[str, list[Any]]) -> Frame:
+def from_columns(columns: Mapping[str, Any]) -> Frame:
     """The frame of lists of one length."""
     frame = {name: column_of(name, values) for name, values in columns.items()}
     return Frame(frame, len(next(iter(columns.values()))) if columns else 0)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import grpc
 from grpc import aio
 
-from penstock.api.common.parts import Payload, join_payload
+from penstock.api.common.parts import Payload
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.decode import decode_message
 from penstock.api.grpc.encode import infer_response
@@ -31,6 +31,7 @@ from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, fault_of, new_id, priority_of
 from penstock.serving.routing_table import RouteDecision
+from tests.calls import join_payload
 
 Context = aio.ServicerContext[Any, Any]
 DRAIN_LIMIT_S = 86_400.0

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests import echoes
-from loadtests.largest import Largest, largest
+from loadtests.largest import largest
+from loadtests.largest_data import Largest
 from loadtests.send import SEGMENT, is_expected, region, send
 from loadtests.stall import longest, stalls
 from penstock.api.common import content_coding

@@ -142,7 +142,7 @@ def test_open_loop_replaces_connections_and_charges_only_requests_that_were_on_t
         with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
             threading.Thread(target=_answer_and_close, args=(listener, answer), daemon=True).start()
             address = f"127.0.0.1:{listener.getsockname()[1]}"
-            window = open_loop(JSON, call, address, rate=100, seconds=0.3, cores=cores, answer_bytes=0)
+            window = open_loop(JSON, call, address, rate=100, seconds=0.3, cores=cores)
             assert window.done > 10
             assert window.misses == (Misses(**{kind: window.done}) if kind else Misses())
             assert window.errors == window.misses.total
@@ -188,5 +188,5 @@ def test_nothing_is_asked_at_a_rate_of_nothing() -> None:
     cores = sorted(os.sched_getaffinity(0))[:1]
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        window = open_loop(JSON, Call("/", b"", {}), address, rate=0, seconds=0.2, cores=cores, answer_bytes=0)
+        window = open_loop(JSON, Call("/", b"", {}), address, rate=0, seconds=0.2, cores=cores)
     assert (window.done, window.errors) == (0, 0)

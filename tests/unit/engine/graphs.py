@@ -8,28 +8,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-Dims = Sequence[int | str | None] | None
+from tests.zoo import ONNX_TYPES
 
-BY_DATATYPE = {
-    "BOOL": TensorProto.BOOL,
-    "UINT8": TensorProto.UINT8,
-    "UINT16": TensorProto.UINT16,
-    "UINT32": TensorProto.UINT32,
-    "UINT64": TensorProto.UINT64,
-    "INT8": TensorProto.INT8,
-    "INT16": TensorProto.INT16,
-    "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64,
-    "FP16": TensorProto.FLOAT16,
-    "FP32": TensorProto.FLOAT,
-    "FP64": TensorProto.DOUBLE,
-    "BF16": TensorProto.BFLOAT16,
-    "BYTES": TensorProto.STRING,
-}
+Dims = Sequence[int | str | None] | None
 
 
 def tensor(name: str, dims: Dims, datatype: str = "FP32") -> Any:
-    return helper.make_tensor_value_info(name, BY_DATATYPE[datatype], dims)
+    return helper.make_tensor_value_info(name, ONNX_TYPES[datatype], dims)
 
 
 def constant(name: str, value: Any) -> Any:

@@ -7,7 +7,6 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from penstock.api.common.parts import Payload
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.decode import InferMessage, decode_message
@@ -24,11 +23,6 @@ DATATYPES = st.sampled_from(list(NUMPY_TYPES))
 TYPED = st.sampled_from(list(FIELDS))
 
 Parameters = Mapping[str, Mapping[str, Any]]
-
-
-def join_payload(payload: Payload) -> bytes:
-    """A payload in one piece."""
-    return payload if isinstance(payload, bytes) else b"".join(payload)
 
 
 def arrays(datatype: str, shape: tuple[int, ...]) -> st.SearchStrategy[Array]:

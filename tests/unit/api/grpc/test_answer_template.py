@@ -27,7 +27,8 @@ from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import VersionIdentity
-from tests.unit.api.grpc.messages import arrays, join_payload
+from tests.calls import join_payload
+from tests.unit.api.grpc.messages import arrays
 
 LIMITS = RequestLimits()
 PARAMETERS = answer_parameters({"penstock-route": pb.InferParameter(string_param="canary")})

@@ -25,8 +25,8 @@ from penstock.core.slices import no_pause
 from penstock.core.tensors import Tensor, from_raw, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import InferCall
-from tests.calls import answered
-from tests.unit.api.grpc.messages import TYPED, join_payload, numbers, same, tensors
+from tests.calls import answered, join_payload
+from tests.unit.api.grpc.messages import TYPED, numbers, same, tensors
 
 
 def response_of(call: InferCall, typed: bool, limits: RequestLimits | None = None) -> pb.ModelInferResponse:

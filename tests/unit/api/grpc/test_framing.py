@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.common.parts import SMALL, join_payload, size_of
+from penstock.api.common.parts import SMALL, size_of
 from penstock.api.grpc.framing import LARGE, MessageBuffer, MessageReader, add_prefix, in_parts, inflate
 from penstock.core.errors import Fault, Internal, TooLarge
+from tests.calls import join_payload
 
 MAX = 1000
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.api.common.parts import join_payload
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.decode import InferMessage
 from penstock.api.grpc.framing import PREFIX
@@ -35,6 +34,7 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.shared_memory import SharedRegions
 from penstock.serving.version_info import VersionIdentity
+from tests.calls import join_payload
 from tests.unit.api.grpc.messages import same, tensors
 
 FLOAT = TensorSpec("x", "FP32", (-1,))
