@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.access.claims import LEEWAY_S, MOST_GROUPS, check_claims, is_meant_for, key_id_in
+from penstock.core.access.claims import LEEWAY_S, MOST_GROUPS, VerifiedToken, check_claims, is_meant_for, key_id_in
 from penstock.core.access.refusals import RefusalReason
 from penstock.core.access.table import Issuer
 from penstock.core.errors import Unauthenticated
@@ -23,8 +23,7 @@ def reason_of(claims: dict[str, Any], issuer: Issuer = ISSUER) -> str:
 
 def test_a_token_proves_name_groups_and_the_end_of_its_time() -> None:
     token = check_claims(ISSUER, CLAIMS, NOW)
-    assert (token.name, token.groups) == ("oidc:ann", {"team:a", "team:b"})
-    assert token.expires_at == NOW + 60 + LEEWAY_S
+    assert token == VerifiedToken("oidc:ann", frozenset({"team:a", "team:b"}), NOW + 60 + LEEWAY_S)
 
 
 @pytest.mark.parametrize(
