@@ -22,15 +22,19 @@ SUM := $(shell cat $(LOCK) pyproject.toml deploy/backend.py $(COMPILED) | cksum 
 RUNTIME := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
+# The first demo does not wait for the compiler: a clone without compiled modules gets the plain form.
+PLAIN_RUNTIME := $(VENV)/plain-$(SUM)
+FOR_DEMO := $(or $(wildcard $(DEV)),$(if $(shell find src -name '*.so' -print -quit),$(RUNTIME),$(PLAIN_RUNTIME)))
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo screenshots test test-again test-unit test-slow coverage mutation audit check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(RUNTIME) ## only the set-up: .venv with penstock in it
+install: $(RUNTIME) ## only the set-up: .venv with penstock in it, compiled
 
-demo: $(RUNTIME) ## train, serve and predict on real data (ARGS=--once ends by itself)
+demo: $(FOR_DEMO) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests wait for servers more than half of their time: five processes keep two cores busy. Each takes whole files, which
@@ -143,6 +147,10 @@ $(RUNTIME): | $(BIN)/python
 	@sed '/^# \[dev\]/,$$d' $(LOCK) > $(VENV)/demo.txt
 	$(call fill,demo)
 
+$(PLAIN_RUNTIME): | $(BIN)/python
+	@sed '/^# \[dev\]/,$$d' $(LOCK) > $(VENV)/demo.txt
+	$(call fill,demo,PENSTOCK_PURE=1)
+
 $(DEV): | $(BIN)/python
 	@cp $(LOCK) $(VENV)/dev.txt
 	$(call fill,dev)
@@ -150,7 +158,7 @@ $(DEV): | $(BIN)/python
 define fill
 @echo "setting up $(VENV) ..."
 @$(PIP) install --quiet --require-hashes --only-binary :all: -r $(VENV)/$(1).txt
-@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+@$(2) $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 @$(BIN)/penstock version
 @touch $@
 endef

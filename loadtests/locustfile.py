@@ -5,15 +5,19 @@ model's signature. Headless, as in CI:
 
 ``locust -f locustfile.py --headless -u 8 -t 30s --host http://127.0.0.1:8000 --model score --slo 'p99<50ms'``
 
-A breached objective ends locust with 4. Locust's users wait for their answers, so a gateway that stalls is asked less
-meanwhile: use it for many users with different behaviour, and ``penstock loadtest`` for latency at a rate.
+With TLS, ``--host`` begins with https://, and ``--ca-file`` names who vouches for the gateway. A token is read from the
+file that PENSTOCK_TOKEN_FILE names. A breached objective ends locust with 4. Its users wait for their answers, so a
+gateway that stalls is asked less meanwhile: use it for many users with different behaviour, and ``penstock loadtest``
+for latency at a rate.
 """
 
 import json
 import os
+import ssl
 import time
 from argparse import ArgumentParser
 from array import array
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,8 +28,10 @@ import numpy as np
 from locust import FastHttpUser, User, constant, events
 from locust.env import Environment
 
+from penstock.cli.addresses import address_of
 from penstock.cli.client import Document, RestClient, model_path
 from penstock.cli.grpc_client import to_message
+from penstock.cli.tls import HTTPS, using_files
 from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.inputs import make_requests
 from penstock.loadtest.measurement import figure_ms
@@ -49,6 +55,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="the model")
     parser.add_argument("--model-version", default="", help="its version or alias; without it the route decides")
     parser.add_argument("--grpc-host", default="", help="HOST:PORT of the gRPC port; without it users use REST alone")
+    parser.add_argument("--ca-file", type=Path, help="authorities that vouch for https://; without it the system's")
     parser.add_argument("--rows", type=int, default=1, help="rows of each request")
     parser.add_argument("--slo", action="append", default=[], help="an objective, such as p99<50ms or errors<0.1%%")
 
@@ -80,7 +87,11 @@ def prepare(environment: Environment, **_: Any) -> None:
     """Read the objectives and the model's signature before the first user, and judge after the last one."""
     options, answers = environment.parsed_options, Answers()
     objectives = [parse_objective(text) for text in options.slo]
-    with RestClient(options.host.removeprefix("http://"), TIMEOUT_S) as client:
+    RestUser.ssl_context_factory = staticmethod(partial(ssl.create_default_context, cafile=options.ca_file))
+    with (
+        using_files(options.ca_file, None, None),
+        RestClient(address_of(options.host.rstrip("/")), TIMEOUT_S) as client,
+    ):
         inputs = client.metadata(options.model, options.model_version)["inputs"]
     environment.requests = make_requests(inputs, options.rows, {}, seed=1)
     environment.events.request.add_listener(answers.note)
@@ -105,6 +116,7 @@ class RestUser(FastHttpUser):  # type: ignore[misc]  # locust's classes have no 
     """Asks by V2 JSON over one connection."""
 
     wait_time = constant(0.01)
+    insecure = False
 
     def on_start(self) -> None:
         """Encode the requests."""
@@ -131,10 +143,17 @@ class GrpcUser(User):  # type: ignore[misc]  # as above
         if not options.grpc_host:
             self.stop()
             return
-        self._channel = grpc.insecure_channel(options.grpc_host, options=[("grpc.use_local_subchannel_pool", 1)])
+        self._channel = self._open(options)
         self._infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(GRPC_METHOD)
         self._metadata = tuple(authorization().items())
         self._bodies = cycle([self._encode(request) for request in self.environment.requests])
+
+    def _open(self, options: Any) -> grpc.Channel:
+        apart = [("grpc.use_local_subchannel_pool", 1)]
+        if not options.host.startswith(HTTPS):
+            return grpc.insecure_channel(options.grpc_host, options=apart)
+        roots = options.ca_file and options.ca_file.read_bytes()
+        return grpc.secure_channel(options.grpc_host, grpc.ssl_channel_credentials(roots), options=apart)
 
     def _encode(self, request: Document) -> bytes:
         options = self.environment.parsed_options

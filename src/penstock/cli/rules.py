@@ -19,7 +19,6 @@ HEAD = """\
 """
 
 CONSOLE = "http://127.0.0.1:8002"
-RUNBOOKS = "https://penstock.example/runbooks/alerts.html"
 
 
 def _check_address(text: str) -> str:
@@ -29,17 +28,21 @@ def _check_address(text: str) -> str:
     return text
 
 
+def _check_given_address(text: str | None) -> str | None:
+    return None if text is None else _check_address(text)
+
+
 ConsoleUrl = Annotated[
     str,
     typer.Option("--console", metavar="URL", help="Where people reach the console.", callback=_check_address),
 ]
 RunbooksUrl = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--runbooks",
         metavar="URL",
-        help="Where you publish the page docs/runbooks/alerts.md.",
-        callback=_check_address,
+        help="Where you publish the page docs/runbooks/alerts.md; by default alerts lead to /runbook below --console.",
+        callback=_check_given_address,
     ),
 ]
 
@@ -59,7 +62,7 @@ def write_rules(
         bool, typer.Option("--round-latency", help="Take the next smaller edge of the histogram for each latency.")
     ] = False,
     console: ConsoleUrl = CONSOLE,
-    runbooks: RunbooksUrl = RUNBOOKS,
+    runbooks: RunbooksUrl = None,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -74,7 +77,7 @@ def write_rules(
     if name is not None or every:
         with gateway(url, registry) as client:
             groups += _model_groups(client, name, round_latency)
-    document = rules_document(groups, Links(console, runbooks))
+    document = rules_document(groups, Links(console, runbooks or ""))
     _write(document, output, " --all" if every else f" {name}" if name else "", as_json)
 
 

@@ -19,7 +19,8 @@ th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-alig
   font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
 .pass { color: var(--good); } .breach, .invalid, .interrupted { color: var(--bad); font-weight: 600; }
-figure { margin: 1.5rem 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
+pre { overflow-x: auto; } figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { font-weight: 600; }
+svg { width: 100%; min-width: 40rem; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .axis { fill: var(--soft); }
 .grid { stroke: var(--line); } .one { stroke: var(--soft); stroke-dasharray: 4 3; }
 path { fill: none; stroke-width: 2; } .s0 { stroke: var(--a); } .s1 { stroke: var(--b); } .s2 { stroke: var(--c); }

@@ -56,7 +56,7 @@ EACH_ROLE = ("plain", "upper case", "encoded letter", "encoded model", "encoded 
 REFUSED = {400, 401, 403, 404, 405, 429}
 NEEDS: Final = (
     # Method and path, what is required of a caller, and for what; written apart from the table of the program.
-    (r"\w+ /(livez|readyz)$", "nothing", ""),
+    (r"\w+ /(livez|readyz|runbook)$", "nothing", ""),
     (r"POST /admin/v1/webhooks/mlflow$", "nothing", ""),  # its signature is checked
     (r"\w+ /console/(sign-in|sign-out|static/.*)$", "nothing", ""),
     (r"GET (/admin/v1/whoami|/console/access)$", "", "any"),

@@ -34,6 +34,13 @@ def test_pages_in_a_browser(browser: Browser, tmp_path: Path) -> None:
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
             assert violations(page) == []
+        page.set_viewport_size({"width": 360, "height": 740})
+        page.click("summary")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "only plots and tables scroll"
+        heights = "[...document.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height)"
+        assert min(page.evaluate(heights)) >= 10, "texts of plots are legible on a telephone"
+        assert violations(page) == []
+        page.set_viewport_size({"width": 1280, "height": 900})
     context.close()
     assert faults == []
     assert {url.partition(":")[0] for url in requests} <= {"file", "data"}

@@ -1,6 +1,5 @@
 """Checks manifests as an API server and a careful reader do: strict schemas, and references that lead somewhere."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -10,11 +9,14 @@ from typing import Any
 import jsonschema_rs
 import yaml
 
+from tests.integration.kubernetes.crds import custom_schemas
 from tests.integration.kubernetes.tools import definitions
 
 Manifest = Mapping[str, Any]
 
-_CUSTOM = Path(__file__).with_name("custom_resources.yaml")
+_BESIDE_CRDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text())
+"""What an operator demands of a resource that its definition leaves open."""
+
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LONGEST_NAME = 63
@@ -52,30 +54,17 @@ def faults_of(manifest: Manifest) -> list[str]:
 @cache
 def _validator(api_version: str, kind: str) -> Any:
     core = definitions()
-    custom = _custom_schemas().get(f"{api_version}/{kind}")
-    root = _custom_root(api_version, kind, custom) if custom else {"$ref": f"#/$defs/{_core_name(api_version, kind)}"}
+    name = f"{api_version}/{kind}"
+    custom = custom_schemas().get(name)
+    root = _custom_root(name, custom) if custom else {"$ref": f"#/$defs/{_core_name(api_version, kind)}"}
     return jsonschema_rs.validator_for({**root, "$defs": core})
 
 
-@cache
-def _custom_schemas() -> dict[str, Any]:
-    text = json.dumps(yaml.safe_load(_CUSTOM.read_text())).replace('"core:', '"#/$defs/')
-    schemas: dict[str, Any] = json.loads(text)
-    return schemas
-
-
-def _custom_root(api_version: str, kind: str, spec: Manifest) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {
-            "apiVersion": {"const": api_version},
-            "kind": {"const": kind},
-            "metadata": {"$ref": f"#/$defs/{_META}"},
-            "spec": {"type": "object", "additionalProperties": False, **spec},
-        },
-    }
+def _custom_root(name: str, schema: Manifest) -> dict[str, Any]:
+    """The schema of a definition, with the metadata that API servers add to it."""
+    properties = {**schema["properties"], "metadata": {"$ref": f"#/$defs/{_META}"}}
+    required = sorted({"apiVersion", "kind", "metadata", *schema.get("required", ())})
+    return {**schema, "properties": properties, "required": required, "allOf": [_BESIDE_CRDS.get(name, True)]}
 
 
 def _core_name(api_version: str, kind: str) -> str:

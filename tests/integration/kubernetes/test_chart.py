@@ -253,6 +253,12 @@ def test_scaling_compares_the_ratio_with_the_target() -> None:
     trigger = object_of("keda", "ScaledObject")["spec"]["triggers"][0]
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("Value", "0.7")
     assert 'namespace="models",pod=~"penstock-' in trigger["metadata"]["query"]
+    fallback = {"failureThreshold": 4, "replicas": 2, "behavior": "currentReplicasIfHigher"}
+    assert (object_of("keda", "ScaledObject")["spec"]["fallback"], trigger["metadata"]["ignoreNullValues"]) == (
+        fallback,
+        "false",
+    ), "a scrape that fails must not scale down"
+    assert "fallback" not in object_of("keda-with-credentials", "ScaledObject")["spec"]
     metrics = object_of("horizontal-autoscaler-with-processors", "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metrics[0]["pods"]["target"]["averageValue"] == "550m"
     assert metrics[1]["containerResource"]["target"]["averageUtilization"] == 70
@@ -291,8 +297,11 @@ def test_the_migration_has_the_files_that_the_address_of_a_database_may_name() -
 def test_links_lead_where_the_values_say() -> None:
     texts = [text for path, text in all_rendered()["monitored"].files.items() if path.endswith("monitoring.yaml")]
     assert "https://penstock.ops.example/console/models/" in texts[0]
-    assert "https://wiki.example/penstock/alerts.html#" in texts[0]
-    assert not [old for old in ("127.0.0.1:8002", "penstock.example") if old in texts[0]]
+    assert "https://wiki.example/penstock/alerts.html#penstockdown" in texts[0]
+    assert "127.0.0.1:8002" not in texts[0]
+    (rules,) = [one for one in manifests_of("monitored-with-relabelling") if one["kind"] == "PrometheusRule"]
+    assert "https://console.example/runbook#penstockdown" in json.dumps(rules)
+    assert "127.0.0.1:8002" not in json.dumps(rules)
     (target,) = {one["metadata"]["labels"]["grafana_dashboard"] for one in dashboards_of("monitored")}
     assert (target, len(dashboards_of("monitored"))) == ("1", 4)
 

@@ -81,6 +81,7 @@ def test_the_runtimes_of_kserve_are_valid() -> None:
 
 def test_the_example_names_a_runtime() -> None:
     example = yaml.safe_load((ROOT / "deploy" / "kserve" / "inferenceservice.yaml").read_text())
+    assert faults_of(example) == []
     predictor = example["spec"]["predictor"]
     assert predictor["model"]["runtime"] in {one["metadata"]["name"] for one in built("kserve")}
     assert predictor["terminationGracePeriodSeconds"] == GRACE_S

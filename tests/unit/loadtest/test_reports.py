@@ -21,6 +21,7 @@ from penstock.loadtest.report import LoadTestResults, LoadTestSetup, TargetResul
 from penstock.loadtest.runs import CapacitySearch, judge_all
 from penstock.loadtest.samples import Samples
 from penstock.loadtest.stages import StageTimes
+from tests.unit.loadtest.junit_schema import faults_of
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "reference" / "loadtest.schema.json"
 SETUP = LoadTestSetup(
@@ -124,6 +125,7 @@ CHILDREN = {
 
 @every_case
 def test_the_xml_keeps_the_rules_of_junit(results: LoadTestResults, outcome: str) -> None:
+    assert faults_of(to_junit(results)) == []
     root = ElementTree.fromstring(to_junit(results))
     for element in root.iter():
         assert set(element.attrib) == ATTRIBUTES[element.tag]
@@ -135,6 +137,19 @@ def test_the_xml_keeps_the_rules_of_junit(results: LoadTestResults, outcome: str
         assert int(suite.attrib[kind]) == len(list(suite.iter(tag)))
     assert (int(suite.attrib["failures"]) > 0) >= (outcome == "breach")
     assert (int(suite.attrib["errors"]) > 0) == (outcome in ("invalid", "interrupted"))
+
+
+def test_what_jenkins_refuses_is_found() -> None:
+    report = to_junit(CASES["breached"][0])
+    for right, wrong in (
+        ('time="', 'time="1e'),
+        ("<testcase ", '<testcase owner="a" '),
+        ("<properties>", "<properties>text"),
+        (' errors="0"', ""),
+        ("<system-err />", "<system-err /><case />"),
+    ):
+        assert right in report
+        assert len(faults_of(report.replace(right, wrong, 1))) in (1, 2), wrong
 
 
 @every_case

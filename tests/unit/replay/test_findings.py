@@ -19,6 +19,7 @@ from penstock.replay.report import ReplayResult, ReplaySetup, to_document
 from penstock.replay.requests import Answer
 from penstock.replay.selection import select_requests
 from penstock.replay.window import UNREADABLE, ReplayEnd, ReplayRequest
+from tests.unit.loadtest.junit_schema import faults_of
 from tests.unit.replay.records import captured, tensor
 
 
@@ -147,6 +148,8 @@ def test_the_reports_hold_what_was_found() -> None:
 
 
 def test_an_invalid_result_is_an_error_of_the_suite() -> None:
-    suite = ElementTree.fromstring(to_junit(result_of(findings((LOST, LOST)))))[0]
+    report = to_junit(result_of(findings((LOST, LOST))))
+    assert faults_of(report) == []
+    suite = ElementTree.fromstring(report)[0]
     assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("0", "1", "1")
     assert 'class="invalid"' in to_html(result_of(findings((LOST, LOST))))

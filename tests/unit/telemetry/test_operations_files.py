@@ -1,11 +1,12 @@
 """The rules and dashboards in ``deploy`` are what the generators write; ``PENSTOCK_WRITE_DOCS=1`` writes them anew."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from penstock.cli.rules import CONSOLE, HEAD, RUNBOOKS
+from penstock.cli.rules import CONSOLE, HEAD
 from penstock.config.documents import written_with_blocks
 from penstock.telemetry.dashboards.dashboards import dashboard_files
 from penstock.telemetry.rules.rule import Links, rules_document
@@ -15,8 +16,9 @@ DEPLOY = Path(__file__).parents[3] / "deploy"
 DASHBOARDS = DEPLOY / "grafana" / "dashboards"
 
 
+@cache
 def written() -> dict[Path, str]:
-    rules = HEAD.format(arguments="") + written_with_blocks(rules_document(fleet_groups(), Links(CONSOLE, RUNBOOKS)))
+    rules = HEAD.format(arguments="") + written_with_blocks(rules_document(fleet_groups(), Links(CONSOLE)))
     dashboards = {DASHBOARDS / name: text for name, text in dashboard_files(CONSOLE).items()}
     return {DEPLOY / "prometheus" / "penstock.rules.yml": rules, **dashboards}
 

@@ -47,6 +47,9 @@
 {{- if and (eq .Values.workload "Deployment") (eq "00" (printf "%v%v" .Values.strategy.maxSurge .Values.strategy.maxUnavailable | replace "%" "")) -}}
 {{- fail "strategy.maxSurge and strategy.maxUnavailable are both 0: no pod could be replaced" -}}
 {{- end -}}
+{{- if and .Values.podDisruptionBudget.enabled (eq 0 (printf "%v" .Values.podDisruptionBudget.maxUnavailable | trimSuffix "%" | int)) -}}
+{{- fail "podDisruptionBudget.maxUnavailable is 0: no node with a gateway could be drained; state 1 or more, or set podDisruptionBudget.enabled: false" -}}
+{{- end -}}
 {{- if and .Values.persistence.enabled (eq .Values.workload "Deployment") (gt (include "penstock.maxReplicas" . | int) 1) -}}
 {{- fail "persistence of several gateways needs workload: StatefulSet, which gives each a volume of its own" -}}
 {{- end -}}

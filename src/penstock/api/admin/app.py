@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from penstock.api.admin import access, admin, overview, traffic
+from penstock.api.admin import access, admin, overview, runbook, traffic
 from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import Document, RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
@@ -118,6 +118,7 @@ def build_app(
         *stream.routes(hub),
         *access.routes(access_api.keys),
         *console.routes,
+        runbook.route(),
     ]
     app = Starlette(
         routes=routes,

@@ -150,6 +150,7 @@ OPS: Final[Mapping[str, Requirement]] = {
     "GET /livez": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": METRICS_ALL,
+    "GET /runbook": PUBLIC,
     **_with_prefix(_ADMIN),
     **_CONSOLE,
 }

@@ -1,6 +1,6 @@
 """The dashboard of drift and quality: columns against their reference, unsound values, labels and performance."""
 
-from penstock.telemetry import metrics
+from penstock.telemetry import explanation_metrics, metrics
 from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row, Variable
 from penstock.telemetry.dashboards.queries import MODEL, MODEL_VARIABLES, VERSION, rate, recorded, series
 from penstock.telemetry.promql import max_by, sum_by
@@ -21,7 +21,7 @@ DRIFT_DASHBOARD = Dashboard(
         *MODEL_VARIABLES,
         Variable("feature", series(metrics.DRIFT_STATE, MODEL)),
     ),
-    page="models/${model}/monitor",
+    page="models/${model:percentencode}/monitor",
     rows=(
         Row(
             "Verdict",
@@ -58,18 +58,28 @@ DRIFT_DASHBOARD = Dashboard(
                     "Population stability index; above 0.2 is usually called a large change.",
                     "short",
                     (Query(recorded("penstock:feature:psi5m", *_COLUMNS), "{{version}} {{feature}}"),),
+                    width=12,
                 ),
                 Panel(
                     "KS of inputs",
                     "Kolmogorov-Smirnov: largest difference of the cumulative shares.",
                     "short",
                     (Query(recorded("penstock:feature:ks5m", *_COLUMNS), "{{version}} {{feature}}"),),
+                    width=12,
                 ),
                 Panel(
                     "PSI of outputs",
                     "Population stability index of what the model answers.",
                     "short",
                     (Query(recorded("penstock:output:psi5m", *_CHOSEN), "{{version}} {{output}}"),),
+                    width=12,
+                ),
+                Panel(
+                    "KS of outputs",
+                    "Largest difference of the cumulative shares of what the model answers.",
+                    "short",
+                    (Query(recorded("penstock:output:ks5m", *_CHOSEN), "{{version}} {{output}}"),),
+                    width=12,
                 ),
                 Panel(
                     "Rows by bin",
@@ -159,6 +169,18 @@ DRIFT_DASHBOARD = Dashboard(
                             "{{outcome}}",
                         ),
                     ),
+                ),
+                Panel(
+                    "Answers that labels cannot be joined to",
+                    "Rows that were dropped for lack of space; 0 is right.",
+                    "rowsps",
+                    (Query(rate("model", metrics.ANSWERS_DROPPED, MODEL), "{{model}}"),),
+                ),
+                Panel(
+                    "Rows whose attributions count",
+                    "Live rows that the importance of features rests on.",
+                    "rowsps",
+                    (Query(rate("version", explanation_metrics.EXPLAINED_ROWS, *_CHOSEN), "{{version}}"),),
                 ),
             ),
         ),

@@ -165,7 +165,7 @@ FLEET = Dashboard(
             ),
         ),
         Row(
-            "Sinks and access",
+            "Sinks",
             (
                 Panel(
                     "Events that wait",
@@ -180,10 +180,99 @@ FLEET = Dashboard(
                     (Query(max_by("model", series(delivery_metrics.OUTBOX_AGE)), "{{model}}"),),
                 ),
                 Panel(
+                    "Refused blocking calls",
+                    "Calls to databases, buckets and sinks for which there was no thread in time; 0 is right.",
+                    "ops",
+                    (
+                        Query(
+                            rate("instance, pool, reason", metrics.BLOCKING_CALLS_REFUSED),
+                            "{{instance}} {{pool}} {{reason}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Access",
+            (
+                Panel(
                     "Refused access",
-                    "Requests without a credential or permission, by reason.",
+                    "Requests without a credential or permission, by reason; a dry run lets them through.",
                     "reqps",
-                    (Query(rate("reason", metrics.AUTH_REFUSED), "{{reason}}"),),
+                    (
+                        Query(rate("reason", metrics.AUTH_REFUSED), "{{reason}}"),
+                        Query(rate("reason", metrics.AUTH_WOULD_REFUSE), "dry run: {{reason}}"),
+                    ),
+                ),
+                Panel(
+                    "Refused by quotas",
+                    "Requests over the quota of their caller.",
+                    "reqps",
+                    (Query(rate("caller", metrics.QUOTA_REFUSED), "{{caller}}"),),
+                ),
+                Panel(
+                    "Certificates",
+                    "Time until the first certificate in use expires.",
+                    "s",
+                    (
+                        Query(
+                            f"min by (instance, certificate) ({series(metrics.TLS_EXPIRATION)}) - time()",
+                            "{{instance}} {{certificate}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Renewed certificates",
+                    "Changed files that were taken over (loaded), or cannot be used (refused).",
+                    "ops",
+                    (Query(rate("instance, result", metrics.TLS_RELOADS), "{{instance}} {{result}}"),),
+                ),
+                Panel(
+                    "Confinement that is missing",
+                    "Layers that are not in force in programs that run models; 0 is right.",
+                    "short",
+                    (
+                        Query(
+                            f"max by (instance, program, layer) (1 - {series(metrics.CONFINEMENT_LAYER)})",
+                            "{{instance}} {{program}} {{layer}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Repositories that are unreachable",
+                    "Folders and buckets whose last scan found no models; 0 is right.",
+                    "short",
+                    (Query(f"max by (repository) (1 - {series(metrics.REPOSITORY_UP)})", "{{repository}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "What gateways lose",
+            (
+                Panel(
+                    "Losses",
+                    "Events of the monitor, entries of the audit, and scratch files that could not be deleted.",
+                    "ops",
+                    (
+                        Query(rate("instance", metrics.EVENTS_DROPPED), "{{instance}} events"),
+                        Query(rate("instance", metrics.AUDIT_DROPPED), "{{instance}} audit"),
+                        Query(rate("instance", metrics.SCRATCH_FAILURES), "{{instance}} scratch files"),
+                    ),
+                ),
+                Panel(
+                    "Spans and pushed metrics",
+                    "By what became of them at the OTLP receiver, and spans that wait for it.",
+                    "short",
+                    (
+                        Query(rate("signal, outcome", metrics.OTLP_ITEMS), "{{signal}} {{outcome}}"),
+                        Query(max_by("instance", series(metrics.OTLP_WAITING)), "{{instance}} waiting"),
+                    ),
+                ),
+                Panel(
+                    "Requests without their trace",
+                    "By reason: over what callers can force, or a buffer was full.",
+                    "reqps",
+                    (Query(rate("reason", metrics.TRACES_DROPPED), "{{reason}}"),),
                 ),
             ),
         ),

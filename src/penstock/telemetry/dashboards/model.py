@@ -1,6 +1,6 @@
 """The dashboard of a model: objectives, rate, errors and duration by version, stages, and capacity."""
 
-from penstock.telemetry import metrics
+from penstock.telemetry import capture_metrics, explanation_metrics, metrics
 from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
 from penstock.telemetry.dashboards.queries import (
     MODEL,
@@ -18,13 +18,15 @@ from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
 _CHOSEN = (MODEL, VERSION)
 _FAILURES = rate("version", metrics.REQUESTS, *_CHOSEN, one_of("code", FAILURE_CODES))
 _REQUESTS = rate("version", metrics.REQUESTS, *_CHOSEN, one_of("code", FAILURE_CODES | ANSWER_CODES))
+_EXPLAINING = rate("version", explanation_metrics.EXPLANATION_SECONDS, *_CHOSEN)
+_EXPLAINED = rate("version", explanation_metrics.EXPLANATIONS, *_CHOSEN)
 
 MODEL_DASHBOARD = Dashboard(
     "model",
     "Penstock / Model",
     "One model: objectives, requests, errors and latency of its versions side by side, stages, and capacity.",
     variables=MODEL_VARIABLES,
-    page="models/${model}",
+    page="models/${model:percentencode}",
     rows=(
         Row(
             "Objectives",
@@ -174,6 +176,65 @@ MODEL_DASHBOARD = Dashboard(
                     "By reason; 0 is right.",
                     "reqps",
                     (Query(rate("reason", metrics.SHED, MODEL), "{{reason}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Explanations",
+            (
+                Panel(
+                    "Explanations",
+                    "By outcome: exact, sampled (with a stated error) or failed.",
+                    "reqps",
+                    (
+                        Query(
+                            rate("version, outcome", explanation_metrics.EXPLANATIONS, *_CHOSEN),
+                            "{{version}} {{outcome}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Mean time of an explanation",
+                    "From its admission to its answer.",
+                    "s",
+                    (Query(f"{_EXPLAINING} / ({_EXPLAINED} > 0)", "{{version}}"),),
+                ),
+                Panel(
+                    "Importance of features",
+                    "Mean size of a feature's attributions over the window, on the scale of the margin or value.",
+                    "short",
+                    (
+                        Query(
+                            max_by("version, feature", series(explanation_metrics.FEATURE_IMPORTANCE, *_CHOSEN)),
+                            "{{version}} {{feature}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Capture, and traffic that is not live",
+            (
+                Panel(
+                    "Batch and replay",
+                    "Rows of requests that are marked as no live traffic; the monitor leaves them out.",
+                    "rowsps",
+                    (Query(rate("version, source", capture_metrics.MARKED_ROWS, *_CHOSEN), "{{version}} {{source}}"),),
+                ),
+                Panel(
+                    "Captured requests",
+                    "Beside those that were too many or too large, or could not be written.",
+                    "reqps",
+                    (
+                        Query(rate("version", capture_metrics.CAPTURED, *_CHOSEN), "{{version}}"),
+                        Query(rate("version", capture_metrics.CAPTURE_DROPPED, *_CHOSEN), "{{version}} dropped"),
+                    ),
+                ),
+                Panel(
+                    "Captured bytes",
+                    "What captures add to the disk.",
+                    "Bps",
+                    (Query(rate("version", capture_metrics.CAPTURED_BYTES, *_CHOSEN), "{{version}}"),),
                 ),
             ),
         ),

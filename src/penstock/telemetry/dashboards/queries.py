@@ -7,7 +7,10 @@ from penstock.telemetry.promql import rate_by, select, select_name
 
 INTERVAL = "$__rate_interval"
 GATEWAYS = ('job=~"$job"', 'instance=~"$instance"')
-MODEL = 'model=~"$model"'
+MODEL = 'model="$model"'
+"""Grafana escapes regular expressions in values of variables with several values, and not in this one: by ``=~`` a model
+``v1.5`` would also be ``v105``."""
+
 VERSION = 'version=~"$version"'
 
 

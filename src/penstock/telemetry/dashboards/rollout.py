@@ -17,7 +17,7 @@ ROLLOUT_DASHBOARD = Dashboard(
     "Penstock / Rollouts and shadows",
     "Changes under way: the split, the evidence of guards, the canary beside the control, and shadows.",
     variables=MODEL_VARIABLES,
-    page="models/${model}/rollouts",
+    page="models/${model:percentencode}/rollouts",
     rows=(
         Row(
             "Rollout",

@@ -21,14 +21,15 @@ class Severity(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Links:
     """Addresses that alerts and dashboards link to: ``console`` is that of an ops port, and ``runbooks`` that of the
-    page with a section for each alert."""
+    page with a section for each alert; without it, the page of the ops port."""
 
     console: str = "http://127.0.0.1:8002"
-    runbooks: str = "https://penstock.example/runbooks/alerts.html"
+    runbooks: str = ""
 
     def runbook(self, alert: str) -> str:
         """Return the address of an alert's section."""
-        return f"{self.runbooks}#{alert.lower()}"
+        page = self.runbooks or f"{self.console.rstrip('/')}/runbook"
+        return f"{page}#{alert.lower()}"
 
     def page(self, path: str) -> str:
         """Return the address of a page of the console."""

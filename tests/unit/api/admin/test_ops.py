@@ -42,6 +42,12 @@ def test_metrics_in_both_forms(client: Client) -> None:
     assert opened.text.endswith("# EOF\n")
 
 
+def test_the_runbook_is_a_page(client: Client) -> None:
+    page = client.get("/runbook")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert '<h3 id="penstockdown">' in page.text
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -133,7 +133,7 @@ def test_every_route_has_an_entry_and_every_entry_a_route() -> None:
         *console.routes(anything),
     ]
     found = {f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}}
-    found |= {f"GET {path}" for path in ("/livez", "/readyz", "/metrics")}
+    found |= {f"GET {path}" for path in ("/livez", "/readyz", "/metrics", "/runbook")}
     verbs = {"POST /admin/v1/models/{model}/rollouts/{id}/approve"}
     assert set(OPS) - verbs == found
 
