@@ -8,7 +8,7 @@ from typing import Final
 
 from penstock.loadtest.junit import describe_figure
 from penstock.loadtest.objectives import LATENCIES
-from penstock.loadtest.page import to_page, to_table
+from penstock.loadtest.page import to_details, to_page, to_table
 from penstock.loadtest.plots import PlotLine, draw_intervals, draw_lines, draw_trials
 from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, durations, to_document
 
@@ -37,7 +37,7 @@ def _body(results: LoadTestResults, title: str) -> Iterator[str]:
     yield from _plots(results.targets)
     yield from _requests(results.targets)
     document = {key: value for key, value in to_document(results).items() if key != "targets"}
-    yield f"<details><summary>Set-up</summary><pre>{escape(json.dumps(document, indent=2))}</pre></details>"
+    yield to_details("Set-up", json.dumps(document, indent=2))
 
 
 def _introduction(results: LoadTestResults) -> str:

@@ -40,10 +40,19 @@ def to_page(title: str, body: str) -> str:
 
 
 def to_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; cells are texts, but for marks of an outcome."""
+    """Return a table; cells are texts, but for marks of an outcome.
+
+    What scrolls on a narrow screen takes the focus, so that the keyboard scrolls it.
+    """
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    content = f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    return f'<table tabindex="0">{content}</table>'
+
+
+def to_details(summary: str, text: str) -> str:
+    """Return a text with fixed spaces that opens below its summary."""
+    return f'<details><summary>{escape(summary)}</summary><pre tabindex="0">{escape(text)}</pre></details>'
 
 
 def _cell(text: str) -> str:

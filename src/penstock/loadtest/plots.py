@@ -173,7 +173,6 @@ def _legend(label: str, number: int) -> str:
 
 
 def _figure(title: str, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {WIDTH} {height:g}" role="img" '
-        f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
-    )
+    frame = f'viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}"'
+    drawing = f"<svg {frame}>{''.join(parts)}</svg>"
+    return f'<figure tabindex="0"><figcaption>{escape(title)}</figcaption>{drawing}</figure>'

@@ -6,7 +6,7 @@ from html import escape
 from typing import Final
 
 from penstock.loadtest.objectives import LATENCIES
-from penstock.loadtest.page import to_page, to_table
+from penstock.loadtest.page import to_details, to_page, to_table
 from penstock.loadtest.plots import PlotLine, draw_lines
 from penstock.loadtest.report import durations
 from penstock.replay.findings import SERIES, Findings
@@ -42,7 +42,7 @@ def _body(result: ReplayResult, title: str) -> Iterator[str]:
     yield from _samples(result.findings)
     hidden = ("samples", "series")
     document = {key: value for key, value in to_document(result).items() if key not in hidden}
-    yield f"<details><summary>Set-up</summary><pre>{escape(json.dumps(document, indent=2))}</pre></details>"
+    yield to_details("Set-up", json.dumps(document, indent=2))
 
 
 def _introduction(result: ReplayResult) -> str:
@@ -125,4 +125,4 @@ def _samples(found: Findings) -> Iterator[str]:
         document = sample.document
         head = document["error"] or f"{document['flips']} flips, greatest difference {document['max_abs_diff']:.6g}"
         text = json.dumps({key: document[key] for key in ("inputs", "captured", "answer")}, indent=1)
-        yield f"<details><summary>{escape(document['id'])}: {escape(head)}</summary><pre>{escape(text)}</pre></details>"
+        yield to_details(f"{document['id']}: {head}", text)

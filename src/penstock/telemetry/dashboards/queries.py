@@ -8,8 +8,8 @@ from penstock.telemetry.promql import rate_by, select, select_name
 INTERVAL = "$__rate_interval"
 GATEWAYS = ('job=~"$job"', 'instance=~"$instance"')
 MODEL = 'model="$model"'
-"""Grafana escapes regular expressions in values of variables with several values, and not in this one: by ``=~`` a model
-``v1.5`` would also be ``v105``."""
+"""Grafana escapes regular expressions only in variables with several values: by ``=~``, ``v1.5`` would also be
+``v105``."""
 
 VERSION = 'version=~"$version"'
 
