@@ -51,6 +51,5 @@ def _faults_of_attributes(element: Xml.Element, kind: Xml.Element) -> Iterator[s
             yield f"{element.tag} has the attribute {name}"
         elif (pattern := _PATTERNS.get(declared[name].get("type"))) and not re.fullmatch(pattern, value):
             yield f"{element.tag}: {name} is {value!r}"
-    for name, one in declared.items():
-        if one.get("use") == "required" and name not in element.attrib:
-            yield f"{element.tag} lacks {name}"
+    required = {one.attrib["name"] for one in declared.values() if one.get("use") == "required"}
+    yield from (f"{element.tag} lacks {name}" for name in required - element.attrib.keys())

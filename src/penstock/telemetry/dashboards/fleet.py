@@ -1,6 +1,6 @@
 """The dashboard of a fleet: its gateways, what all models together do, and the processes behind them."""
 
-from penstock.telemetry import delivery_metrics, metrics
+from penstock.telemetry import delivery_metrics, metrics, otlp_metrics
 from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
 from penstock.telemetry.dashboards.queries import quantile, rate, series
 from penstock.telemetry.promql import equals, max_by, one_of, sum_by
@@ -264,15 +264,15 @@ FLEET = Dashboard(
                     "By what became of them at the OTLP receiver, and spans that wait for it.",
                     "short",
                     (
-                        Query(rate("signal, outcome", metrics.OTLP_ITEMS), "{{signal}} {{outcome}}"),
-                        Query(max_by("instance", series(metrics.OTLP_WAITING)), "{{instance}} waiting"),
+                        Query(rate("signal, outcome", otlp_metrics.OTLP_ITEMS), "{{signal}} {{outcome}}"),
+                        Query(max_by("instance", series(otlp_metrics.OTLP_WAITING)), "{{instance}} waiting"),
                     ),
                 ),
                 Panel(
                     "Requests without their trace",
                     "By reason: over what callers can force, or a buffer was full.",
                     "reqps",
-                    (Query(rate("reason", metrics.TRACES_DROPPED), "{{reason}}"),),
+                    (Query(rate("reason", otlp_metrics.TRACES_DROPPED), "{{reason}}"),),
                 ),
             ),
         ),
