@@ -1,36 +1,17 @@
 """Runs `penstock` commands in forks of a process that has imported what they need: imports are paid for once."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from penstock import cli
 from penstock.control.calls import blocking
-
-DELAYED = (
-    "penstock.api.admin.server",
-    "penstock.api.admin.traffic",
-    "penstock.app.gateway",
-    "penstock.cli.local_registry",
-    "penstock.cli.upload",
-    "penstock.config.settings",
-    "penstock.registry.admission.inspection",
-    "tests.preloaded",
-)
-"""What commands import when they need it, and nearly all of them do; of the last one those that get labels."""
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [*(f"penstock.cli.{module}" for module in cli.VERBS.values()), *DELAYED, "alembic.command"]
-)
-assert all(map(find_spec, DELAYED)), "a module that was moved is imported by each command anew"
+from tests import forks
 
 DEADLINE_FACTOR = "TESTS_DEADLINE_FACTOR"
 """A variable of the environment: by what factor the deadlines of a gateway's calls to its database are longer than for
@@ -48,7 +29,8 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], out: Path, errors: Path) -> None:
         self._arguments = tuple(arguments)
-        self._process = FORKS.Process(target=_command, args=(self._arguments, dict(environment), str(out), str(errors)))
+        facts = self._arguments, dict(environment), str(out), str(errors), forks.start_server()
+        self._process = forks.FORKS.Process(target=_command, args=facts)
         self._process.start()
         assert self._process.pid
         self.pid: int = self._process.pid
@@ -90,11 +72,12 @@ def run(arguments: tuple[str, ...], environment: Mapping[str, str], seconds: flo
         return subprocess.CompletedProcess(arguments, code, out, errors)
 
 
-def _command(arguments: tuple[str, ...], environment: dict[str, str], out: str, errors: str) -> None:
+def _command(arguments: tuple[str, ...], environment: dict[str, str], out: str, errors: str, server: str) -> None:
     for number, path in ((1, out), (2, errors)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
         os.close(file)
+    forks.use_server(server)
     blocking.DEADLINE_FACTOR = float(environment.pop(DEADLINE_FACTOR, 4.0))
     os.environ.clear()
     os.environ.update(environment)

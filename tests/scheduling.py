@@ -5,17 +5,26 @@ from typing import Any
 
 import pytest
 
-SHARED = ("tests/clients/", "tests/conformance/")
-"""Folders whose tests share a server of the whole zoo; each process that starts one takes ten seconds for it."""
+GROUPS = (
+    (
+        "tests/clients/",
+        "tests/conformance/",
+        "tests/integration/cli/test_loadtest.py",
+        "tests/integration/cli/test_predict.py",
+        "tests/loadtests/test_locust.py",
+    ),
+    ("tests/integration/packaging/",),
+)
+"""Tests that share a server of the whole zoo, and those that share a compiled wheel."""
 
 
 def scope(nodeid: str) -> str:
-    """Name what goes to a process as a whole: a file, or all that share the server."""
-    return SHARED[0] if nodeid.startswith(SHARED) else nodeid.split("::", 1)[0]
+    """Name what goes to a process as a whole: a file, or a group."""
+    return next((group[0] for group in GROUPS if nodeid.startswith(group)), nodeid.split("::", 1)[0])
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
     """Return xdist's scheduler of whole files with these scopes; xdist ships no types."""
     base = import_module("xdist.scheduler").LoadFileScheduling
     methods = {"_split_scope": lambda _, nodeid: scope(nodeid)}
-    return type("SharedServerScheduling", (base,), methods)(config, log)
+    return type("GroupScheduling", (base,), methods)(config, log)

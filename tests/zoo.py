@@ -34,8 +34,8 @@ ONNX_TYPES: dict[str, int] = {
 """Every datatype of the protocol and the ONNX element type that carries it."""
 
 LABELS = ("ash", "birch", "cedar", "douglas fir")
-SLOW_STEPS = 80
-"""Matrix products one answer of the model ``slow`` takes; a few tenths of a second on one core."""
+SLOW_STEPS, FEW_STEPS = 80, 6
+"""Matrix products one answer of the model ``slow`` takes, a few tenths of a second on one core, and at least takes."""
 
 UNAVAILABLE = {
     "broken": "a file that is no ONNX graph",
@@ -215,19 +215,46 @@ def looping(steps: int | None, size: int = 512) -> onnx.ModelProto:
 
     The values stay normal numbers: some processors take a hundred times as long for denormal ones.
     """
+    inputs = [value("x", "FP32", (1,))]
+    if steps is None:
+        return _loop([], [*inputs, value("steps", "INT64", ())], [], size)
+    return _loop([], inputs, [constant("steps", np.array(steps, np.int64))], size)
+
+
+def slow() -> onnx.ModelProto:
+    """Takes some tenths of a second for an ``x`` of 1 and more, and less for a smaller one: warm-up and admission run a
+    dozen of those for each worker.
+    """
     nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "one"], ["asked"]),
+        helper.make_node("Cast", ["asked"], ["factor"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["factor", "more"], ["added"]),
+        helper.make_node("Add", ["added", "few"], ["steps"]),
+    ]
+    numbers = [
+        constant("one", np.array([1], np.float32)),
+        constant("more", np.array([SLOW_STEPS - FEW_STEPS], np.int64)),
+        constant("few", np.array([FEW_STEPS], np.int64)),
+    ]
+    return _loop(nodes, [value("x", "FP32", (1,))], numbers, 512)
+
+
+def _loop(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    numbers: Sequence[onnx.TensorProto],
+    size: int,
+) -> onnx.ModelProto:
+    """Products of matrices, as many as ``steps`` says, which the nodes, inputs or numbers hold."""
+    all_nodes = [
+        *nodes,
         helper.make_node("Add", ["square", "x"], ["first"]),
         helper.make_node("Loop", ["steps", "", "first"], ["last"], body=_loop_body(size)),
         helper.make_node("ReduceMean", ["last"], ["mean"], keepdims=0),
         helper.make_node("Add", ["mean", "x"], ["y"]),
     ]
-    numbers = [constant("square", rotation(size))]
-    inputs = [value("x", "FP32", (1,))]
-    if steps is None:
-        inputs.append(value("steps", "INT64", ()))
-    else:
-        numbers.append(constant("steps", np.array(steps, np.int64)))
-    return model(nodes, inputs, [value("y", "FP32", (1,))], numbers)
+    square = constant("square", rotation(size))
+    return model(all_nodes, inputs, [value("y", "FP32", (1,))], [square, *numbers])
 
 
 def nonzero() -> onnx.ModelProto:
@@ -260,7 +287,7 @@ FLAT: dict[str, Callable[[], onnx.ModelProto]] = {
     "mlp": mlp,
     "gather": gather,
     "nonzero": nonzero,
-    "slow": lambda: looping(SLOW_STEPS),
+    "slow": slow,
     "steps": lambda: looping(None),
     "sequence_out": sequence_out,
 }
@@ -298,7 +325,7 @@ def build_tiny(root: Path) -> Path:
     """Write a few harmless models: for the servers that are fuzzed, killed and counted."""
     save(logistic(), root / "logistic.onnx")
     save(mixed(), root / "mixed.onnx")
-    save(looping(SLOW_STEPS), root / "slow.onnx")
+    save(slow(), root / "slow.onnx")
     for datatype in ("FP32", "INT64", "BOOL", "BYTES", "FP16"):
         save(identity(datatype), root / f"identity_{datatype.lower()}.onnx")
     place(root, "pair", {"1": versioned(1), "2": versioned(2)})
@@ -369,8 +396,8 @@ def _place_configured(root: Path) -> None:
     place(root, "batched", {"1": affine(3.0, 0.0, ("n", 3))}, BATCHED_CONFIG)
     (root / "batched" / "warmup").mkdir()
     (root / "batched" / "warmup" / "x.bin").write_bytes(np.array([1, 2, 3], np.float32).tobytes())
-    place(root, "narrow", {"1": looping(SLOW_STEPS)}, NARROW_CONFIG)
-    place(root, "hasty", {"1": looping(SLOW_STEPS)}, HASTY_CONFIG)
+    place(root, "narrow", {"1": slow()}, NARROW_CONFIG)
+    place(root, "hasty", {"1": slow()}, HASTY_CONFIG)
     place(root, "reshaped", {"1": affine(0.5, 0.25, ("n",))}, RESHAPED_CONFIG)
     place(root, "unlabelled", {"1": classifier(21)})
 

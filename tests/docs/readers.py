@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
+from tests import forks, postgres
+from tests.budgets import THOROUGH
 from tests.docs.pages import Command, File, agrees, steps_of
 from tests.docs.terminals import Reader, failure_text, namespaces_missing, network
 
@@ -17,13 +18,17 @@ MIGRATIONS = sorted(DOCS.glob("how-to/migrate-*.md"))
 COMPOSE = DOCS / "how-to/docker-compose.md"
 """Its reader is in tests/integration/deploy, where its services run."""
 
+AS_INSTALLED = frozenset({"README", "first-model"})
+"""Pages whose commands start as those of a user. On others, processes of `penstock` are forks that have its imports
+already, but for the nightly run."""
+
 GUIDES = sorted({*DOCS.glob("how-to/*.md")} - {*MIGRATIONS, COMPOSE})
 
 
 def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Do all steps of a page, and compare."""
     with network() as enter:
-        reader = Reader(enter, folder, environment)
+        reader = Reader(enter, folder, environment, programs_for(page))
         try:
             for step in steps_of(page):
                 if isinstance(step, File):
@@ -33,6 +38,11 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
                     check(reader, step)
         finally:
             reader.close()
+
+
+def programs_for(page: Path) -> list[Path]:
+    """Folders of programs that the reader of a page finds before those of this environment."""
+    return [] if THOROUGH or page.stem in AS_INSTALLED else [forks.caller_folder()]
 
 
 def check(reader: Reader, command: Command) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -129,10 +129,13 @@ class Terminal:
 class Reader:
     """Somebody who does what a page says, in a folder of their own."""
 
-    def __init__(self, enter: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, enter: list[str], folder: Path, environment: Mapping[str, str], programs: Sequence[Path] = ()
+    ) -> None:
+        """``programs`` are folders of programs that go before those of this environment."""
         home = folder / ".home"
         home.mkdir()
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = ":".join(map(str, (*programs, Path(sys.executable).parent, os.environ["PATH"])))
         settings = {"PENSTOCK_WATCH__SETTLE_SECONDS": "0.2"}  # nobody else writes to the folders of a page
         shell = {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8", "COLUMNS": "120"}
         self._environment = {**shell, **settings, **environment}

@@ -38,7 +38,7 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def with_slow(folder: Path) -> Path:
     """These models, and one whose calls take a while."""
-    zoo.save(zoo.looping(zoo.SLOW_STEPS), folder / "slow.onnx")
+    zoo.save(zoo.slow(), folder / "slow.onnx")
     return folder
 
 

@@ -41,22 +41,27 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One fault; ``invariant`` is the only one that may find it. ``slow`` ones need many runs."""
+    """One fault; ``invariant`` is the only one that may find it. ``slow`` ones need many runs; ``seed`` is that of a
+    run that has found it.
+    """
 
     name: str
     invariant: str
     apply: Callable[[Patch], None]
     slow: bool
+    seed: int
 
 
 MUTATIONS: list[Mutation] = []
 
 
-def breaks(invariant: str, slow: bool = False) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def breaks(
+    invariant: str, slow: bool = False, seed: int = 0
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Enter a fault into the table."""
 
     def entered(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        MUTATIONS.append(Mutation(apply.__name__, invariant, apply, slow))
+        MUTATIONS.append(Mutation(apply.__name__, invariant, apply, slow, seed))
         return apply
 
     return entered
@@ -76,7 +81,7 @@ def the_weight_of_a_control_is_off_by_one(patch: Patch) -> None:
     patch.setattr(rollout_documents, "POINTS", POINTS + 1)
 
 
-@breaks("routes_lead_to_versions")
+@breaks("routes_lead_to_versions", seed=2)
 def to_retire_looks_at_no_route(patch: Patch) -> None:
     refuse = versions._refuse_needed
     patch.setattr(versions, "_refuse_needed", lambda record, item: refuse(replace(record, route=None), item))
@@ -115,7 +120,7 @@ def the_audit_draws_two_numbers_for_a_line(patch: Patch) -> None:
     patch.setattr(Journal, "record_audit", audit)
 
 
-@breaks("what_was_acknowledged_is_written")
+@breaks("what_was_acknowledged_is_written", seed=2)
 def to_drop_an_alias_is_not_audited(patch: Patch) -> None:
     write = Journal.record_audit
 
@@ -171,12 +176,12 @@ class _Everything(tuple[str, ...]):
         return True
 
 
-@breaks("candidates_are_approved")
+@breaks("candidates_are_approved", seed=11)
 def nobody_is_asked_for_approval(patch: Patch) -> None:
     patch.setattr(candidates, "rule_state_in", lambda kept: replace(rule_state_in(kept), approved=_Everything()))
 
 
-@breaks("harm_is_short")
+@breaks("harm_is_short", seed=1)
 def a_rollout_decides_on_old_evidence(patch: Patch) -> None:
     observe, reported = TrafficStore.observe, set[tuple[str, str]]()
 
@@ -240,7 +245,7 @@ def batches_are_all_of_one_version(patch: Patch) -> None:
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
 
-@breaks("no_label_is_lost")
+@breaks("no_label_is_lost", seed=2)
 def labels_count_as_written_before_they_are(patch: Patch) -> None:
     def publish(self: FleetEvidence) -> None:
         batches = self.labels.batches()
@@ -269,7 +274,7 @@ def the_leader_reports_its_own_share(patch: Patch) -> None:
 # The outbox.
 
 
-@breaks("sent_events_have_arrived")
+@breaks("sent_events_have_arrived", seed=1)
 def a_delivery_counts_as_sent_before_it_is(patch: Patch) -> None:
     async def sent(self: Dispatcher, delivery: Delivery) -> bool:
         spec = self._sinks(delivery.model).get(delivery.sink)

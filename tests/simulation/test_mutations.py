@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.budgets import THOROUGH
 from tests.simulation import invariants, seeded
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.seeded import Breach, simulate
@@ -13,9 +14,13 @@ MOST_RUNS = 40
 FOLDER = Path(invariants.__file__).parent
 
 
-def first_breach() -> str:
-    """The invariant that a run broke, of at most so many runs."""
-    for seed in range(MOST_RUNS):
+def first_breach(first: int) -> str:
+    """The invariant that a run broke, of at most so many runs.
+
+    The run that has found the fault before comes ``first``; the nightly job takes all in order, so that no other
+    invariant finds the fault in one of those before.
+    """
+    for seed in [*([] if THOROUGH else [first]), *range(MOST_RUNS)]:
         try:
             simulate(seed)
         except Breach as breach:
@@ -33,7 +38,7 @@ def first_breach() -> str:
 def test_a_fault_breaks_its_invariant(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     seeded.databases()  # whose first content is sound
     mutation.apply(monkeypatch)
-    assert first_breach() == mutation.invariant
+    assert first_breach(mutation.seed) == mutation.invariant
 
 
 def asserting(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from tests.integration.control.watch import SLOW, infer, metric
 
 @pytest.fixture
 def server(folder: Path, tmp_path: Path) -> Iterator[Server]:
-    zoo.save(zoo.looping(zoo.SLOW_STEPS), folder / "slow.onnx")
+    zoo.save(zoo.slow(), folder / "slow.onnx")
     started = harness.launch(folder, tmp_path, "--workers", "2", "--drain-delay", "1")
     try:
         yield started

@@ -1,4 +1,4 @@
-"""The package's source archive, packed and unpacked, and the backend that builds it."""
+"""The package's source archive, packed and unpacked, the backend that builds it, and a compiled wheel, installed."""
 
 import importlib
 import shutil
@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
-from tests.integration.packaging.builds import COMPILED, FEW, ROOT, SOURCES, run
+from tests.integration.packaging.builds import COMPILED, FEW, ROOT, SOURCES, fresh_environment, run, wheel_of
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def backend() -> Iterator[ModuleType]:
     sys.path.insert(0, str(ROOT / "deploy"))
     try:
@@ -22,7 +22,7 @@ def backend() -> Iterator[ModuleType]:
         sys.path.pop(0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source archive, built from a copy of the sources."""
     copy, built = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("sdist")
@@ -38,7 +38,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source archive, with few modules to compile."""
     there = tmp_path_factory.mktemp("unpacked")
@@ -49,4 +49,20 @@ def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in set(COMPILED).difference(FEW):
         settings = settings.replace(f'    "{module}",\n', "")
     (folder / "pyproject.toml").write_text(settings)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compiled(unpacked: Path, backend: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel with compiled modules."""
+    if because := backend.obstacle():
+        pytest.skip(because)
+    return wheel_of(unpacked, tmp_path_factory.mktemp("compiled") / "wheel", {})
+
+
+@pytest.fixture(scope="session")
+def environment(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with that wheel."""
+    folder = tmp_path_factory.mktemp("environment") / "opt"
+    fresh_environment(compiled, folder)
     return folder

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +12,6 @@ from tests import zoo
 from tests.certificates import issue, make_authority
 from tests.docs.terminals import namespaces_missing
 from tests.integration.packaging import container
-from tests.integration.packaging.builds import fresh_environment, wheel_of
 from tests.integration.packaging.container import Container, Image
 
 ANY_USER = "54321:0"
@@ -37,16 +35,6 @@ def image() -> Image:
 
 
 @pytest.fixture(scope="module")
-def program(image: Image, unpacked: Path, backend: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, as the build stage makes it."""
-    if because := backend.obstacle():
-        pytest.skip(because)
-    folder = tmp_path_factory.mktemp("image")
-    fresh_environment(wheel_of(unpacked, folder / "wheel", {}), folder / "opt")
-    return folder / "opt"
-
-
-@pytest.fixture(scope="module")
 def mounted(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Mounted:
     folder = tmp_path_factory.mktemp("mounted")
     authority = make_authority(folder / "tls")
@@ -64,14 +52,14 @@ def mounted(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Mounted:
 def running(
     request: pytest.FixtureRequest,
     image: Image,
-    program: Path,
+    environment: Path,
     mounted: Mounted,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Container]:
     folder = tmp_path_factory.mktemp("container")
     user = image.user if request.param == "its own user" else ANY_USER
     more = {"PENSTOCK_CONFIG": "/penstock.yaml"}
-    with container.running(image, program, mounted.mounts, folder, user, more) as started:
+    with container.running(image, environment, mounted.mounts, folder, user, more) as started:
         yield started
 
 
@@ -129,16 +117,16 @@ def test_a_model_is_examined_and_confined_inside(running: Container) -> None:
     assert len(layers) == 12 and set(layers) == {"1.0"}
 
 
-def test_without_auth_it_does_not_start(image: Image, program: Path, mounted: Mounted, tmp_path: Path) -> None:
+def test_without_auth_it_does_not_start(image: Image, environment: Path, mounted: Mounted, tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match="auth"),
-        container.running(image, program, mounted.mounts, tmp_path, image.user, {}),
+        container.running(image, environment, mounted.mounts, tmp_path, image.user, {}),
     ):
         pass
 
 
-def test_it_ends_well(image: Image, program: Path, mounted: Mounted, tmp_path: Path) -> None:
+def test_it_ends_well(image: Image, environment: Path, mounted: Mounted, tmp_path: Path) -> None:
     more = {"PENSTOCK_CONFIG": "/penstock.yaml", "PENSTOCK_STOP__DRAIN_DELAY_SECONDS": "0"}
-    with container.running(image, program, mounted.mounts, tmp_path, image.user, more) as started:
+    with container.running(image, environment, mounted.mounts, tmp_path, image.user, more) as started:
         pass
     assert started.process.returncode == 0, started.log.read_text()
