@@ -33,6 +33,7 @@ from loadtests import (
     start,
     streams,
     swap,
+    tracing,
     traffic,
     verdicts,
 )
@@ -101,6 +102,9 @@ def main() -> int:
     keyed = commands.add_parser("keys", help="what a key costs at full load", description=keys.__doc__)
     keys.add_arguments(keyed)
     keyed.set_defaults(run=keys.main)
+    tracked = commands.add_parser("tracing", help="what traces cost at full load", description=tracing.__doc__)
+    tracing.add_arguments(tracked)
+    tracked.set_defaults(run=tracing.main)
     failing = commands.add_parser("outage", help="a sink that is down or slow under load", description=outage.__doc__)
     outage.add_arguments(failing)
     failing.set_defaults(run=outage.main)

@@ -2,9 +2,9 @@
 
 Every figure is a part of the ceiling's, and less is worse: of its throughput and its processor time at 32 connections,
 of its durations at half of Penstock's peak, of the instructions of a request that comes alone, and of what a start
-needs. The transformer runs on the thread pool, the other models on the event loop. ``guard.json`` has the least that
-each figure may be, by the vendor of the processor. As the machine may have been disturbed, a part of the run in which
-something is less is run once more.
+needs. Processor time without traces is a part of that with them. The transformer runs on the thread pool, the other
+models on the event loop. ``guard.json`` has the least that each figure may be, by the vendor of the processor. As the
+machine may have been disturbed, a part of the run in which something is less is run once more.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from loadtests.measurements import Load, Measurement, cpu_us, p50, p99, rate, ra
 from loadtests.models import MODELS
 from loadtests.processes import halves
 from loadtests.start import start_ratios
+from loadtests.tracing import tracing_ratios
 
 KEPT = Path(__file__).with_name("guard.json")
 CODECS = ("json", "binary", "grpc")
@@ -37,6 +38,7 @@ MAY_FALL = {
     "lone": 0.05,
     "start": 0.15,
     "memory": 0.1,
+    "tracing": 0.02,
 }
 """How much less than what was seen a figure may be, by the first words of its name."""
 
@@ -166,6 +168,7 @@ def main(arguments: argparse.Namespace) -> int:
         *(partial(measure, case, arguments.rounds, arguments.seconds) for case in CASES),
         partial(lone_ratios, MODELS[MODEL]),
         partial(start_ratios, _START_ROUNDS),
+        partial(tracing_ratios, arguments.rounds, arguments.seconds),
     ]
     measured = {name: part for leg in legs for name, part in settled(leg, least).items()}
     console = Console()

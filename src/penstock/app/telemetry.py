@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.sinks.delivery_traces import DeliveryTraces
 from penstock.core.desired import Desired
 from penstock.core.errors import Fault
+from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.telemetry.log_formats import SERVICE
 from penstock.telemetry.readings import Reading
 
@@ -45,6 +47,7 @@ class TelemetryServices:
         self._readings: list[Callable[[], Iterator[Reading]]] = []
         self._flushing: list[Callable[[], Awaitable[None]]] = []
         self._closing: list[Callable[[], None]] = []
+        self._budget = ProcessorBudget(settings.tracing.max_processor_share, time.monotonic)
         self._exporter = self._open_exporter(settings)
         self._intake = self._open_intake(settings)
         self._open_push(settings)
@@ -57,8 +60,9 @@ class TelemetryServices:
         from penstock.telemetry.otlp.trace_request import encode_span  # noqa: PLC0415 - see above
 
         send = _sender(settings.tracing.headers_file)
-        exporter = SpanExporter(settings.tracing.otlp_endpoint, self._resource, __version__, send)
-        self._deliveries.export = lambda span: exporter.add([encode_span(span)])
+        endpoint = settings.tracing.otlp_endpoint
+        exporter = SpanExporter(endpoint, self._resource, __version__, send, budget=self._budget)
+        self._deliveries.export = lambda span: exporter.add([(encode_span(span), 1)])
         self._add(exporter.task, exporter.readings, exporter.close)
         self._flushing.append(exporter.flush)
         return exporter
@@ -67,11 +71,12 @@ class TelemetryServices:
         if self._exporter is None and not settings.access_log_ratio:
             return None
         from penstock.control.export.record_intake import RecordIntake  # noqa: PLC0415 - only where it is on
+        from penstock.telemetry.otlp.record_spans import RecordEncoder  # noqa: PLC0415 - see above
 
         export = None if self._exporter is None else self._exporter.add
         is_split = SplitModels(lambda: self._plane.desired)
-        scheme = "http" if settings.tls is None else "https"
-        intake = RecordIntake(export, self._plane.counters.exemplars, is_split, scheme)
+        encoder = RecordEncoder(is_split, "http" if settings.tls is None else "https")
+        intake = RecordIntake(export, self._plane.counters.exemplars, encoder, self._budget)
         self._plane.channel.on_traces = intake.take
         self._add(intake.task, intake.readings, intake.close)
         return intake

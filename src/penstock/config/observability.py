@@ -26,6 +26,10 @@ class TracingSettings(Section):
     max_forced_per_second: Annotated[float, Field(ge=0, le=100_000)] = 10.0
     """Requests per second that callers can have traced, and as many failed ones that are traced whatever the ratio."""
 
+    max_processor_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Part of one processor that the control process may take to make and send spans; what would take more is dropped
+    and counted."""
+
 
 class MetricsPushSettings(Section):
     """A push of the metrics by OTLP over HTTP."""

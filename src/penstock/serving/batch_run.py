@@ -65,7 +65,7 @@ def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = No
         call.ran_ns = monotonic_ns()
         return _requested_tensors(call, arrays)
     except Exception as error:  # a bug must not take the connection down, nor end a thread
-        return fault_of(error)
+        return call.fault_of(error)
 
 
 def _own_feeds(call: InferCall) -> Feeds:
@@ -140,7 +140,7 @@ def _split_outputs(calls: Sequence[InferCall], names: list[str], arrays: list[Ar
         try:
             outcomes.append(_requested_tensors(call, [whole[name][start:stop] for name in call.prepared[1]]))
         except Exception as error:  # of this call alone
-            outcomes.append(fault_of(error))
+            outcomes.append(call.fault_of(error))
         start = stop
     return outcomes
 

@@ -1,9 +1,11 @@
 """The trace of a call: its ids, and what is recorded of it when it ends."""
 
 from collections.abc import Mapping
+from random import getrandbits
 
-from penstock.core.traces.context import write_parent
-from penstock.core.traces.records import NO_ID, SPANS
+from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent, write_parent
+from penstock.core.traces.log_fields import span_fields
+from penstock.core.traces.records import HAS_PARENT, NO_ID, NO_TRACE, SPANS
 
 Fields = Mapping[bytes, bytes]
 
@@ -28,3 +30,38 @@ class CallTrace:
     def response(self) -> bytes:
         """Return the value of ``traceresponse``, by which the caller finds its trace; b"" if it is not exported."""
         return write_parent(self.trace_id, self.span_id, is_sampled=True).encode() if self.flags & SPANS else b""
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Return what joins a log line with its span; nothing if it has no ids."""
+        return {} if self.trace_id == NO_TRACE else span_fields(self.trace_id, self.span_id)
+
+
+def identify_trace(trace: CallTrace | None) -> CallTrace:
+    """Return a trace that has ids: if this one has none, those of the caller's trace with a new span, or new ones."""
+    if trace is None:
+        return CallTrace(0, new_trace_id(), new_span_id())
+    if trace.trace_id != NO_TRACE:
+        return trace
+    parent = None if trace.unread is None else parent_in(trace.unread)
+    return CallTrace(trace.flags, new_trace_id(), new_span_id()) if parent is None else child_of(parent, trace.flags)
+
+
+def parent_in(fields: Fields) -> ParentContext | None:
+    """Return the span of the caller that headers with a ``traceparent`` state; None if it cannot be used."""
+    return parse_parent(fields[TRACEPARENT], fields.get(TRACESTATE, b""))
+
+
+def child_of(parent: ParentContext, flags: int) -> CallTrace:
+    """Return a trace that continues that of a caller."""
+    return CallTrace(flags | HAS_PARENT, parent.trace_id, new_span_id(), parent.span_id, parent.state)
+
+
+def new_trace_id() -> bytes:
+    """Return a random id of a trace; not for secrets."""
+    return (getrandbits(128) | 1).to_bytes(16, "big")
+
+
+def new_span_id() -> bytes:
+    """Return a random id of a span; not for secrets."""
+    return (getrandbits(64) | 1).to_bytes(8, "big")

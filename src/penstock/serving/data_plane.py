@@ -17,6 +17,7 @@ from penstock.serving.access.caller_quota import CallerQuotas
 from penstock.serving.access.caller_resolver import CallerAuthenticator, CallerResolver
 from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.admission import MEMORY
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import CallObserver, InferCall, Servable
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
@@ -158,9 +159,10 @@ class DataPlane:
         outcome: str,
         began_ns: int,
         fields: Fields = _NO_FIELDS,
-    ) -> None:
+        endpoint: str = "",
+    ) -> CallTrace | None:
         """Count a request with these headers that was refused before it became a call; ``decision`` is None if no
-        version was found.
+        version was found. Returns its trace, None if it has none.
         """
         if decision is None:
             block, route, observers = self._unmatched, Route.STABLE, _NOBODY
@@ -170,11 +172,12 @@ class DataPlane:
         attributed = is_attributed(outcome, run_began=False) and _counts(observers)
         now = monotonic_ns()
         block.count_failure(series, OUTCOME_INDEX[outcome], now - began_ns, attributed)
-        if self.tracer is not None:
-            identity = None if decision is None else decision[0].identity
-            self.tracer.record_rejected(identity, series, outcome, began_ns, now, fields)
         if outcome == OverBudget.kind:
             block.count_shed(MEMORY)
+        if self.tracer is None:
+            return None
+        identity = None if decision is None else decision[0].identity
+        return self.tracer.record_rejected(identity, series, outcome, began_ns, now, fields, endpoint)
 
     # Changes.
 

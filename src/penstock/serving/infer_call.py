@@ -15,17 +15,19 @@ from penstock.core.labels import PRIORITIES, PROTOCOL_NAMES, Priority, Protocol,
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
+from penstock.core.traces.log_fields import caller_fields, request_fields
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run_check import BatchRunCheck
-from penstock.serving.call_trace import CallTrace
+from penstock.serving.call_trace import CallTrace, identify_trace
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import VersionIdentity, VersionInfo
 
 log = logging.getLogger("penstock.serving")
 
 NEVER_NS: Final = 1 << 62
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
 DEFAULT: Final = Priority.DEFAULT  # a member of an enumeration is looked up each time, which takes longer than a sum
 _PROTOCOLS: Final = len(PROTOCOL_NAMES)
@@ -134,7 +136,8 @@ class InferCall:
     - ``run_began``: its run has begun, so that the version is responsible for failures from then on.
     - ``counted``, ``judged``: a rollout may count the call, and its label.
     - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
-    - ``trace``: what is recorded of it, None for most calls.
+    - ``trace``: what is recorded of it, None for most calls; ``is_traceable``: it gets one if it fails by a defect.
+    - ``endpoint``: what was called, as records of traces have it; "" for the infer request of V2.
     - ``defaulted``: where defaults of the model card stand in for missing values of the inputs.
     - ``explanation``: what is asked for instead of a prediction, None for nearly all calls.
     - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
@@ -151,10 +154,12 @@ class InferCall:
         "deadline_ns",
         "decoded_ns",
         "defaulted",
+        "endpoint",
         "explanation",
         "fault",
         "id",
         "inputs",
+        "is_traceable",
         "judged",
         "lease",
         "loaded",
@@ -201,6 +206,8 @@ class InferCall:
         self.client = 0
         self.lease: QuotaLease | None = None
         self.trace: CallTrace | None = None
+        self.is_traceable = False
+        self.endpoint = ""
         self.defaulted: tuple[DefaultedColumn, ...] = ()
         self.explanation: ExplanationRecord | None = None
         self.decoded_ns = 0
@@ -251,20 +258,41 @@ class InferCall:
         """Fail the call; an exception that is not a ``Fault`` is a defect, which is logged and answered as
         ``Internal``.
         """
-        self.fault = fault_of(error)
+        self.fault = self.fault_of(error)
+
+    def fault_of(self, error: Exception) -> Fault:
+        """Return the fault that the caller gets for an exception; a defect is logged with the trace of the call."""
+        if isinstance(error, Fault):
+            return fault_of(error)
+        if self.is_traceable:
+            self.trace = identify_trace(self.trace)
+        return _log_defect(error, self.log_fields)
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Return what joins a log line with the call, and with its span if it has one."""
+        identity = self.loaded.identity
+        return request_fields(
+            self.id, identity.model, identity.version, {} if self.trace is None else self.trace.log_fields
+        )
 
 
-def fault_of(error: Exception) -> Fault:
-    """Return the fault that a caller gets for an exception, without the frames that it was raised in.
+def fault_of(error: Exception, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Fault:
+    """Return the fault that a caller gets for an exception, without the frames that it was raised in. ``headers`` are
+    those of a request that has not become a call.
 
     A traceback refers to every frame it went through, and those to the tensors of the request: kept in a call it would
     make a reference cycle, and the tensors would live until the garbage collector runs.
     """
     if not isinstance(error, Fault):
-        log.error("a request failed", exc_info=error)
-        return Internal("the request failed")
+        return _log_defect(error, caller_fields(headers))
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
+
+
+def _log_defect(error: Exception, fields: Mapping[str, str]) -> Internal:
+    log.error("a request failed", exc_info=error, extra={"fields": fields})
+    return Internal("the request failed")
 
 
 CLASS: Final = b"penstock-class"

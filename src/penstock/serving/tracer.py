@@ -6,17 +6,18 @@ buffer until the worker sends it to the control process; nothing here waits or r
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import getrandbits, random
+from random import random
 from threading import Lock
 from time import monotonic_ns
 from typing import Final
 
 from penstock.core.errors import Unauthenticated
 from penstock.core.labels import HTTP_STATUS, OUTCOME_INDEX, OUTCOMES
-from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent, read_sampled
+from penstock.core.traces.context import TRACEPARENT, read_sampled
 from penstock.core.traces.records import (
     ACCESS,
     DISAGREES,
+    EXPLAINED,
     HAS_PARENT,
     KEPT,
     NO_ID,
@@ -25,13 +26,20 @@ from penstock.core.traces.records import (
     REQUEST,
     SHADOW,
     SPANS,
-    STREAMED,
     RecordBuffer,
     TraceRecord,
 )
 from penstock.core.traces.sampling import TokenBucket, draw_distance
 from penstock.monitor.counters.block_writer import NOT_COUNTED
-from penstock.serving.call_trace import CallTrace, Fields
+from penstock.serving.call_trace import (
+    CallTrace,
+    Fields,
+    child_of,
+    identify_trace,
+    new_span_id,
+    new_trace_id,
+    parent_in,
+)
 from penstock.serving.infer_call import InferCall
 from penstock.serving.version_info import VersionIdentity
 
@@ -113,8 +121,8 @@ class Tracer:
     def _continue(self, fields: Fields, sampled: bool) -> CallTrace | None:
         """Return the trace of a request whose caller has one: the caller decides, within the limit."""
         if sampled and self._may_be_forced():
-            parent = _parent_in(fields)
-            return None if parent is None else _child_of(parent, SPANS | self._logged())
+            parent = parent_in(fields)
+            return None if parent is None else child_of(parent, SPANS | self._logged())
         trace = CallTrace(self._logged(), NO_TRACE, NO_ID)
         trace.unread = fields
         return trace
@@ -150,14 +158,22 @@ class Tracer:
         self._add(_record_of(call, trace, outcome, now_ns))
 
     def record_rejected(
-        self, identity: VersionIdentity | None, series: int, outcome: str, began_ns: int, now_ns: int, fields: Fields
-    ) -> None:
-        """Record a request that was refused before it became a call, if its caller asks for it or it has failed. Who is
-        not authenticated decides nothing: it would take from the limit of those who are."""
+        self,
+        identity: VersionIdentity | None,
+        series: int,
+        outcome: str,
+        began_ns: int,
+        now_ns: int,
+        fields: Fields,
+        endpoint: str = "",
+    ) -> CallTrace | None:
+        """Record a request that was refused before it became a call, if its caller asks for it or it has failed; return
+        its trace, None if it is not recorded. Who is not authenticated decides nothing: it would take from the limit of
+        those who are."""
         decisive = _NO_FIELDS if outcome == Unauthenticated.kind else fields
         trace = self._with_failure(self.begin(decisive), outcome)
         if trace is None or not trace.flags & (SPANS | ACCESS):
-            return
+            return None
         model, version = ("", "") if identity is None else (identity.model, identity.version)
         record = TraceRecord(
             REQUEST,
@@ -172,8 +188,10 @@ class Tracer:
             trace.span_id,
             trace.parent_id,
             (began_ns, 0, 0, 0, now_ns),
+            endpoint=endpoint,
         )
         self._add(record)
+        return trace
 
     def _with_failure(self, trace: CallTrace | None, outcome: str) -> CallTrace | None:
         """Return the trace of a request that has ended; one that failed is kept, within the limit."""
@@ -189,13 +207,9 @@ class Tracer:
             if not self._kept.take(self._clock()):
                 self._refused["kept"] += 1
                 return None
-        flags = SPANS | KEPT | (ACCESS if self._limits.access_ratio else 0)
-        if trace is not None:
-            flags |= trace.flags & STREAMED
-        parent = None if trace is None or trace.unread is None else _parent_in(trace.unread)
-        if parent is not None:
-            return _child_of(parent, flags)
-        return CallTrace(flags, new_trace_id(), new_span_id())
+        found = identify_trace(trace)
+        flags = SPANS | KEPT | (ACCESS if self._limits.access_ratio else 0) | found.flags & HAS_PARENT
+        return CallTrace(flags, found.trace_id, found.span_id, found.parent_id, found.state)
 
     def record_shadow(self, call: InferCall, shadow: VersionIdentity, began_ns: int, disagrees: bool) -> None:
         """Record that a shadow has answered a call: if the call is traced, or if the answers disagree."""
@@ -233,22 +247,13 @@ class Tracer:
             return TraceBatch(*self._buffer.take(), dropped)
 
 
-def _parent_in(fields: Fields) -> ParentContext | None:
-    return parse_parent(fields[TRACEPARENT], fields.get(TRACESTATE, b""))
-
-
-def _child_of(parent: ParentContext, flags: int) -> CallTrace:
-    """Return a trace that continues that of a caller."""
-    return CallTrace(flags | HAS_PARENT, parent.trace_id, new_span_id(), parent.span_id, parent.state)
-
-
 def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> TraceRecord:
     identity = call.loaded.identity
     return TraceRecord(
         REQUEST,
         call.series,
         OUTCOME_INDEX[outcome],
-        trace.flags,
+        trace.flags if call.explanation is None else trace.flags | EXPLAINED,
         identity.model,
         identity.version,
         call.id,
@@ -261,6 +266,7 @@ def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> 
         _rows_of_run(call),
         call.input_bytes,
         call.output_bytes,
+        endpoint=call.endpoint,
     )
 
 
@@ -293,13 +299,3 @@ def _shadow_record(
         linked_trace=trace.trace_id,
         linked_span=trace.span_id,
     )
-
-
-def new_trace_id() -> bytes:
-    """Return a random id of a trace; not for secrets."""
-    return (getrandbits(128) | 1).to_bytes(16, "big")
-
-
-def new_span_id() -> bytes:
-    """Return a random id of a span; not for secrets."""
-    return (getrandbits(64) | 1).to_bytes(8, "big")

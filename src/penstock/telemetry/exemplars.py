@@ -18,13 +18,18 @@ class ExemplarStore:
     def __init__(self) -> None:
         self._series: dict[tuple[str, tuple[str, ...]], dict[int, Exemplar]] = {}
 
-    def put(self, metric: Metric, labels: tuple[str, ...], value: float, exemplar: Exemplar) -> None:
-        """Keep an exemplar for the bucket of a value, which is in the unit of the metric's name."""
+    def put(self, metric: Metric, labels: tuple[str, ...], exemplar: Exemplar) -> None:
+        """Keep an exemplar for the bucket of its value."""
         key = metric.name, labels
-        if key not in self._series and len(self._series) >= MOST_SERIES:
+        buckets = self._series.get(key)
+        if buckets is None:
+            buckets = self._add_series(key)
+        buckets[bisect_left(metric.edges, exemplar.value)] = exemplar
+
+    def _add_series(self, key: tuple[str, tuple[str, ...]]) -> dict[int, Exemplar]:
+        if len(self._series) >= MOST_SERIES:
             del self._series[next(iter(self._series))]
-        bucket = bisect_left(metric.edges, value)
-        self._series.setdefault(key, {})[bucket] = replace(exemplar, value=value)
+        return self._series.setdefault(key, {})
 
     def attach(self, readings: Iterable[Reading]) -> Iterator[Reading]:
         """Yield readings, histograms with the exemplars of their buckets."""

@@ -14,7 +14,7 @@ TRACES_DROPPED = Metric(
     MetricType.COUNTER,
     ("reason",),
     "Requests that were to be traced and were not: over tracing.max_forced_per_second (forced by callers, or kept as "
-    "failed), or a buffer was full (full, queue).",
+    "failed), a buffer was full (full, queue), or over tracing.max_processor_share (processor).",
 )
 OTLP_ITEMS = Metric(
     "otlp_items_total",

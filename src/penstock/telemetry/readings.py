@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from penstock.telemetry.metric import Metric
 
@@ -15,8 +16,7 @@ class Point:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
+class Exemplar(NamedTuple):
     """A traced request that a histogram counted: its ids in hexadecimal, its value in the unit of the metric's name,
     and when it ended (seconds since the epoch)."""
 

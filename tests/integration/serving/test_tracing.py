@@ -15,6 +15,8 @@ from prometheus_client.openmetrics import parser
 from tritonclient import grpc as triton_grpc
 from tritonclient import http as triton_http
 
+from penstock.proto import tensorflow_pb2 as tf
+from penstock.proto import tensorflow_serving_pb2 as ts
 from penstock.proto.grpc_service_pb2 import ModelInferRequest
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.ecs import read_ecs
@@ -47,6 +49,7 @@ def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "PENSTOCK_METRICS_OTLP__INTERVAL_SECONDS": "1",
         "PENSTOCK_LOG_FORMAT": "ecs",
         "PENSTOCK_ACCESS_LOG_RATIO": "1",
+        "PENSTOCK_DIALECTS": '["tfs"]',
     }
     with running(folder / "models", folder, env=env) as server:
         route = {"split": {"1": 9000, "2": 1000}, "shadow": [], "reason": "a canary"}
@@ -140,12 +143,77 @@ def test_real_clients_bring_their_traces_over_every_transport(server: Server, re
         client.start_stream(lambda result, error: answers.put(error or result), headers={"traceparent": traceparent})
         for _ in range(2):
             client.async_stream_infer(NAME, grpc_inputs)
-        for _ in range(2):
-            assert not isinstance(answers.get(timeout=PATIENCE_S), Exception)
+        stated = [answers.get(timeout=PATIENCE_S).get_response().parameters["traceresponse"] for _ in range(2)]
         client.stop_stream()
     spans_of(receiver, streamed, count=10)
-    requests_of = receiver.find("inference.GRPCInferenceService/ModelStreamInfer")
-    assert [item.trace_id for item in requests_of] == [streamed] * 2
+    requests_of = [item for item in receiver.find(STREAM) if item.trace_id == streamed]
+    assert {item.string_param for item in stated} == {
+        f"00-{streamed.hex()}-{item.span_id.hex()}-01" for item in requests_of
+    }
+
+
+STREAM = "inference.GRPCInferenceService/ModelStreamInfer"
+
+
+def test_refused_calls_of_grpc_say_which_trace_they_belong_to(server: Server, receiver: Receiver) -> None:
+    unary_parent, unary = parent_of(20)
+    streamed_parent, streamed = parent_of(21)
+    unknown = ModelInferRequest(model_name="nowhere")
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(unknown, metadata=(("traceparent", unary_parent),))
+        error: Any = caught.value
+        [answer] = stub.ModelStreamInfer(iter([unknown]), metadata=(("traceparent", streamed_parent),))
+    request = spans_of(receiver, unary, count=1)["inference.GRPCInferenceService/ModelInfer"]
+    said = dict([*error.initial_metadata(), *error.trailing_metadata()])
+    assert said["traceresponse"] == f"00-{unary.hex()}-{request.span_id.hex()}-01"
+    request = spans_of(receiver, streamed, count=1)[STREAM]
+    parameter = answer.infer_response.parameters["traceresponse"]
+    assert parameter.string_param == f"00-{streamed.hex()}-{request.span_id.hex()}-01"
+    assert values_of(request.attributes)["rpc.response.status_code"] == "NOT_FOUND"
+
+
+def test_requests_of_a_dialect_have_its_names(server: Server, receiver: Receiver) -> None:
+    traceparent, trace_id = parent_of(22)
+    headers = {"traceparent": traceparent}
+    reply = server.rest("POST", f"/v1/models/{NAME}:predict", {"instances": [[1, 2, 3]]}, headers)
+    assert reply.status == 200
+    request = check_request(spans_of(receiver, trace_id), "POST /v1/models/{model}:predict")
+    assert values_of(request.attributes)["url.path"] == f"/v1/models/{NAME}:predict"
+    assert reply.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
+    traceparent, trace_id = parent_of(23)
+    path = f"/v1/models/{NAME}/versions/9:predict"
+    assert server.rest("POST", path, {"instances": []}, {"traceparent": traceparent}).status == 404
+    spans_of(receiver, trace_id, count=1)["POST /v1/models/{model}/versions/{version}:predict"]
+
+
+def test_tensorflow_serving_over_grpc_has_its_names(server: Server, receiver: Receiver) -> None:
+    traceparent, trace_id = parent_of(24)
+    request = ts.PredictRequest(model_spec=ts.ModelSpec(name=NAME))
+    request.inputs["x"].CopyFrom(tf.TensorProto(dtype=tf.DT_FLOAT, float_val=[1, 2, 3]))
+    for size in (1, 3):
+        request.inputs["x"].tensor_shape.dim.add(size=size)
+    with grpc.insecure_channel(server.grpc) as channel:
+        predict = channel.unary_unary(
+            f"/{PREDICT_METHOD}",
+            request_serializer=ts.PredictRequest.SerializeToString,
+            response_deserializer=ts.PredictResponse.FromString,
+        )
+        predict(request, metadata=(("traceparent", traceparent),), timeout=PATIENCE_S)
+    check_request(spans_of(receiver, trace_id), PREDICT_METHOD)
+
+
+PREDICT_METHOD = "tensorflow.serving.PredictionService/Predict"
+
+
+def test_an_explanation_is_a_request_of_its_own_path(server: Server, receiver: Receiver) -> None:
+    traceparent, trace_id = parent_of(25)
+    reply = server.rest("POST", f"/v2/models/{NAME}/explain", BODY, {"traceparent": traceparent})
+    request = spans_of(receiver, trace_id, count=1)["POST /v2/models/{model}/explain"]
+    assert values_of(request.attributes)["penstock.explanation"] is True
+    if reply.status == 200:
+        assert reply.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
 
 
 def test_a_prediction_by_the_ops_port_continues_the_trace(server: Server, receiver: Receiver) -> None:

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from itertools import cycle
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput
+from penstock.core.explanations import ExplanationRecord, options_in
 from penstock.core.labels import OUTCOMES
+from penstock.core.tensors import Tensor
 from penstock.core.traces.records import (
     ACCESS,
     DISAGREES,
+    EXPLAINED,
     HAS_PARENT,
     KEPT,
     NO_ID,
@@ -20,10 +23,12 @@ from penstock.core.traces.records import (
     TraceRecord,
     read_records,
 )
+from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.tracer import MOST_RECORDS, TraceLimits, Tracer
 from penstock.serving.version_info import VersionIdentity
+from tests.unit.serving.stubs import served
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = {b"traceparent": f"00-{TRACE}-b7ad6b7169203331-01".encode(), b"tracestate": b"a=1"}
@@ -31,17 +36,13 @@ DECLINED = {b"traceparent": f"00-{TRACE}-b7ad6b7169203331-00".encode()}
 ONE, TWO = VersionIdentity("m", "1"), VersionIdentity("m", "2")
 
 
-class Answered:
-    """As much of a call as is recorded."""
-
-    loaded = type("Loaded", (), {"identity": ONE})
-    series, id, rows, run_rows, input_bytes, output_bytes = 3, "r", 2, -1, 8, 16
-    batch_result: BatchResult | None = None
-    began_ns, decoded_ns, started_ns, ran_ns = 10, 20, 30, 40
-
-    def __init__(self, trace: CallTrace | None, fault: Fault | None = None) -> None:
-        self.trace = trace
-        self.fault = fault
+def answered(trace: CallTrace | None, fault: Fault | None = None) -> InferCall:
+    """A call with two rows that has been answered."""
+    call = served([Tensor("x", "FP32", np.zeros((2, 1), np.float32))], [])
+    call.trace, call.fault = trace, fault
+    call.series, call.id, call.run_rows, call.output_bytes = 3, "r", NOT_COUNTED, 16
+    call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns = 10, 20, 30, 40
+    return call
 
 
 class Bench:
@@ -55,12 +56,12 @@ class Bench:
         self.tracer = Tracer(TraceLimits(ratio, forced, access), lambda: self.now, lambda: next(values))
 
     def answer(self, fields: dict[bytes, bytes] | None = None, fault: Fault | None = None) -> CallTrace | None:
-        call = Answered(self.tracer.begin(fields or {}), fault)
-        self.tracer.record_call(cast(InferCall, call), 50)
+        call = answered(self.tracer.begin(fields or {}), fault)
+        self.tracer.record_call(call, 50)
         return call.trace
 
     def shadow(self, trace: CallTrace | None, disagrees: bool) -> None:
-        call = cast(InferCall, Answered(trace))
+        call = answered(trace)
         self.tracer.record_shadow(call, TWO, 60, disagrees)
 
     def taken(self) -> tuple[list[TraceRecord], dict[str, int]]:
@@ -212,23 +213,23 @@ def test_a_disagreement_is_kept_with_its_request() -> None:
 
 def test_a_request_with_which_several_shadows_disagree_is_kept_once() -> None:
     bench = Bench(forced=5.0, access=1.0)
-    call = cast(InferCall, Answered(bench.tracer.begin(DECLINED)))
+    call = answered(bench.tracer.begin(DECLINED))
     bench.tracer.record_call(call, 50)
     for _ in range(3):
         bench.tracer.record_shadow(call, TWO, 60, True)
-    (answered, request, *shadows), dropped = bench.taken()
-    assert answered.flags == ACCESS and not request.flags & ACCESS  # one line
+    (first, request, *shadows), dropped = bench.taken()
+    assert first.flags == ACCESS and not request.flags & ACCESS  # one line
     assert {(shadow.linked_trace, shadow.linked_span) for shadow in shadows} == {(request.trace_id, request.span_id)}
     assert (len(shadows), request.trace_id.hex(), dropped) == (3, TRACE, {})
 
 
 def test_every_call_of_a_joint_run_has_its_rows() -> None:
     bench = Bench(forced=5.0)
-    call = Answered(bench.tracer.begin(SAMPLED))
+    call = answered(bench.tracer.begin(SAMPLED))
     call.batch_result = BatchResult([np.zeros((7, 3))])
-    bench.tracer.record_call(cast(InferCall, call), 50)
+    bench.tracer.record_call(call, 50)
     call.run_rows = 9
-    bench.tracer.record_call(cast(InferCall, call), 50)
+    bench.tracer.record_call(call, 50)
     assert [record.run_rows for record in bench.taken()[0]] == [7, 9]
 
 
@@ -252,3 +253,32 @@ def test_what_waits_is_bounded() -> None:
 )
 def test_a_tracer_is_needed_only_if_something_is_recorded(limits: TraceLimits, is_on: bool) -> None:
     assert limits.is_on is is_on
+
+
+def test_a_defect_is_logged_with_the_ids_that_its_span_gets(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(forced=5.0)
+    for fields in ({}, DECLINED):
+        call = answered(bench.tracer.begin(fields))
+        call.is_traceable = True
+        call.fail(RuntimeError("a defect"))
+        bench.tracer.record_call(call, 50)
+    records, _ = bench.taken()
+    logged = [item.__dict__["fields"] for item in caplog.records]
+    assert [item["trace.id"] for item in logged] == [record.trace_id.hex() for record in records]
+    assert [item["span.id"] for item in logged] == [record.span_id.hex() for record in records]
+    assert records[1].trace_id.hex() == TRACE and records[1].flags & HAS_PARENT
+    assert {(item["http.request.id"], item["labels.model"], item["labels.version"]) for item in logged} == {
+        ("r", "m", "1")
+    }
+
+
+def test_what_was_called_is_recorded() -> None:
+    bench = Bench(ratio=1.0)
+    call = answered(bench.tracer.begin({}))
+    call.endpoint, call.explanation = "/v1/models/{model}:explain", ExplanationRecord(options_in({}))
+    bench.tracer.record_call(call, 50)
+    trace = bench.tracer.record_rejected(ONE, 0, "not_ready", 10, 20, {}, "/invocations")
+    explained, refused = bench.taken()[0]
+    assert (explained.endpoint, explained.flags & EXPLAINED) == ("/v1/models/{model}:explain", EXPLAINED)
+    assert (refused.endpoint, refused.flags & EXPLAINED) == ("/invocations", 0)
+    assert trace is not None and refused.span_id.hex().encode() in trace.response

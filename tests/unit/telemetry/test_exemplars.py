@@ -19,15 +19,15 @@ READINGS: list[Reading] = [
 ]
 
 
-def exemplar(number: int) -> Exemplar:
-    return Exemplar(f"{number:032x}", f"{number:016x}", 0.0, 1_700_000_000.25)
+def exemplar(number: int, value: float = 1.0) -> Exemplar:
+    return Exemplar(f"{number:032x}", f"{number:016x}", value, 1_700_000_000.25)
 
 
 def test_the_newest_of_each_bucket_is_exposed() -> None:
     store = ExemplarStore()
     first, last = LATENCY_EDGES_S[0], LATENCY_EDGES_S[-1]
     for number, value in enumerate((first / 2, first, last * 2)):
-        store.put(STAGE_DURATION, LABELS, value, exemplar(number))
+        store.put(STAGE_DURATION, LABELS, exemplar(number, value))
     exposition = Exposition(lambda: store.attach(READINGS))
     body, _ = exposition.render("application/openmetrics-text")
     [family] = [item for item in READ_OPENMETRICS(body.decode()) if "stage" in item.name]
@@ -43,14 +43,14 @@ def test_the_newest_of_each_bucket_is_exposed() -> None:
 def test_without_exemplars_readings_stay_as_they_are() -> None:
     store = ExemplarStore()
     assert list(store.attach(READINGS)) == READINGS
-    store.put(STAGE_DURATION, ("another", "1", "run"), 1.0, exemplar(1))
+    store.put(STAGE_DURATION, ("another", "1", "run"), exemplar(1))
     assert list(store.attach(READINGS)) == READINGS
 
 
 def test_series_are_bounded() -> None:
     store = ExemplarStore()
     for number in range(MOST_SERIES + 5):
-        store.put(STAGE_DURATION, ("m", str(number), "run"), 1.0, exemplar(number))
+        store.put(STAGE_DURATION, ("m", str(number), "run"), exemplar(number))
     distributions = [Distribution(STAGE_DURATION, ("m", str(number), "run"), BUCKETS, 1.0) for number in range(10)]
     attached = list(store.attach(distributions))
     assert [bool(item.exemplars) for item in attached if isinstance(item, Distribution)] == [False] * 5 + [True] * 5

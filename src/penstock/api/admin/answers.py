@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from penstock.core.errors import Fault, Internal, Overloaded, Refused, Unauthenticated, storage_fault
 from penstock.core.labels import HTTP_STATUS
+from penstock.core.traces.log_fields import caller_fields
 
 log = logging.getLogger("penstock.control")
 
@@ -54,7 +55,8 @@ def build_routes(table: list[tuple[str, str, Any]]) -> list[Route]:
             except OSError as error:  # a full disk gets its own error
                 if (fault := storage_fault(error)) is None:
                     raise
-                log.warning("%s %s: %s", request.method, request.url.path, error)
+                joined = {"fields": caller_fields(dict(request.scope["headers"]))}
+                log.warning("%s %s: %s", request.method, request.url.path, error, extra=joined)
                 raise fault from error
             return response
 

@@ -75,4 +75,5 @@ def build_call(
     call = InferCall(loaded, route, transport, call_id, inputs, requested, deadline, began_ns, observers, priority)
     if plane.tracer is not None:
         call.trace = plane.tracer.begin(fields)
+        call.is_traceable = True
     return call

@@ -17,7 +17,9 @@ from penstock.core.limits import RequestLimits
 from penstock.core.protobuf_wire import varint
 from penstock.core.slices import PauseWork
 from penstock.core.tensors import NUMPY_TYPES, Tensor, raw_of, raw_rows, to_raw
+from penstock.core.traces.context import TRACERESPONSE
 from penstock.proto import grpc_service_pb2 as pb
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
 
@@ -351,8 +353,19 @@ def closing_answer(call: InferCall) -> bytes:
     return add_prefix(pb.ModelStreamInferResponse(infer_response=last).SerializeToString())
 
 
-def stream_refusal(fault: Fault, call_id: str) -> bytes:
-    """Return the framed message for a failed request of a stream; the stream stays open."""
+def trace_parameter(trace: CallTrace) -> bytes:
+    """Return the trace of a request as a parameter of its streamed answer, as bytes that may follow the other fields;
+    none if it is not exported."""
+    response = trace.response
+    if not response:
+        return b""
+    return answer_parameters({TRACERESPONSE.decode(): pb.InferParameter(string_param=response.decode())})
+
+
+def stream_refusal(fault: Fault, call_id: str, parameters: bytes = b"") -> bytes:
+    """Return the framed message for a failed request of a stream, which stays open; ``parameters`` are those of an
+    answer, as bytes."""
     refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
     refusal.infer_response.id = call_id
+    refusal.infer_response.MergeFromString(parameters)
     return add_prefix(refusal.SerializeToString())

@@ -27,6 +27,7 @@ from penstock.core.errors import (
     UnsupportedEncoding,
 )
 from penstock.core.slices import Pacer
+from penstock.core.traces.log_fields import caller_fields
 from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.data_plane import DataPlane
@@ -241,7 +242,8 @@ class HandlerCall(Http2Stream):
         except Fault as fault:
             self._finish(fault)
         except Exception as error:  # a bug must not take the connection down
-            log.exception("a call of %s failed", self.head.path, exc_info=error)
+            joined = {"fields": caller_fields(self.head.fields)}
+            log.exception("a call of %s failed", self.head.path, exc_info=error, extra=joined)
             self._finish(Internal("the request failed"))
         finally:
             self._open_calls.discard(self)

@@ -22,6 +22,7 @@ from penstock.core.slices import Pacer, PauseWork
 from penstock.core.tensors import Tensor
 from penstock.serving.access.caller_access import CallerAccess, Info, no_info
 from penstock.serving.access.caller_quota import QuotaLease
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import DEFAULT, InferCall, fault_of, new_id
 from penstock.serving.loop_batcher import RequestSource
 from penstock.serving.offload import OffloadedJob
@@ -57,9 +58,10 @@ class InferRequest:
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
-    answer (streams only). ``client`` identifies the connection or stream, and ``access`` is what the caller may do: the
-    owner sets it by ``use`` before the message is read; ``lease`` is what it holds of the caller's quota. Owners are
-    arguments, and never kept while nothing is under way: owner and request would keep each other alive.
+    answer (streams only); ``endpoint`` is the method with its service, "" for ModelInfer. ``client``
+    identifies the connection or stream, and ``access`` is what the caller may do: the owner sets it by ``use`` before
+    the message is read; ``lease`` is what it holds of the caller's quota. Owners are arguments, and never kept while
+    nothing is under way: owner and request would keep each other alive.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class InferRequest:
         "cancel",
         "client",
         "closing",
+        "endpoint",
         "fields",
         "found",
         "lease",
@@ -96,6 +99,7 @@ class InferRequest:
         self.submitted: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
         self.typed = self.closing = False
+        self.endpoint = shared.endpoint
         self._shared = shared
         self._info: Info = no_info
         self._timeout_ns = timeout_ns
@@ -173,7 +177,7 @@ class InferRequest:
         except LargeWork:
             self._decode_on_thread(owner, self._parsed_message())
         except Exception as fault:  # a bug must not take the connection down
-            owner.refuse(fault_of(fault))
+            owner.refuse(fault_of(fault, self.fields))
         finally:
             if held is not None:
                 held[0].release()
@@ -268,6 +272,7 @@ class InferRequest:
             self._timeout_ns,
         )
         call.client = self.client
+        call.endpoint = self.endpoint
         call.lease = self.lease
         return call
 
@@ -321,6 +326,7 @@ class InferRequest:
         """Return its id, else the id in its fields, else a new one."""
         return self.call_id or request_id("", self.fields) or new_id()
 
-    def reject(self, outcome: str) -> None:
-        """Count it as rejected before it became a call."""
-        self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns, self.fields)
+    def reject(self, outcome: str) -> CallTrace | None:
+        """Count it as rejected before it became a call; return its trace, None if it has none."""
+        plane, found = self._shared.plane, self.found
+        return plane.record_rejected(found, _GRPC, outcome, self.began_ns, self.fields, self.endpoint)

@@ -59,11 +59,17 @@ class ModelInferForm(MessageForm):
 class InferContext:
     """One for each inference method of a server, whose messages have this ``form``; runs on its event loop. With
     ``mirrors_typed``, typed requests get typed contents, others raw ones. ``max_message_bytes`` limits a message;
-    ``message_setting`` is the name of that limit."""
+    ``message_setting`` is the name of that limit. ``endpoint`` is the method with its service, "" for ModelInfer."""
 
     def __init__(
-        self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool, form: MessageForm | None = None
+        self,
+        plane: DataPlane,
+        max_message_bytes: int,
+        mirrors_typed: bool,
+        form: MessageForm | None = None,
+        endpoint: str = "",
     ) -> None:
+        self.endpoint = endpoint
         self.plane = plane
         self.form: MessageForm = ModelInferForm() if form is None else form
         most = max(SPARE_BYTES, plane.memory.limit // CONNECTION_SHARE - PREFIX)

@@ -19,6 +19,7 @@ from penstock.api.grpc.encode import (
     explanation_parameters,
     stream_message,
     stream_refusal,
+    trace_parameter,
 )
 from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import InferContext
@@ -26,7 +27,9 @@ from penstock.api.grpc.methods import Method, ServerCall
 from penstock.api.grpc.stream_window import StreamWindow
 from penstock.core.errors import Fault, Internal, NotReady, OverBudget, Overloaded
 from penstock.core.slices import PauseWork
-from penstock.core.traces.records import STREAMED
+from penstock.core.traces.log_fields import caller_fields
+from penstock.core.traces.spans import RPC_STREAM
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import InferCall, fault_of
 
 STATUS_WANTED: Final = b"triton_grpc_error"
@@ -137,7 +140,9 @@ class InferStream:
         except Fault as fault:
             self._fault = fault_of(fault)
         except Exception as error:  # a bug must not leave the stream without an end
-            log.exception("a stream could not be read", exc_info=error)
+            log.exception(
+                "a stream could not be read", exc_info=error, extra={"fields": caller_fields(self.call.fields)}
+            )
             self._fault = Internal("the request failed")
         finally:
             self._read_all = True
@@ -197,6 +202,7 @@ class StreamedRequest:
         self._stream = stream
         self._raw = raw
         self._request = InferRequest(stream.shared, call.fields, began_ns, left_ns, id(stream))
+        self._request.endpoint = RPC_STREAM
         self._taken = 0  # bytes of the worker's memory budget
         self.held = 0
         self.answer: Payload = b""
@@ -212,11 +218,11 @@ class StreamedRequest:
             return None
         try:
             self._request.use(self._stream.call.access, len(self._raw), self._stream.call.info)
-            call = _mark_streamed(self._request.read(self._raw))
+            call = self._request.read(self._raw)
         except LargeWork:
             self._request.read_on_thread(self, self._message, len(self._raw), 0)
         except Exception as error:  # a refusal, or a bug, which must not take the stream down
-            self.refuse(fault_of(error))
+            self.refuse(fault_of(error, self._stream.call.fields))
         else:
             self._raw = b""
             return call
@@ -250,6 +256,8 @@ class StreamedRequest:
         version = self._stream.shared.versions.get(call.loaded)
         answer = version.template.answer(call, self._request.typed, pause)
         parameters = version.parameters[call.route] + explanation_parameters(call)
+        if call.trace is not None:
+            parameters += trace_parameter(call.trace)
         if self._request.closing:
             return stream_message(answer, (parameters, NOT_FINAL), closing_answer(call))
         return stream_message(answer, (parameters,))
@@ -259,22 +267,22 @@ class StreamedRequest:
         if self.is_gone:
             self.release()
         elif call.fault is not None:
-            self._fail(call.fault)
+            self._fail(call.fault, call.trace)
         elif not self.hold(size_of(answer)):
-            self._fail(_no_memory())
+            self._fail(_no_memory(), call.trace)
         else:
             self._answer(answer)
 
     def abort(self) -> None:
         """See ``RequestSource``."""
-        self._fail(Internal("the answer could not be written"))
+        self._fail(Internal("the answer could not be written"), None)
 
     # As the owner of its request; see ``InferOwner``.
 
     def on_read(self, call: InferCall) -> None:
         """See ``InferOwner``."""
         self._raw = b""
-        self._stream.shared.plane.batcher.submit(self, None, _mark_streamed(call))
+        self._stream.shared.plane.batcher.submit(self, None, call)
 
     def refuse(self, fault: Fault) -> None:
         """Refuse the request: there is no call."""
@@ -285,12 +293,12 @@ class StreamedRequest:
 
     def _reject(self, fault: Fault) -> None:
         if not self.is_gone:  # else it is counted
-            self._request.reject(fault.kind)
-            self._fail(fault)
+            self._fail(fault, self._request.reject(fault.kind))
 
-    def _fail(self, fault: Fault) -> None:
+    def _fail(self, fault: Fault, trace: CallTrace | None) -> None:
         self.fault = fault
-        self._answer(stream_refusal(fault, self._request.own_id()))
+        parameters = b"" if trace is None else trace_parameter(trace)
+        self._answer(stream_refusal(fault, self._request.own_id(), parameters))
 
     def _answer(self, answer: Payload) -> None:
         self._raw, self.answer = b"", answer
@@ -332,13 +340,6 @@ class StreamedRequest:
         """Release its memory."""
         self._raw, self.answer = b"", b""
         self.hold(0)
-
-
-def _mark_streamed(call: InferCall) -> InferCall:
-    """Let the record of a call say that it came in a stream."""
-    if call.trace is not None:
-        call.trace.flags |= STREAMED
-    return call
 
 
 def _no_memory() -> OverBudget:

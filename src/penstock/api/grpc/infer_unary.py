@@ -141,7 +141,7 @@ class UnaryInferStream(Http2Stream):
             inflated = 0 if head.encoding == "identity" else min(size * MAX_RATIO, most)
             request.read_on_thread(self, self._message, size, inflated)
         except Exception as error:  # a defect must not end the connection
-            self.refuse(fault_of(error))
+            self.refuse(fault_of(error, head.fields))
         return None
 
     def _message(self, pause: PauseWork) -> bytes:
@@ -186,7 +186,7 @@ class UnaryInferStream(Http2Stream):
         if self.local_closed:
             return
         if call.fault is not None:
-            self._fail(call.fault)
+            self._fail(call.fault, call.trace)
             return
         self.local_closed = True  # even if its answer cannot be sent
         block = self._shared.versions.get(call.loaded).blocks[call.route] + _id_field(call.id)
@@ -196,7 +196,7 @@ class UnaryInferStream(Http2Stream):
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
             self.local_closed = False
-            self._fail(no_memory())
+            self._fail(no_memory(), call.trace)
 
     # As the owner of its request; see ``InferOwner``.
 
@@ -237,12 +237,13 @@ class UnaryInferStream(Http2Stream):
     def _send_refusal(self, fault: Fault) -> None:
         if self.local_closed:  # it was reset meanwhile, and counted
             return
-        self._request.reject(fault.kind)
-        self._fail(fault)
+        self._fail(fault, self._request.reject(fault.kind))
 
-    def _fail(self, fault: Fault) -> None:
+    def _fail(self, fault: Fault, trace: CallTrace | None) -> None:
         self.local_closed = True
         facts, block = self._facts(), _failed_trailers(fault.kind, sentence(fault), retry_hints(fault))
+        if trace is not None:
+            facts += _trace_field(trace)
         if fault.kind in RETRYABLE:
             facts, block = b"", block + facts
         elif isinstance(fault, UnsupportedEncoding):

@@ -46,7 +46,7 @@ def inference_contexts(plane: DataPlane, options: GrpcOptions) -> dict[str, Infe
         # nobody else loads these messages
         from penstock.api.grpc.tensorflow_serving.services import inference_forms  # noqa: PLC0415
 
-        contexts |= {path: InferContext(plane, most, False, form) for path, form in inference_forms().items()}
+        contexts |= {path: InferContext(plane, most, False, form, path[1:]) for path, form in inference_forms().items()}
     return contexts
 
 

@@ -16,6 +16,7 @@ from penstock.api.http1.exchange import WHOLE, ConnectionIo, Exchange, HttpAppli
 from penstock.api.http1.request_head import Http1RequestHead
 from penstock.core.access.attempts import address_key
 from penstock.core.access.origins import OriginRefusal
+from penstock.core.traces.log_fields import caller_fields
 from penstock.serving.access.caller_access import CallerAccess
 
 log = logging.getLogger("penstock.http")
@@ -183,7 +184,7 @@ class AsgiExchange(Exchange):
             raise
         except Exception as error:  # a defect must not end the connection
             if not self._is_gone:
-                log.exception("a request failed", exc_info=error)
+                log.exception("a request failed", exc_info=error, extra={"fields": caller_fields(self.head.fields)})
                 self._fail()
 
     def _fail(self) -> None:

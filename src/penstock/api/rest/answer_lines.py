@@ -1,7 +1,8 @@
-"""Fields of answers to requests that ask for them: the time of each stage, and the trace."""
+"""Fields of answers that belong to one request: its id, its trace, and the time of each stage if it asks for them."""
 
 from itertools import pairwise
 
+from penstock.api.common.text_safety import id_text
 from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import InferCall
 
@@ -17,3 +18,9 @@ def trace_line(trace: CallTrace) -> bytes:
     """Return the trace of a request (W3C Trace Context Level 2); empty if it is not exported."""
     response = trace.response
     return b"traceresponse: %b\r\n" % response if response else b""
+
+
+def id_line(call_id: str) -> bytes:
+    """Return a request id as a field; empty if it is too long."""
+    text = id_text(call_id)
+    return b"x-request-id: %b\r\n" % text.encode() if text else b""

@@ -44,11 +44,18 @@ class RefusedExchange(Exchange):
     """A request that is refused by its head alone; its body is dropped, and a long one ends the connection."""
 
     def __init__(
-        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, handler: InferHandler, fault: Fault
+        self,
+        connection: ConnectionIo,
+        head: Http1RequestHead,
+        began_ns: int,
+        handler: InferHandler,
+        fault: Fault,
+        endpoint: str = "",
     ) -> None:
         super().__init__(connection, head, began_ns)
         self._handler = handler
         self._fault = fault
+        self._endpoint = endpoint
 
     def receive(self, part: memoryview) -> None:
         """Drop a part of the body."""
@@ -63,7 +70,7 @@ class RefusedExchange(Exchange):
 
     def refusal(self, fault: Fault) -> bytes:
         """Return the answer for an error; a refused infer request is counted."""
-        return self._handler.head_refusal(self, fault, self.head.route is not None)
+        return self._handler.head_refusal(self, fault, self.head.route is not None, self._endpoint)
 
 
 class OtherDialects(Interface):

@@ -24,6 +24,7 @@ from penstock.core.labels import Protocol, Route
 from penstock.core.signature import Signature
 from penstock.core.slices import NUMBER_SLICE, Pacer, PauseWork
 from penstock.core.tensors import Tensor
+from penstock.core.traces.context import TRACERESPONSE
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.explanations.run_rows import run_call
 from penstock.serving.infer_call import InferCall
@@ -34,6 +35,10 @@ MOST_BODY: Final = 2 << 20
 
 ANSWER_BYTES: Final = 1 << 20
 """Assumed bytes of an answer, for the queue of the thread that writes it."""
+
+
+EXPLAIN_PATH: Final = "/v2/models/{model}/explain"
+VERSION_PATH: Final = "/v2/models/{model}/versions/{version}/explain"
 
 
 class _Parameters(msgspec.Struct):
@@ -100,6 +105,7 @@ async def explain_call(
         plane, decision, Protocol.REST, priority, fields, began_ns, body.id, body.given, None, body.timeout_ns
     )
     call.lease = lease
+    call.endpoint = VERSION_PATH if decision[1] is Route.PINNED else EXPLAIN_PATH
     explain_instead(plane, call, parameters)
     try:
         await run_call(call)
@@ -112,9 +118,13 @@ async def explain_call(
 
 
 def answer_fields(call: InferCall, route: Route) -> dict[str, str]:
-    """Return the header fields of an answer: version, route and request id."""
-    text = id_text(call.id)
-    return {**dict(answered_by(call.loaded, route)), **({REQUEST_ID: text} if text else {})}
+    """Return the header fields of an answer: version, route, request id, and trace."""
+    stated = {REQUEST_ID: id_text(call.id), TRACERESPONSE.decode(): _trace_of(call)}
+    return {**dict(answered_by(call.loaded, route)), **{name: text for name, text in stated.items() if text}}
+
+
+def _trace_of(call: InferCall) -> str:
+    return "" if call.trace is None else call.trace.response.decode()
 
 
 def encode_answer(call: InferCall, pause: PauseWork) -> bytes:

@@ -11,12 +11,11 @@ from penstock.api.common.content_coding import encode_body, inflate, preferred_c
 from penstock.api.common.explanations import explain_instead
 from penstock.api.common.request_builder import admit, build_call, field_timeout_ns, request_id
 from penstock.api.common.response_metadata import MadeOncePerVersion
-from penstock.api.common.text_safety import id_text
 from penstock.api.common.work import LargeWork, body_too_large, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
 from penstock.api.http1.request_head import Http1RequestHead
-from penstock.api.rest.answer_lines import timing_line, trace_line
+from penstock.api.rest.answer_lines import id_line, timing_line, trace_line
 from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.encode import RestAnswerTemplate, Tail
@@ -26,6 +25,7 @@ from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import Pacer, PauseWork
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, Servable, fault_of, new_id
 from penstock.serving.offload import OffloadedJob
@@ -52,6 +52,7 @@ class InferExchange(Exchange):
     """An infer request; ``binary`` and ``nulls`` say how its outputs travel back (see ``InferBody``).
 
     ``owner`` is whose shared memory it may name; ``job``, ``call`` and ``cancel`` are what is under way for it.
+    ``endpoint`` is the template of the path, "" for that of V2.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class InferExchange(Exchange):
         self.call: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
         self.job: OffloadedJob | None = None
+        self.endpoint = ""
         self._handler = handler
 
     def begin(self) -> None:
@@ -178,7 +180,7 @@ class InferHandler:
                 return None
             return self._call(exchange, decision, priority, body)
         except Exception as error:  # a defect must not end the connection
-            self._refuse(exchange, decision, fault_of(error))
+            self._refuse(exchange, decision, fault_of(error, exchange.head.fields))
         return None
 
     def _read(self, exchange: InferExchange, loaded: Servable, raw: bytes, pause: PauseWork | None) -> InferBody:
@@ -239,7 +241,7 @@ class InferHandler:
             exchange.call = call = self._call(exchange, decision, priority, body)
             self.plane.batcher.submit(exchange, exchange, call)
         except Exception as fault:  # a defect must not end the connection
-            self._refuse(exchange, decision, fault_of(fault))
+            self._refuse(exchange, decision, fault_of(fault, exchange.head.fields))
         finally:
             decision[0].release()
 
@@ -260,6 +262,7 @@ class InferHandler:
         call.client = id(exchange.connection)
         call.lease = exchange.lease
         call.defaulted = body.defaulted
+        call.endpoint = exchange.endpoint
         if body.explanation is not None:
             explain_instead(self.plane, call, body.explanation)
         return call
@@ -303,7 +306,7 @@ class InferHandler:
         length = b"content-length: %d\r\n\r\n" % size
         common = exchange.connection.last_fields(exchange)
         parts = self._parts.get(call.loaded)
-        whole = b"".join((kind, parts.fields[call.route], _id_line(call.id), common, length, content))
+        whole = b"".join((kind, parts.fields[call.route], id_line(call.id), common, length, content))
         return [whole, *tail] if tail else whole
 
     def _encode_on_thread(self, exchange: InferExchange, call: InferCall) -> Answer | None:
@@ -334,7 +337,7 @@ class InferHandler:
 
     def _fault_answer(self, exchange: InferExchange, call: InferCall) -> bytes:
         """Return the answer to a call that has a fault."""
-        lines = self._parts.get(call.loaded).fields[call.route] + _id_line(call.id)
+        lines = self._parts.get(call.loaded).fields[call.route] + id_line(call.id)
         if call.trace is not None:
             lines += trace_line(call.trace)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)
@@ -346,15 +349,20 @@ class InferHandler:
         lines = b""
         if decision is not None:
             body_id = request_id("", exchange.head.fields)
-            lines = self._parts.get(decision[0]).fields[decision[1]] + _id_line(body_id or new_id())
-        self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
-        return self._failure(exchange, fault, lines)
+            lines = self._parts.get(decision[0]).fields[decision[1]] + id_line(body_id or new_id())
+        trace = self._reject(exchange, decision, fault, exchange.endpoint)
+        return self._failure(exchange, fault, lines if trace is None else lines + trace_line(trace))
 
-    def head_refusal(self, exchange: Exchange, fault: Fault, is_infer: bool) -> bytes:
+    def _reject(
+        self, exchange: Exchange, decision: RouteDecision | None, fault: Fault, endpoint: str
+    ) -> CallTrace | None:
+        began_ns, fields = exchange.began_ns, exchange.head.fields
+        return self.plane.record_rejected(decision, _REST, fault.kind, began_ns, fields, endpoint)
+
+    def head_refusal(self, exchange: Exchange, fault: Fault, is_infer: bool, endpoint: str = "") -> bytes:
         """Return the answer to a request that access control refused, and count it if it is an infer request."""
-        if is_infer:
-            self.plane.record_rejected(None, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
-        answer = self._failure(exchange, fault_of(fault), b"")
+        trace = self._reject(exchange, None, fault, endpoint) if is_infer else None
+        answer = self._failure(exchange, fault_of(fault), b"" if trace is None else trace_line(trace))
         return answer[: answer.index(b"\r\n\r\n") + 4] if exchange.head.method == b"HEAD" else answer
 
     def _refuse(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
@@ -365,7 +373,7 @@ class InferHandler:
 
     def _send_refusal(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
-            self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns, exchange.head.fields)
+            self._reject(exchange, decision, fault, exchange.endpoint)
         else:
             exchange.connection.answer(exchange, self.refusal(exchange, decision, fault))
 
@@ -387,9 +395,3 @@ def _json_length(fields: Fields) -> int:
     if not value.isdigit() or len(value) > 18:
         raise InvalidInput("inference-header-content-length must be a whole number of bytes")
     return int(value)
-
-
-def _id_line(call_id: str) -> bytes:
-    """Return a request id as a field; empty if it is too long."""
-    text = id_text(call_id)
-    return b"x-request-id: %b\r\n" % text.encode() if text else b""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from penstock.api.http1.answers import error_body, fault_fields
 from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
+from penstock.core.traces.log_fields import caller_fields
 
 log = logging.getLogger("penstock.rest")
 
@@ -39,8 +40,8 @@ def _allowed(error: HTTPException) -> str:
     return (error.headers or {}).get("Allow", "GET")
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error, extra={"fields": caller_fields(dict(request.scope["headers"]))})
     return Response(error_body("the request failed"), 500, media_type="application/json")
 
 

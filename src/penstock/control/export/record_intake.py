@@ -5,18 +5,18 @@ import time
 from base64 import b64decode
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from random import getrandbits
 from typing import Any, Final
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.traces.access_fields import access_line
+from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.core.traces.records import ACCESS, KEPT, REQUEST, SPANS, TraceRecord, read_records
-from penstock.core.traces.spans import STAGES, protocol_of, route_of, spans_of
+from penstock.core.traces.spans import STAGES, protocol_of, route_of
 from penstock.telemetry import metrics as table
 from penstock.telemetry import otlp_metrics as metrics
 from penstock.telemetry.exemplars import ExemplarStore
-from penstock.telemetry.otlp.trace_request import encode_span
+from penstock.telemetry.otlp.record_spans import EncodedSpans, RecordEncoder
 from penstock.telemetry.readings import Exemplar, Point, Reading
 
 log = logging.getLogger("penstock.telemetry")
@@ -26,28 +26,34 @@ STEP_S: Final = 0.25
 MOST_BYTES: Final = 4 << 20
 """Size of records and their texts that wait; further ones are counted and dropped."""
 
-REASONS: Final = ("forced", "kept", "full", "queue")
-"""Why requests that would have been traced were not: the limits, a full buffer of a worker, a full queue here."""
+REASONS: Final = ("forced", "kept", "full", "queue", "processor")
+"""Why requests that would have been traced were not: the limits, a full buffer of a worker, a full queue here, and the
+limit of the processor time."""
+
+CHUNK: Final = 64
+"""Records of which the spans are made before the processor time is looked at again."""
 
 
 class RecordIntake:
     """The records of one gateway's workers. ``take`` belongs to the event loop.
 
-    ``export`` gets encoded spans (None: none are exported). ``is_split`` says whether a model's route splits traffic,
-    and ``scheme`` is that of the REST port.
+    ``encoder`` makes the spans that ``export`` gets (None: none are exported), as long as the ``budget`` lasts.
+    ``thread_time`` gives the processor seconds of the thread that asks.
     """
 
     def __init__(
         self,
-        export: Callable[[list[bytes]], None] | None,
+        export: Callable[[list[EncodedSpans]], None] | None,
         exemplars: ExemplarStore,
-        is_split: Callable[[str], bool],
-        scheme: str = "http",
+        encoder: RecordEncoder,
+        budget: ProcessorBudget,
+        thread_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self._export = export
         self._exemplars = exemplars
-        self._is_split = is_split
-        self._scheme = scheme
+        self._encoder = encoder
+        self._budget = budget
+        self._thread_time = thread_time
         self._waiting: deque[tuple[int, bytes, list[str]]] = deque()
         self._taken_bytes = 0  # the event loop's
         self._processed_bytes = 0  # the thread's
@@ -79,30 +85,43 @@ class RecordIntake:
         while self._waiting:
             size, records, texts = self._waiting.popleft()
             self._processed_bytes += size
-            for record in read_records(records, texts):
-                self._process(record, offset_ns)
+            self._process(list(read_records(records, texts)), offset_ns)
 
-    def _process(self, record: TraceRecord, offset_ns: int) -> None:
-        if record.flags & SPANS:
+    def _process(self, records: list[TraceRecord], offset_ns: int) -> None:
+        for start in range(0, len(records), CHUNK):
+            chunk = records[start : start + CHUNK]
+            self._trace([record for record in chunk if record.flags & SPANS], offset_ns)
+            for record in chunk:
+                if record.flags & ACCESS and record.kind == REQUEST:
+                    message, fields = access_line(record, offset_ns)
+                    access_log.info(message, extra={"fields": fields})
+
+    def _trace(self, records: list[TraceRecord], offset_ns: int) -> None:
+        """Make spans and exemplars of records, or count that there is no processor time left for them."""
+        if not records or self._export is None:
+            return
+        if not self._budget.has_left():
+            self._dropped["processor"] += len(records)
+            return
+        began = self._thread_time()
+        self._export([self._encoder.encode(record, offset_ns) for record in records])
+        for record in records:
             self._keep_exemplars(record, offset_ns)
-            if self._export is not None:
-                spans = spans_of(record, self._is_split(record.model), offset_ns, new_id, self._scheme)
-                self._export([encode_span(span) for span in spans])
-        if record.flags & ACCESS and record.kind == REQUEST:
-            message, fields = access_line(record, offset_ns)
-            access_log.info(message, extra={"fields": fields})
+        self._budget.spend(self._thread_time() - began)
 
     def _keep_exemplars(self, record: TraceRecord, offset_ns: int) -> None:
         """Let the latency histograms refer to the trace of an answered request, whose times are those they counted: of
         one that is kept for a shadow, the end is that of its run."""
         if record.kind != REQUEST or not record.version or record.outcome or record.flags & KEPT:
             return
-        exemplar = Exemplar(record.trace_id.hex(), record.span_id.hex(), 0.0, (record.times[4] + offset_ns) / 1e9)
-        labels = (record.model, record.version)
-        series = (*labels, route_of(record), protocol_of(record))
-        self._exemplars.put(table.REQUEST_DURATION, series, (record.times[4] - record.times[0]) / 1e9, exemplar)
-        for stage, start, end in zip(STAGES, record.times, record.times[1:], strict=False):
-            self._exemplars.put(table.STAGE_DURATION, (*labels, stage), (end - start) / 1e9, exemplar)
+        put, times = self._exemplars.put, record.times
+        trace_id, span_id, at = record.trace_id.hex(), record.span_id.hex(), (times[4] + offset_ns) / 1e9
+        model, version = record.model, record.version
+        series = (model, version, route_of(record), protocol_of(record))
+        put(table.REQUEST_DURATION, series, Exemplar(trace_id, span_id, (times[4] - times[0]) / 1e9, at))
+        for index, stage in enumerate(STAGES):
+            taken_s = (times[index + 1] - times[index]) / 1e9
+            put(table.STAGE_DURATION, (model, version, stage), Exemplar(trace_id, span_id, taken_s, at))
 
     def readings(self) -> Iterator[Reading]:
         """Return how many requests were not traced, by reason."""
@@ -112,8 +131,3 @@ class RecordIntake:
     def close(self) -> None:
         """End the thread."""
         self._pool.close()
-
-
-def new_id() -> bytes:
-    """Return a random span id; not for secrets."""
-    return (getrandbits(64) | 1).to_bytes(8, "big")

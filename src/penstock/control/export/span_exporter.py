@@ -13,9 +13,11 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.export.otlp_http import Send, send_otlp
 from penstock.control.periodic import PeriodicTask, ProblemLog
 from penstock.core.errors import Fault
+from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.core.traces.retries import UNSTATED, ExportAnswer, retry_after
 from penstock.telemetry import otlp_metrics as metrics
 from penstock.telemetry.otlp.common import TRACES_PATH, Value, enclose, signal_url
+from penstock.telemetry.otlp.record_spans import EncodedSpans
 from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.telemetry")
@@ -23,13 +25,15 @@ log = logging.getLogger("penstock.telemetry")
 MOST_WAITING: Final = 8192
 """Encoded spans that wait, some megabytes; further ones are counted and dropped."""
 
-BATCH: Final = 512
+BATCH: Final = 2048
+"""Spans of one request, about half a megabyte: each request costs a connection."""
+
 SEND_S: Final = 1.0
 STEP_S: Final = 60.0
 """Deadline of a step, which sends until nothing waits or an attempt fails."""
 
 FLUSH_S: Final = 2.0
-STEP_BATCHES: Final = 16
+STEP_BATCHES: Final = 8
 SENDING_S: Final = 20.0
 """Time in a step after which no other batch begins, so that a slow receiver does not make it late."""
 
@@ -37,7 +41,11 @@ SIGNAL: Final = "traces"
 
 
 class SpanExporter:
-    """The exporter of one gateway. ``add`` may be called from any thread; ``clock`` gives steady seconds."""
+    """The exporter of one gateway. ``add`` may be called from any thread; ``clock`` gives steady seconds.
+
+    What sending takes is spent from the ``budget`` of those who make spans; ``thread_time`` gives the processor seconds
+    of the thread that asks.
+    """
 
     def __init__(
         self,
@@ -47,6 +55,8 @@ class SpanExporter:
         send: Send = send_otlp,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        budget: ProcessorBudget | None = None,
+        thread_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self._url = signal_url(endpoint, TRACES_PATH)
         self._resource = resource
@@ -54,8 +64,12 @@ class SpanExporter:
         self._send = send
         self._clock = clock
         self._chance = chance
-        self._waiting: deque[bytes] = deque()
+        self._budget = budget
+        self._thread_time = thread_time
+        self._waiting: deque[EncodedSpans] = deque()
+        self._waiting_spans = 0
         self._batch: list[bytes] = []
+        self._batch_spans = 0
         self._attempts = 0
         self._due = 0.0
         self._lock = Lock()  # of those who add
@@ -65,14 +79,15 @@ class SpanExporter:
         self.pools = (self._pool,)
         self.task = PeriodicTask("otlp traces", self.step, SEND_S, meanwhile="spans are not exported")
 
-    def add(self, spans: Iterable[bytes]) -> None:
-        """Queue encoded spans; without space they are dropped and counted."""
+    def add(self, spans: Iterable[EncodedSpans]) -> None:
+        """Queue encoded spans, those of a request together; without space they are dropped and counted."""
         with self._lock:
-            for span in spans:
-                if len(self._waiting) < MOST_WAITING:
-                    self._waiting.append(span)
+            for encoded in spans:
+                if self._waiting_spans + encoded[1] <= MOST_WAITING:
+                    self._waiting.append(encoded)
+                    self._waiting_spans += encoded[1]
                 else:
-                    self._outcomes[metrics.DROPPED] += 1
+                    self._outcomes[metrics.DROPPED] += encoded[1]
 
     async def step(self) -> None:
         """Send what waits."""
@@ -87,29 +102,39 @@ class SpanExporter:
 
     def send_waiting(self) -> None:
         """Send batches until nothing waits, or one has to be sent again later. Blocks; of one thread at a time."""
-        until = self._clock() + SENDING_S
+        until, began = self._clock() + SENDING_S, self._thread_time()
         for _ in range(STEP_BATCHES):
             if not self._due <= self._clock() <= until or not self._take_batch():
-                return
+                break
             self._attempts += 1
             self._conclude(self._send(self._url, enclose(self._resource, self._version, b"".join(self._batch))))
+        if self._budget is not None:
+            self._budget.spend(self._thread_time() - began)
 
     def _take_batch(self) -> bool:
-        while self._waiting and len(self._batch) < BATCH and not self._attempts:
-            self._batch.append(self._waiting.popleft())
+        """Fill the batch, unless it has to be sent again; return whether it has spans."""
+        if self._attempts:
+            return True
+        with self._lock:
+            while self._waiting and self._batch_spans + self._waiting[0][1] <= BATCH:
+                encoded, count = self._waiting.popleft()
+                self._waiting_spans -= count
+                self._batch.append(encoded)
+                self._batch_spans += count
         return bool(self._batch)
 
     def _conclude(self, answer: ExportAnswer) -> None:
         if answer.is_success:
-            self._outcomes[metrics.SENT] += len(self._batch) - min(answer.rejected, len(self._batch))
-            self._outcomes[metrics.REJECTED] += min(answer.rejected, len(self._batch))
+            rejected = min(answer.rejected, self._batch_spans)
+            self._outcomes[metrics.SENT] += self._batch_spans - rejected
+            self._outcomes[metrics.REJECTED] += rejected
             self._log_taken(answer)
             self._end_batch()
             return
         self._problem_log.report(SIGNAL, f"the OTLP receiver does not take spans: {answer.reason}")
         pause_s = retry_after(answer, self._attempts, self._chance())
         if pause_s is None:
-            self._outcomes[metrics.FAILED] += len(self._batch)
+            self._outcomes[metrics.FAILED] += self._batch_spans
             self._end_batch()
         else:
             self._due = self._clock() + pause_s
@@ -122,11 +147,11 @@ class SpanExporter:
             log.info("the OTLP receiver takes spans again")
 
     def _end_batch(self) -> None:
-        self._batch, self._attempts, self._due = [], 0, 0.0
+        self._batch, self._batch_spans, self._attempts, self._due = [], 0, 0, 0.0
 
     def readings(self) -> Iterator[Reading]:
         """Return how many spans wait, and what became of the others."""
-        yield Point(metrics.OTLP_WAITING, (SIGNAL,), len(self._waiting) + len(self._batch))
+        yield Point(metrics.OTLP_WAITING, (SIGNAL,), self._waiting_spans + self._batch_spans)
         for outcome in metrics.OUTCOMES:
             yield Point(metrics.OTLP_ITEMS, (SIGNAL, outcome), self._outcomes[outcome])
 

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
-from penstock.core.traces.records import SPANS, STREAMED, TraceRecord
-from penstock.core.traces.spans import RPC_METHOD, RPC_STREAM, protocol_of, request_path, route_of
+from penstock.core.traces.log_fields import span_fields
+from penstock.core.traces.records import SPANS, TraceRecord
+from penstock.core.traces.spans import protocol_of, request_path, route_of, rpc_method
 
 
 def access_line(record: TraceRecord, offset_ns: int) -> tuple[str, dict[str, Any]]:
@@ -39,7 +40,7 @@ def trace_fields(record: TraceRecord) -> dict[str, str]:
     """Return what joins a line with the spans of its request; nothing if they are not exported."""
     if not record.flags & SPANS:
         return {}
-    return {"trace.id": record.trace_id.hex(), "span.id": record.span_id.hex(), "transaction.id": record.span_id.hex()}
+    return span_fields(record.trace_id, record.span_id)
 
 
 Described = tuple[str, str, dict[str, Any]]
@@ -59,7 +60,7 @@ def _http_fields(record: TraceRecord) -> Described:
 
 def _grpc_fields(record: TraceRecord) -> Described:
     status = GRPC_STATUS[OUTCOMES[record.outcome]]
-    method = RPC_STREAM if record.flags & STREAMED else RPC_METHOD
+    method = rpc_method(record)
     return method, status, {"network.protocol": "grpc", "url.path": f"/{method}", "labels.grpc_status": status}
 
 

@@ -58,6 +58,12 @@ def _bytes_of(digits: bytes) -> bytes:
     return bytes.fromhex(digits.decode())
 
 
+def read_trace_id(traceparent: bytes) -> bytes | None:
+    """Return the trace of a caller, sampled or not; None if it is malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return None if match is None else _bytes_of(match[1])
+
+
 def read_sampled(traceparent: bytes) -> bool | None:
     """Return whether the caller's span is sampled, without reading more than that; None if it is malformed."""
     match = _TRACEPARENT.fullmatch(traceparent)

@@ -3,9 +3,8 @@ process. Texts, which have no fixed size, stand in a table beside the records of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 REQUEST, SHADOW = 0, 1
 """Kinds of records: a request, or the run of a shadow version on one."""
@@ -15,24 +14,25 @@ ACCESS: Final = 2  # it has a line in the access log
 HAS_PARENT: Final = 4  # its caller has a span
 KEPT: Final = 8  # it is exported only because it failed, or because a shadow disagreed
 DISAGREES: Final = 16  # the shadow answered something else
-STREAMED: Final = 32  # it came in a stream
+EXPLAINED: Final = 32  # it asked for an explanation
 
 NO_ID: Final = bytes(8)
 NO_TRACE: Final = bytes(16)
 
-_LAYOUT: Final = Struct("<BBBBHHHH16s8s8s16s8s5QIIQQ")
+_LAYOUT: Final = Struct("<BBBBHHHHH16s8s8s16s8s5QIIQQ")
 RECORD_BYTES: Final = _LAYOUT.size
 MOST_TEXT: Final = 512
 MOST_NUMBER: Final = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class TraceRecord:
+class TraceRecord(NamedTuple):
     """A request that has ended; ``times`` are its beginning and the ends of decode, queue, run and encode
     (``time.monotonic_ns``; 0: it did not come so far).
 
-    ``series`` is that of its call (route and protocol), ``outcome`` the index of how it ended. ``run_rows`` are the
-    rows of the run it shared, 0 if unknown. Sizes are in bytes. A shadow's record links the request that it repeats.
+    ``series`` is that of its call (route and protocol), ``outcome`` the index of how it ended. ``endpoint`` is what was
+    called: the template of a path, or a gRPC method with its service; "" for the infer request of V2. ``run_rows`` are
+    the rows of the run it shared, 0 if unknown. Sizes are in bytes. A shadow's record links the request that it
+    repeats.
     """
 
     kind: int
@@ -53,6 +53,7 @@ class TraceRecord:
     output_bytes: int = 0
     linked_trace: bytes = NO_TRACE
     linked_span: bytes = NO_ID
+    endpoint: str = ""
 
 
 class RecordBuffer:
@@ -72,13 +73,17 @@ class RecordBuffer:
         if len(self) >= self._most:
             self.dropped += 1
             return
-        texts = [self._index(text) for text in (record.model, record.version, record.request_id, record.state)]
+        index = self._index
         self._records += _LAYOUT.pack(
             record.kind,
             record.series,
             record.outcome,
             record.flags,
-            *texts,
+            index(record.model),
+            index(record.version),
+            index(record.request_id),
+            index(record.state),
+            index(record.endpoint),
             record.trace_id,
             record.span_id,
             record.parent_id,
@@ -106,10 +111,11 @@ def read_records(data: bytes, texts: Sequence[str]) -> Iterator[TraceRecord]:
     if len(data) % RECORD_BYTES:
         raise ValueError("a record is cut off")
     for values in _LAYOUT.iter_unpack(data):
-        kind, series, outcome, flags, model, version, request_id, state, *rest = values
-        trace_id, span_id, parent_id, linked_trace, linked_span, *numbers = rest
-        if max(model, version, request_id, state) >= len(texts):
+        kind, series, outcome, flags, model, version, request_id, state, endpoint = values[:9]
+        if max(model, version, request_id, state, endpoint) >= len(texts):
             raise ValueError("a record names a text that is not there")
+        trace_id, span_id, parent_id, linked_trace, linked_span = values[9:14]
+        began, decoded, started, ran, ended, rows, run_rows, input_bytes, output_bytes = values[14:]
         yield TraceRecord(
             kind,
             series,
@@ -122,8 +128,12 @@ def read_records(data: bytes, texts: Sequence[str]) -> Iterator[TraceRecord]:
             trace_id,
             span_id,
             parent_id,
-            (numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]),
-            *(numbers[5], numbers[6], numbers[7], numbers[8]),
+            (began, decoded, started, ran, ended),
+            rows,
+            run_rows,
+            input_bytes,
+            output_bytes,
             linked_trace,
             linked_span,
+            texts[endpoint],
         )

@@ -4,26 +4,28 @@ Names of attributes are those of the semantic conventions (HTTP stable; RPC and 
 2026-08); classic inference has none, so ``penstock.…`` names the rest.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, Route
-from penstock.core.traces.records import (
-    DISAGREES,
-    HAS_PARENT,
-    KEPT,
-    NO_ID,
-    NO_TRACE,
-    SHADOW,
-    STREAMED,
-    TraceRecord,
+from penstock.core.labels import (
+    GRPC_STATUS,
+    HTTP_STATUS,
+    MARKED_ROUTES,
+    OUTCOMES,
+    PROTOCOL_NAMES,
+    ROUTE_NAMES,
+    Route,
 )
+from penstock.core.traces.records import DISAGREES, EXPLAINED, HAS_PARENT, KEPT, NO_ID, NO_TRACE, TraceRecord
 
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 """Kinds of spans, as OTLP numbers them."""
 
 STAGES: Final = ("decode", "queue", "run", "encode")
+QUEUE: Final = STAGES.index("queue")
+"""The stage that every request comes through, be it for no time."""
+
 INFER_PATH: Final = "/v2/models/{model}/infer"
 VERSION_PATH: Final = "/v2/models/{model}/versions/{version}/infer"
 RPC_METHOD: Final = "inference.GRPCInferenceService/ModelInfer"
@@ -38,8 +40,6 @@ SERVER_FAULTS: Final = frozenset(
 FIRST_SERVER_ERROR: Final = 500
 
 Value = str | int | float | bool
-NewId = Callable[[], bytes]
-"""Returns a random span id of 8 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,56 +78,76 @@ class Span:
     state: str = ""
 
 
-def spans_of(record: TraceRecord, is_split: bool, offset_ns: int, new_id: NewId, scheme: str = "http") -> list[Span]:
-    """Return the spans of a record, parents first.
+class RequestTraits(NamedTuple):
+    """What many requests have in common, and their spans with them. ``is_split``: the route of the model divides its
+    traffic; ``scheme`` is that of the REST port, http or https."""
 
-    ``is_split``: the model's route splits its traffic. ``offset_ns`` turns the record's times into those since the
-    epoch. ``scheme`` is that of the REST port, http or https.
-    """
-    if record.kind == SHADOW:
-        return [_shadow_span(record, offset_ns)]
-    return [_request_span(record, is_split, offset_ns, scheme), *_stage_spans(record, offset_ns, new_id)]
+    model: str
+    version: str
+    series: int
+    outcome: int
+    flags: int
+    endpoint: str
+    is_split: bool
+    scheme: str
 
 
-def _request_span(record: TraceRecord, is_split: bool, offset_ns: int, scheme: str) -> Span:
-    protocol = protocol_of(record)
-    described = _grpc_span(record) if protocol == "grpc" else _http_span(record, scheme)
-    name, attributes, is_error = described
-    outcome = OUTCOMES[record.outcome]
-    failed: dict[str, Value] = {} if outcome == "ok" else {"error.type": outcome}
-    return Span(
-        record.trace_id,
-        record.span_id,
-        record.parent_id,
-        name,
-        SERVER,
-        record.times[0] + offset_ns,
-        record.times[4] + offset_ns,
-        {**attributes, **_model_attributes(record), **failed},
-        (_evaluation(record, is_split, offset_ns),) if record.version else (),
-        is_error=is_error,
-        has_remote_parent=bool(record.flags & HAS_PARENT),
-        state=record.state,
+TRAIT_FLAGS: Final = HAS_PARENT | KEPT | EXPLAINED
+"""The flags of a record that its spans show."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDescription:
+    """What the span of a request says because of its traits; ``evaluation`` are the attributes of the event of its
+    route, none if none has decided."""
+
+    name: str
+    attributes: Mapping[str, Value]
+    is_error: bool
+    evaluation: Mapping[str, Value]
+
+
+def traits_of(record: TraceRecord, is_split: bool, scheme: str) -> RequestTraits:
+    """Return the traits of a request."""
+    return RequestTraits(
+        record.model,
+        record.version,
+        record.series,
+        record.outcome,
+        record.flags & TRAIT_FLAGS,
+        record.endpoint,
+        is_split,
+        scheme,
     )
 
 
-def _http_span(record: TraceRecord, scheme: str) -> tuple[str, dict[str, Value], bool]:
-    status = HTTP_STATUS[OUTCOMES[record.outcome]]
-    template = VERSION_PATH if route_of(record) == ROUTE_NAMES[Route.PINNED] else INFER_PATH
-    path = request_path(record)
+def describe_request(traits: RequestTraits) -> RequestDescription:
+    """Return what the span of a request with these traits says."""
+    describe = _describe_grpc if protocol_of(traits) == "grpc" else _describe_http
+    name, attributes, is_error = describe(traits)
+    outcome = OUTCOMES[traits.outcome]
+    failed: dict[str, Value] = {} if outcome == "ok" else {"error.type": outcome}
+    evaluation = _evaluation(traits) if traits.version else {}
+    return RequestDescription(name, {**attributes, **_model_attributes(traits), **failed}, is_error, evaluation)
+
+
+def _describe_http(traits: RequestTraits) -> tuple[str, dict[str, Value], bool]:
+    status = HTTP_STATUS[OUTCOMES[traits.outcome]]
+    template = http_route(traits)
+    path = request_path(traits)
     attributes: dict[str, Value] = {
         "http.request.method": "POST",
         "http.route": template,
         "http.response.status_code": status,
-        "url.scheme": scheme,
+        "url.scheme": traits.scheme,
         **({"url.path": path} if path else {}),
     }
     return f"POST {template}", attributes, status >= FIRST_SERVER_ERROR
 
 
-def _grpc_span(record: TraceRecord) -> tuple[str, dict[str, Value], bool]:
-    status = GRPC_STATUS[OUTCOMES[record.outcome]]
-    method = RPC_STREAM if record.flags & STREAMED else RPC_METHOD
+def _describe_grpc(traits: RequestTraits) -> tuple[str, dict[str, Value], bool]:
+    status = GRPC_STATUS[OUTCOMES[traits.outcome]]
+    method = rpc_method(traits)
     attributes: dict[str, Value] = {
         "rpc.system.name": "grpc",
         "rpc.method": method,
@@ -136,35 +156,32 @@ def _grpc_span(record: TraceRecord) -> tuple[str, dict[str, Value], bool]:
     return method, attributes, status in SERVER_FAULTS
 
 
-def _model_attributes(record: TraceRecord) -> dict[str, Value]:
+def _model_attributes(traits: RequestTraits) -> dict[str, Value]:
     stated: dict[str, Value] = {
-        "penstock.model.name": record.model,
-        "penstock.model.version": record.version,
-        "penstock.route": route_of(record) if record.version else "",
-        "penstock.request.id": record.request_id,
-        "penstock.rows": record.rows,
-        "penstock.batch.rows": record.run_rows,
-        "penstock.input.bytes": record.input_bytes,
-        "penstock.output.bytes": record.output_bytes,
+        "penstock.model.name": traits.model,
+        "penstock.model.version": traits.version,
+        "penstock.route": route_of(traits) if traits.version else "",
+        "penstock.explanation": bool(traits.flags & EXPLAINED),
+        "penstock.trace.kept": bool(traits.flags & KEPT),
     }
-    kept: dict[str, Value] = {"penstock.trace.kept": True} if record.flags & KEPT else {}
-    return {name: value for name, value in stated.items() if value} | kept
+    return {name: value for name, value in stated.items() if value}
 
 
-def _evaluation(record: TraceRecord, is_split: bool, offset_ns: int) -> SpanEvent:
+def _evaluation(traits: RequestTraits) -> dict[str, Value]:
     """Return the decision of the route as the evaluation of a feature flag: the model is the flag, the version its
     variant."""
-    attributes: dict[str, Value] = {
-        "feature_flag.key": record.model,
-        "feature_flag.result.variant": record.version,
-        "feature_flag.result.reason": _reason(route_of(record), is_split),
+    return {
+        "feature_flag.key": traits.model,
+        "feature_flag.result.variant": traits.version,
+        "feature_flag.result.reason": _reason(route_of(traits), traits.is_split),
         "feature_flag.provider.name": "penstock",
     }
-    return SpanEvent(EVALUATION, record.times[0] + offset_ns, attributes)
 
 
 def _reason(route: str, is_split: bool) -> str:
-    """Return why a version answered, in the words of the conventions."""
+    """Return why a version answered, in the words of the conventions; the mark of a request hides it."""
+    if route in MARKED_ROUTES:
+        return "unknown"
     if route == ROUTE_NAMES[Route.RULE]:
         return "targeting_match"
     if route == ROUTE_NAMES[Route.PINNED]:
@@ -172,17 +189,18 @@ def _reason(route: str, is_split: bool) -> str:
     return "split" if is_split else "default"
 
 
-def _stage_spans(record: TraceRecord, offset_ns: int, new_id: NewId) -> list[Span]:
-    """Return the stages that a request has come through."""
-    spans = []
-    for name, start, end in zip(STAGES, record.times, record.times[1:], strict=False):
-        if start and end >= start and (end > start or name == "queue"):
-            times = start + offset_ns, end + offset_ns
-            spans.append(Span(record.trace_id, new_id(), record.span_id, name, INTERNAL, *times))
-    return spans
+def stages_of(times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield the stages that a request has come through, by the times of its record: index in ``STAGES``, start, end."""
+    start = times[0]
+    for stage in range(len(STAGES)):
+        end = times[stage + 1]
+        if start and end >= start and (end > start or stage == QUEUE):
+            yield stage, start, end
+        start = end
 
 
-def _shadow_span(record: TraceRecord, offset_ns: int) -> Span:
+def shadow_span(record: TraceRecord, offset_ns: int) -> Span:
+    """Return the span of a shadow's run; ``offset_ns`` turns the record's times into those since the epoch."""
     attributes: dict[str, Value] = {
         "penstock.model.name": record.model,
         "penstock.model.version": record.version,
@@ -203,19 +221,33 @@ def _shadow_span(record: TraceRecord, offset_ns: int) -> Span:
     )
 
 
-def protocol_of(record: TraceRecord) -> str:
-    """Return the protocol of a record's request."""
+def protocol_of(record: TraceRecord | RequestTraits) -> str:
+    """Return the protocol of a request."""
     return PROTOCOL_NAMES[record.series % len(PROTOCOL_NAMES)]
 
 
-def route_of(record: TraceRecord) -> str:
+def route_of(record: TraceRecord | RequestTraits) -> str:
     """Return why its version answered."""
     return ROUTE_NAMES[record.series // len(PROTOCOL_NAMES)]
 
 
-def request_path(record: TraceRecord) -> str:
-    """Return the path of a REST request as the route decided, with the version for an alias; "" without a model."""
-    if not record.model:
+def rpc_method(record: TraceRecord | RequestTraits) -> str:
+    """Return the method that a gRPC request called, with its service."""
+    return record.endpoint or RPC_METHOD
+
+
+def http_route(record: TraceRecord | RequestTraits) -> str:
+    """Return the template of the path of a REST request."""
+    if record.endpoint:
+        return record.endpoint
+    return VERSION_PATH if route_of(record) == ROUTE_NAMES[Route.PINNED] else INFER_PATH
+
+
+def request_path(record: TraceRecord | RequestTraits) -> str:
+    """Return the path of a REST request as the route decided, with the version for an alias; "" without the model in
+    it."""
+    template = http_route(record)
+    if not record.model and "{" in template:
         return ""
-    path = VERSION_PATH if route_of(record) == ROUTE_NAMES[Route.PINNED] else INFER_PATH
-    return path.format(model=record.model, version=record.version)
+    path = template.replace("{version}", record.version).replace("{label}", record.version)
+    return path.replace("{model}", record.model)

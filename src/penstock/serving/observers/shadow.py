@@ -203,7 +203,7 @@ class ShadowExecutor:
             try:
                 elsewhere = self._pair(call, began)
             except Exception:
-                log.exception("a shadow could not be compared")
+                log.exception("a shadow could not be compared", extra={"fields": call.log_fields})
             self._ended_bytes += _size(call)
             self.ended += 1
             held = time.monotonic_ns() - began - elsewhere

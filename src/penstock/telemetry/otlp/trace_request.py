@@ -19,7 +19,6 @@ def encode_span(span: Span) -> bytes:
 
 
 def _span(span: Span) -> bytes:
-    flags = SAMPLED | HAS_IS_REMOTE | (IS_REMOTE if span.has_remote_parent else 0)
     parts = [
         message(1, span.trace_id),
         message(2, span.span_id),
@@ -32,10 +31,20 @@ def _span(span: Span) -> bytes:
         attributes(9, span.attributes),
         *(message(11, _event(event)) for event in span.events),
         *(message(13, _link(link)) for link in span.links),
-        message(15, integer(3, ERROR)) if span.is_error else b"",
-        fixed32(16, flags),
+        error_status() if span.is_error else b"",
+        flags_of(span.has_remote_parent),
     ]
     return b"".join(parts)
+
+
+def error_status() -> bytes:
+    """Return the status of a span that failed, as a field of it."""
+    return message(15, integer(3, ERROR))
+
+
+def flags_of(has_remote_parent: bool) -> bytes:
+    """Return the flags of a sampled span, as a field of it."""
+    return fixed32(16, SAMPLED | HAS_IS_REMOTE | (IS_REMOTE if has_remote_parent else 0))
 
 
 def _event(event: SpanEvent) -> bytes:

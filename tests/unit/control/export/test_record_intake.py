@@ -9,11 +9,13 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from penstock.control.export import record_intake
-from penstock.control.export.record_intake import RecordIntake
+from penstock.control.export.record_intake import CHUNK, RecordIntake
+from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.core.traces.records import ACCESS, KEPT, RECORD_BYTES, SHADOW, SPANS, RecordBuffer, TraceRecord
 from penstock.telemetry.exemplars import ExemplarStore
 from penstock.telemetry.metrics import REQUEST_DURATION
 from penstock.telemetry.otlp.common import enclose
+from penstock.telemetry.otlp.record_spans import EncodedSpans, RecordEncoder
 from penstock.telemetry.readings import Distribution, Point
 from tests.unit.core.traces.records import RECORD, record
 
@@ -27,20 +29,30 @@ def message_of(*records: TraceRecord, dropped: dict[str, int] | None = None) -> 
 
 
 class Bench:
-    """An intake, and what it exports."""
+    """An intake, and what it exports. Each chunk takes ``step_s`` of the processor."""
+
+    step_s = 0.0
 
     def __init__(self, exports: bool = True) -> None:
-        self.spans: list[bytes] = []
+        self.spans: list[EncodedSpans] = []
         self.exemplars = ExemplarStore()
         export = self.spans.extend if exports else None
-        self.intake = RecordIntake(export, self.exemplars, lambda model: model == "m")
+        self.now = self.used = 0.0
+        self.budget = ProcessorBudget(0.1, lambda: self.now)
+        encoder = RecordEncoder(lambda model: model == "m")
+        self.intake = RecordIntake(export, self.exemplars, encoder, self.budget, self.thread_time)
+
+    def thread_time(self) -> float:
+        self.used += self.step_s
+        return self.used
 
     def take(self, *records: TraceRecord, **options: Any) -> None:
         self.intake.take(message_of(*records, **options))
         asyncio.run(self.intake.step())
 
     def names(self) -> list[str]:
-        request = ExportTraceServiceRequest.FromString(enclose({}, "1", b"".join(self.spans)))
+        items = b"".join([encoded for encoded, _ in self.spans])
+        request = ExportTraceServiceRequest.FromString(enclose({}, "1", items))
         return [
             span.name for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
         ]
@@ -112,6 +124,21 @@ def test_what_was_dropped_is_counted_and_the_queue_is_bounded(monkeypatch: pytes
         bench.intake.take(half)
     assert bench.dropped() == {"forced": 3, "full": 1, "queue": half["count"]}
     bench.intake.process()
-    assert len(bench.spans) == 5 * half["count"]
+    assert sum(number for _, number in bench.spans) == 5 * half["count"]
     bench.intake.take(half)
     assert bench.dropped()["queue"] == half["count"]
+
+
+def test_spans_over_the_processor_time_are_dropped_and_counted_and_lines_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    bench.step_s = 0.06
+    bench.take(*[record(flags=SPANS | ACCESS)] * (3 * CHUNK))
+    assert len(bench.spans) == 2 * CHUNK  # the second chunk takes more than is left
+    assert bench.dropped() == {"processor": CHUNK}
+    assert len(lines(caplog)) == 3 * CHUNK
+    bench.now += 1.0
+    bench.take(RECORD)
+    assert len(bench.spans) == 2 * CHUNK + 1

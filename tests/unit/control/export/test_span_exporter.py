@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from penstock.control.export.span_exporter import BATCH, MOST_WAITING, SENDING_S, STEP_BATCHES, SpanExporter
+from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.core.traces.retries import MOST_ATTEMPTS, ExportAnswer
 from penstock.telemetry.otlp_metrics import OTLP_ITEMS
 from penstock.telemetry.readings import Point
@@ -30,7 +31,7 @@ class Bench:
         return self.answers.pop(0) if self.answers else TAKEN
 
     def add(self, count: int) -> None:
-        self.exporter.add([b"\x12\x01x"] * count)
+        self.exporter.add([(b"\x12\x01x", 1)] * count)
 
     def outcomes(self) -> dict[str, float]:
         points = [item for item in self.exporter.readings() if isinstance(item, Point) and item.metric is OTLP_ITEMS]
@@ -124,7 +125,7 @@ def test_a_slow_receiver_does_not_make_a_step_late() -> None:
         return bench.send(url, body)
 
     slow = SpanExporter("http://127.0.0.1:4318", {}, "1", send, clock=lambda: bench.now)
-    slow.add([b"\x12\x01x"] * MOST_WAITING)
+    slow.add([(b"\x12\x01x", 1)] * MOST_WAITING)
     slow.send_waiting()
     assert len(bench.sent) == 2
 
@@ -139,3 +140,23 @@ def test_what_waits_is_sent_before_the_end() -> None:
     asyncio.run(bench.exporter.step())
     bench.exporter.close()
     assert len(bench.sent) == 2
+
+
+def test_the_spans_of_a_request_stay_together_and_count_each() -> None:
+    bench = Bench()
+    whole, most = b"\x12\x01x" * 5, MOST_WAITING // 5
+    bench.exporter.add([(whole, 5)] * (most + 2))
+    bench.exporter.send_waiting()
+    assert [body.count(b"\x12\x01x") % 5 for body in bench.sent] == [0] * len(bench.sent)
+    assert max(body.count(b"\x12\x01x") for body in bench.sent) <= BATCH
+    assert bench.outcomes() == {"sent": most * 5, "dropped": 10}
+
+
+def test_sending_takes_from_the_processor_time_of_spans() -> None:
+    budget, used = ProcessorBudget(0.5, lambda: 0.0), iter((1.0, 3.0))
+    exporter = SpanExporter(
+        "http://127.0.0.1:4318", {}, "1", lambda *_: TAKEN, budget=budget, thread_time=lambda: next(used)
+    )
+    assert budget.has_left()
+    exporter.send_waiting()
+    assert not budget.has_left()

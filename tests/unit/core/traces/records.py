@@ -1,6 +1,5 @@
 """Records for tests."""
 
-from dataclasses import replace
 from typing import Any
 
 from penstock.core.traces.records import NO_ID, REQUEST, SPANS, TraceRecord
@@ -28,4 +27,4 @@ RECORD = TraceRecord(
 
 def record(**changes: Any) -> TraceRecord:
     """A record with some values changed."""
-    return replace(RECORD, **changes)
+    return RECORD._replace(**changes)

@@ -4,7 +4,8 @@ import pytest
 
 from penstock.core.labels import OUTCOME_INDEX
 from penstock.core.traces.access_fields import access_line
-from penstock.core.traces.records import ACCESS, SPANS, STREAMED
+from penstock.core.traces.records import ACCESS, SPANS
+from penstock.core.traces.spans import RPC_STREAM
 from tests.ecs import check_field
 from tests.unit.core.traces.records import MS, RECORD, record
 
@@ -21,9 +22,10 @@ def test_a_line_says_what_was_asked_and_answered_and_how_long_it_took() -> None:
     assert fields["trace.id"] == RECORD.trace_id.hex() and fields["transaction.id"] == fields["span.id"]
 
 
-@pytest.mark.parametrize(("flags", "method"), [(ACCESS, "ModelInfer"), (ACCESS | STREAMED, "ModelStreamInfer")])
-def test_a_grpc_line_has_method_and_status_and_no_trace_that_is_not_exported(flags: int, method: str) -> None:
-    message, fields = access_line(record(series=1, flags=flags, outcome=OUTCOME_INDEX["deadline"]), OFFSET)
+@pytest.mark.parametrize(("endpoint", "method"), [("", "ModelInfer"), (RPC_STREAM, "ModelStreamInfer")])
+def test_a_grpc_line_has_method_and_status_and_no_trace_that_is_not_exported(endpoint: str, method: str) -> None:
+    ended = record(series=1, flags=ACCESS, outcome=OUTCOME_INDEX["deadline"], endpoint=endpoint)
+    message, fields = access_line(ended, OFFSET)
     assert message == f"inference.GRPCInferenceService/{method} DEADLINE_EXCEEDED 5.000 ms"
     assert (fields["labels.grpc_status"], fields["event.outcome"]) == ("DEADLINE_EXCEEDED", "failure")
     assert fields["event.type"] == ["access", "error"] and fields["event.reason"] == "deadline"
@@ -34,3 +36,17 @@ def test_a_request_without_a_model_has_no_path() -> None:
     message, fields = access_line(record(model="", version="", outcome=OUTCOME_INDEX["not_found"]), OFFSET)
     assert message == "POST - 404 5.000 ms"
     assert fields["labels.route"] == ""
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "path"),
+    [
+        ("/v1/models/{model}/versions/{version}:predict", "m", "/v1/models/m/versions/1:predict"),
+        ("/v1/models/{model}/labels/{label}:predict", "m", "/v1/models/m/labels/1:predict"),
+        ("/invocations", "", "/invocations"),
+        ("/v1/models/{model}:predict", "", "-"),
+    ],
+)
+def test_a_line_of_a_dialect_has_the_path_of_the_dialect(endpoint: str, model: str, path: str) -> None:
+    message, _ = access_line(record(endpoint=endpoint, model=model), OFFSET)
+    assert message == f"POST {path} 200 5.000 ms"

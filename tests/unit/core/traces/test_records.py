@@ -29,6 +29,7 @@ RECORDS = st.builds(
     NUMBER,
     st.binary(min_size=16, max_size=16),
     st.binary(min_size=8, max_size=8),
+    TEXT,
 )
 
 

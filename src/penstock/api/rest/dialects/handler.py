@@ -39,8 +39,10 @@ class DialectExchange(InferExchange):
         target: Target,
         owner: str,
         verb: str,
+        endpoint: str,
     ) -> None:
         super().__init__(connection, head, began_ns, handler, target, owner)
+        self.endpoint = endpoint
         self.verb = verb
         self.form: object = None
         self._dialect_handler = handler

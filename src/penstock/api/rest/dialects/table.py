@@ -35,11 +35,12 @@ _SEGMENT: Final = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class _InferEndpoint:
-    """An infer path of one dialect: its pattern, what it requires, and the handler of its requests."""
+    """An infer path of one dialect: its template and pattern, what it requires, and the handler of its requests."""
 
     pattern: re.Pattern[bytes]
     method: bytes
     verb: str
+    path: str
     requirement: Requirement
     dialect: Dialect
     handler: DialectHandler
@@ -90,8 +91,9 @@ class DialectTable:
             target = self._resolve(found, route, access)
             lease = _admit(connection, head, began_ns, access, endpoint.requirement, target[0])
         except Fault as fault:
-            return RefusedExchange(connection, head, began_ns, endpoint.handler, fault)
-        exchange = DialectExchange(connection, head, began_ns, endpoint.handler, target, access.owner, endpoint.verb)
+            return RefusedExchange(connection, head, began_ns, endpoint.handler, fault, endpoint.path)
+        asked = endpoint.verb, endpoint.path
+        exchange = DialectExchange(connection, head, began_ns, endpoint.handler, target, access.owner, *asked)
         exchange.lease = lease
         return exchange
 
@@ -170,8 +172,8 @@ def _endpoints(dialect: Dialect, setup: DialectSetup, cors: CorsPolicy) -> list[
 def _endpoint(
     path: InferPath, needs: Mapping[str, Requirement], dialect: Dialect, handler: DialectHandler
 ) -> _InferEndpoint:
-    method, pattern = path.endpoint.partition(" ")[0].encode(), path_pattern(dialect.path_of(path.endpoint))
-    return _InferEndpoint(pattern, method, path.verb, needs[path.endpoint], dialect, handler)
+    method, template = path.endpoint.partition(" ")[0].encode(), dialect.path_of(path.endpoint)
+    return _InferEndpoint(path_pattern(template), method, path.verb, template, needs[path.endpoint], dialect, handler)
 
 
 def path_pattern(template: str) -> re.Pattern[bytes]:
