@@ -8,6 +8,7 @@ from loadtests import (
     accelerators,
     agreement,
     bad_keys,
+    bare,
     bench,
     columns,
     console,
@@ -55,6 +56,9 @@ def main() -> int:
     measure = commands.add_parser("bench", help="the benchmark report", description=bench.__doc__)
     bench.add_arguments(measure)
     measure.set_defaults(run=bench.main)
+    running = commands.add_parser("bare", help="beside bare session.run in threads", description=bare.__doc__)
+    bare.add_arguments(running)
+    running.set_defaults(run=bare.main)
     analyzer = commands.add_parser(
         "perf-analyzer", help="Triton's own load tool against Penstock", description=perf_analyzer.__doc__
     )

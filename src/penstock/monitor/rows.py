@@ -114,6 +114,7 @@ class RowCounter:
         )
         self._surplus = ConstantSurplus(reference, layout, cells) if layout.constants else None
         self._sample = sample
+        self._random = np.random.default_rng()
         self._layout = layout
         self._inputs, self._outputs = columns
         offsets = iter(layout.places)
@@ -148,11 +149,11 @@ class RowCounter:
         cells, size = self._cells, rows_of(inputs)
         cells[0] += size
         if share < 1:
-            chosen = np.flatnonzero(np.random.default_rng().random(size) < share)
+            chosen = np.flatnonzero(self._random.random(size) < share)
             cells[2] += size - len(chosen) if share < self._sample else 0
             if not len(chosen):
                 return
-            if self._inputs.batching:
+            if self._inputs.batching and len(chosen) < size:  # one wide row need not be copied
                 inputs, outputs = _select(inputs, chosen, size), _select(outputs, chosen, size)
         rows = self._inputs(inputs)
         if rows is None:

@@ -17,6 +17,7 @@ from penstock.engine.model import Model, RunInterrupt
 from penstock.serving import batch_run
 from penstock.serving.admission import MEMORY, PREEMPTED, QUEUE_FULL, ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
+from penstock.serving.idle_threads import FOREVER, IdleThreads, WakeLock, make_wake_lock
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -78,6 +79,10 @@ class QueuedCall:
             on_outcome(self.call, outcome)
 
 
+FinishedRun = tuple[Batch, list[InferCall], list[Outcome]]
+"""The batch of a run that has ended, its calls, and their outcomes."""
+
+
 class WorkerPool:
     """Threads that run one version's calls, by class and in order of arrival.
 
@@ -101,7 +106,7 @@ class WorkerPool:
         self._limiter = limiter
         self._memory = memory
         self._max_wait_ns = max_wait_ns
-        self._changed = threading.Condition()
+        self._idle = IdleThreads()
         self._queues: tuple[deque[QueuedCall], ...] = tuple(deque() for _ in Priority)
         self._phase = Phase.NEW
         self.rules = rules
@@ -132,10 +137,9 @@ class WorkerPool:
         entry = QueuedCall(call, on_outcome, size, now)
         self._set_timers(entry, call.deadline_ns - now)
         limiter.enter()
-        with self._changed:
+        with self._idle.lock:
             self._queues[priority].append(entry)
-            if self._next_parallelism() is not None:
-                self._changed.notify()
+            self._wake_next()
         limiter.publish()
         return entry
 
@@ -153,9 +157,9 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the threads when the queue is empty; on the event loop, after the last call was queued."""
-        with self._changed:
+        with self._idle.lock:
             self._phase = Phase.CLOSING
-            self._changed.notify_all()
+            self._idle.wake_all()
 
     # Ends before the run's own.
 
@@ -175,7 +179,7 @@ class WorkerPool:
     def _end(self, entry: QueuedCall, fault: Fault) -> None:
         if entry.over:
             return
-        with self._changed:
+        with self._idle.lock:
             batch = entry.batch
             if batch is None:
                 self._queues[entry.priority].remove(entry)
@@ -198,7 +202,7 @@ class WorkerPool:
         """Reject the newest waiting call of the least urgent class, if that is less urgent; return whether there was
         one.
         """
-        with self._changed:  # a thread may be taking it
+        with self._idle.lock:  # a thread may be taking it
             queue = next(filter(None, reversed(self._queues[priority + 1 :])), None)
             if queue is None:
                 return False
@@ -221,28 +225,43 @@ class WorkerPool:
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        ended: Parallelism | None = None
+        wake = make_wake_lock()
+        run: FinishedRun | None = None
         while True:
-            batch = self._next(ended)
-            if batch is None or not self._run(loop, batch):
+            batch = self._next_at_once(run)
+            # The next run is chosen by now: the loop wakes when this thread is about to release the GIL.
+            if run is not None and not self._post(loop, run):
                 return
-            ended = batch.parallelism
-            batch = None  # an idle thread must not keep what it ran
+            run = None  # an idle thread must not keep what it ran
+            batch = batch or self._next(wake)
+            if batch is None:
+                return
+            run = self._run(batch)
+            batch = None
 
-    def _run(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
-        """Run a batch and complete its calls; return whether the loop is still open."""
+    def _run(self, batch: Batch) -> FinishedRun:
         model = self._model if batch.parallelism is Parallelism.MULTI_THREADED else self._single_threaded
         calls = [entry.call for entry in batch.entries]
-        outcomes = batch_run.run(model, calls, batch.interrupt)
+        return batch, calls, batch_run.run(model, calls, batch.interrupt)
+
+    def _post(self, loop: asyncio.AbstractEventLoop, run: FinishedRun) -> bool:
+        """Complete the calls of a run on the loop; return whether it is still open."""
         try:
-            loop.call_soon_threadsafe(self._complete_batch, batch, calls, outcomes)
+            loop.call_soon_threadsafe(self._complete_batch, *run)
         except RuntimeError:  # the loop was closed during an abandoned run
             return False
         return True
 
+    def _wake_next(self) -> None:
+        """Wake a thread that waits, if there is a run for it."""
+        if not self._idle.is_empty and self._next_parallelism() is not None:
+            self._idle.wake_one()
+
     def _next_parallelism(self) -> Parallelism | None:
         """Return the parallelism of the next run of the waiting calls; None if there is no run now."""
-        waiting = sum(map(len, self._queues))
+        waiting = 0
+        for queue in self._queues:
+            waiting += len(queue)
         if not waiting:
             return None
         if self._single_threaded is self._model:
@@ -250,42 +269,55 @@ class WorkerPool:
         runs_waiting = -(-waiting // self.rules.most_rows)
         return parallelism(runs_waiting, self._multi_threaded_runs, self._single_threaded_runs, self._threads)
 
-    def _next(self, ended: Parallelism | None) -> Batch | None:
+    def _next_at_once(self, ended: FinishedRun | None) -> Batch | None:
+        """Return this thread's next batch after a run that has ended; None if it has to wait for one."""
+        if ended is None:
+            return None
+        with self._idle.lock:
+            self._count(ended[0].parallelism, -1)
+            return self._take()[0]
+
+    def _next(self, wake: WakeLock) -> Batch | None:
         """Return this thread's next batch when there is one; None when the pool is closed and nothing waits."""
-        with self._changed:
-            if ended is not None:
-                self._count(ended, -1)
+        with self._idle.lock:
             while True:
-                chosen = self._next_parallelism()
-                queue = next(filter(None, self._queues), None)
-                if queue is None and self._phase is Phase.CLOSING:
-                    self._changed.notify_all()  # those that let this one go first
-                    return None
-                if queue is None or chosen is None:
-                    self._changed.wait()
-                    continue
-                batch = self._take(queue, chosen)
+                batch, wait_s = self._take()
                 if batch is not None:
                     return batch
+                if self._phase is Phase.CLOSING and not any(self._queues):
+                    self._idle.wake_all()  # those that let this one go first
+                    return None
+                self._idle.wait(wake, wait_s)
 
-    def _take(self, queue: "deque[QueuedCall]", chosen: Parallelism) -> Batch | None:
-        """Take the calls of the next run from their queue; None after a wait for calls that may join them."""
-        now = monotonic_ns()
-        entries = list(islice(queue, SCANNED))
-        keys, rows = [entry.key for entry in entries], [entry.rows for entry in entries]
-        places, until_ns = next_run(keys, rows, entries[0].enqueued_ns, self.rules, now)
-        if not places:
-            entries.clear()  # not kept while this thread waits
-            self._changed.wait((until_ns - now) / 1e9)
-            return None
-        batch = Batch([entries[index] for index in places], chosen)
-        for entry in batch.entries:
+    def _take(self) -> tuple[Batch | None, float]:
+        """Take the calls of the next run from their queue; None, and the seconds to wait, if there is no run now."""
+        chosen = self._next_parallelism()
+        if chosen is None:
+            return None, FOREVER
+        queue = next(filter(None, self._queues))
+        entries, wait_s = self._take_calls(queue)
+        if not entries:
+            return None, wait_s
+        batch = Batch(entries, chosen)
+        for entry in entries:
             entry.batch = batch
-            queue.remove(entry)
         self._count(chosen, 1)
-        if self._next_parallelism() is not None:
-            self._changed.notify()
-        return batch
+        self._wake_next()
+        return batch, 0.0
+
+    def _take_calls(self, queue: "deque[QueuedCall]") -> tuple[list[QueuedCall], float]:
+        """Take the calls of the next run from a queue; none, and the seconds to wait, if others may join them."""
+        rules = self.rules
+        if not rules.delay_ns and (len(queue) == 1 or rules.most_rows == 1):
+            return [queue.popleft()], 0.0
+        now = monotonic_ns()
+        waiting = list(islice(queue, SCANNED))
+        keys, rows = [entry.key for entry in waiting], [entry.rows for entry in waiting]
+        places, until_ns = next_run(keys, rows, waiting[0].enqueued_ns, rules, now)
+        entries = [waiting[index] for index in places]
+        for entry in entries:
+            queue.remove(entry)
+        return entries, (until_ns - now) / 1e9
 
     def _count(self, chosen: Parallelism, change: int) -> None:
         if chosen is Parallelism.MULTI_THREADED:

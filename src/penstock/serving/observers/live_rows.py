@@ -55,9 +55,9 @@ class LiveRows:
             return
         count = rows.pop()
         for index in _spread(count, 1 if full else min(AT_ONCE, count)):
-            row = tuple([array[index : index + 1].copy() for array in arrays])
+            row = tuple([array[index : index + 1] for array in arrays])
             if _is_small(row):
-                self._rows.append(row)
+                self._rows.append(tuple([part.copy() for part in row]))
             else:
                 self.has_large = True
         self._last_ns = now

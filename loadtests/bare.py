@@ -1,0 +1,235 @@
+"""Penstock beside bare ``session.run``: the same model, cores and callers at a time, in turn.
+
+The bare runs have no client: each of as many threads as there are cores, or connections if they are fewer, runs one row
+again and again. With fewer connections than cores, runs on one core and runs that are spread over the cores are
+measured, and the faster of the two counts. So a single connection pays for the network and for its client, which bare
+runs do not have; from as many connections as cores on, the server can be busy all the time. Where the runs get all
+cores, the client shares them: it takes less than a hundredth of a run of milliseconds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import product
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import h2load
+from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Call, Codec, ReferenceCalls
+from loadtests.graphs import repository
+from loadtests.h2load import closed_loop
+from loadtests.models import MODELS, BenchModel
+from loadtests.processes import Server, halves, penstock, pinned, running
+
+CONNECTIONS = (1, 4, 32)
+LONG = ("gbm", "transformer", "cnn")
+CODECS = {codec.name: codec for codec in (BINARY, GRPC, JSON)}
+
+_WARM_UP_S = 0.5
+_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One window: runs or answers a second, and the processor time of each in microseconds."""
+
+    rate: float
+    cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Penstock and the bare runs in one round."""
+
+    own: Figures
+    bare: Figures
+
+
+class BareRuns:
+    """A process that runs a model on request."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def measure(self, callers: int, seconds: float) -> Figures:
+        """Run in so many threads at a time for that long."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the bare runs have no pipes")
+        print(callers, seconds, file=self._process.stdin, flush=True)
+        runs, took_s, cpu_s = json.loads(self._process.stdout.readline())
+        return Figures(runs / took_s, cpu_s * 1e6 / runs)
+
+
+@contextmanager
+def bare_runs(model: BenchModel, threads: int, cores: Sequence[int]) -> Iterator[BareRuns]:
+    """Start the bare runs of a model on these cores, with a session of so many threads."""
+    command = [sys.executable, "-m", "loadtests.bare", model.name, str(threads)]
+    with pinned(cores):
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        yield BareRuns(process)  # the end of its input ends it
+
+
+class Contest:
+    """One model on some cores: Penstock and the bare runs beside each other. One that is not asked costs nothing."""
+
+    def __init__(self, model: BenchModel, codec: Codec, server: Server, bare: Sequence[BareRuns], cores: int) -> None:
+        self._codec, self._server, self._bare, self._cores = codec, server, bare, cores
+        self._address = server.addresses["grpc" if codec.grpc else "http"]
+        self._size = ReferenceCalls(model).check(codec, self._address) + GRPC_PREFIX
+        self._call: Call = codec.write(model, model.rows(1))
+
+    def own(self, connections: int, seconds: float) -> Figures:
+        """Measure Penstock."""
+        cpu_s = self._server.cpu_s()
+        window = closed_loop(
+            self._codec,
+            self._call,
+            self._address,
+            connections=connections,
+            seconds=seconds,
+            cores=halves()[1],
+            answer_bytes=self._size,
+        )
+        if window.errors:
+            raise RuntimeError(f"{window.errors} of {window.done} answers are errors")
+        return Figures(window.rate, (self._server.cpu_s() - cpu_s) * 1e6 / max(window.done, 1))
+
+    def bare(self, connections: int, seconds: float) -> Figures:
+        """Measure the bare runs; where both kinds are possible, the faster one."""
+        callers = min(connections, self._cores)
+        kinds = self._bare if callers < self._cores else self._bare[:1]
+        return max([runs.measure(callers, seconds) for runs in kinds], key=lambda figures: figures.rate)
+
+    def pair(self, connections: int, seconds: float, own_first: bool) -> Pair:
+        """Measure both, one after the other."""
+        if own_first:
+            own = self.own(connections, seconds)
+            return Pair(own, self.bare(connections, seconds))
+        bare = self.bare(connections, seconds)
+        return Pair(self.own(connections, seconds), bare)
+
+
+@contextmanager
+def contest(model: BenchModel, codec: Codec, cores: Sequence[int]) -> Iterator[Contest]:
+    """Start both on these cores."""
+    with ExitStack() as stack:
+        server = stack.enter_context(running(penstock(model.folder, "--workers", "1"), cores))
+        bare = [stack.enter_context(bare_runs(model, threads, cores)) for threads in sorted({1, len(cores)})]
+        yield Contest(model, codec, server, bare, len(cores))
+
+
+def measure(
+    model: BenchModel, codec: Codec, cores: Sequence[int], rounds: int, seconds: float
+) -> dict[int, list[Pair]]:
+    """Measure a model on some cores: the rounds of each number of connections."""
+    repository(model)
+    seconds *= model.longer
+    found: dict[int, list[Pair]] = {connections: [] for connections in CONNECTIONS}
+    with contest(model, codec, cores) as both:
+        both.own(CONNECTIONS[-1], _WARM_UP_S)
+        for number, connections in product(range(rounds), CONNECTIONS):
+            found[connections].append(both.pair(connections, seconds, number % 2 == 0))
+    return found
+
+
+def rate_ratio(pairs: Sequence[Pair]) -> float:
+    """The median over the rounds of Penstock's rate as a part of the bare one."""
+    return statistics.median(pair.own.rate / pair.bare.rate for pair in pairs)
+
+
+def cpu_ratio(pairs: Sequence[Pair]) -> float:
+    """The median over the rounds of the processor time of a bare run as a part of that of an answer."""
+    return statistics.median(pair.bare.cpu_us / pair.own.cpu_us for pair in pairs)
+
+
+def bare_ratios(name: str, rounds: int, seconds: float) -> dict[str, float]:
+    """Figures of a model on one core as parts of those of bare runs; less is worse."""
+    found = measure(MODELS[name], BINARY, halves()[0][:1], rounds, seconds)
+    rates = {f"of bare runs, {name}, {connections}": rate_ratio(pairs) for connections, pairs in found.items()}
+    busy = found[CONNECTIONS[-1]]
+    return {**rates, f"of bare runs, {name}, processor time": cpu_ratio(busy)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(LONG))
+    parser.add_argument("--codec", choices=CODECS, default=BINARY.name)
+    parser.add_argument("--cores", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="of the runs (1 and 2)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a window (default 2)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    h2load.require()
+    every = sorted(os.sched_getaffinity(0))
+    for name, count in product(arguments.models, arguments.cores):
+        cores = halves()[0][:1] if count == 1 else every[:count]
+        found = measure(MODELS[name], CODECS[arguments.codec], cores, arguments.rounds, arguments.seconds)
+        Console(width=max(Console().width, _WIDTH)).print(table(f"{name}, cores: {count}", found))
+    return 0
+
+
+def table(title: str, found: Mapping[int, Sequence[Pair]]) -> Table:
+    """The table of a model on some cores."""
+    rows = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for head in ("connections", "runs/s", "answers/s", "ratio", "min-max", "run CPU µs", "answer CPU µs", "ratio"):
+        rows.add_column(head, justify="right", no_wrap=True)
+    for connections, pairs in found.items():
+        rows.add_row(str(connections), *cells(pairs))
+    return rows
+
+
+def cells(pairs: Sequence[Pair]) -> list[str]:
+    """The figures of one number of connections: medians over the rounds."""
+    bare, own = [pair.bare for pair in pairs], [pair.own for pair in pairs]
+    ratios = [pair.own.rate / pair.bare.rate for pair in pairs]
+    times = [statistics.median(figures.cpu_us for figures in side) for side in (bare, own)]
+    return [
+        *(f"{statistics.median(figures.rate for figures in side):,.0f}" for side in (bare, own)),
+        f"{rate_ratio(pairs):.3f}",
+        f"{min(ratios):.2f}-{max(ratios):.2f}",
+        *(f"{cpu_us:,.0f}" for cpu_us in times),
+        f"{1 / cpu_ratio(pairs):.3f}",
+    ]
+
+
+def serve_runs(model: BenchModel, threads: int) -> None:
+    """Answer each line of the input, callers and seconds, with the runs, and the seconds and processor seconds that
+    they took."""
+    session = model.session(threads)
+    feeds = {model.input: model.rows(1)}
+    outputs = list(model.outputs)
+    session.run(outputs, feeds)
+    for line in sys.stdin:
+        callers, seconds = line.split()
+        counts = [0] * int(callers)
+        until = time.monotonic() + float(seconds)
+
+        def work(index: int, until: float = until, counts: list[int] = counts) -> None:
+            while time.monotonic() < until:
+                session.run(outputs, feeds)
+                counts[index] += 1
+
+        began, cpu_s = time.monotonic(), time.process_time()
+        workers = [threading.Thread(target=work, args=(index,)) for index in range(int(callers))]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        print(json.dumps([sum(counts), time.monotonic() - began, time.process_time() - cpu_s]), flush=True)
+
+
+if __name__ == "__main__":
+    serve_runs(MODELS[sys.argv[1]], int(sys.argv[2]))

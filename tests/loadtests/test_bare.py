@@ -1,0 +1,32 @@
+"""Penstock beside bare runs: the ratios of the rounds, and who runs first."""
+
+import pytest
+
+from loadtests.bare import Figures, Pair, bare_runs, cells, cpu_ratio, rate_ratio
+from loadtests.graphs import repository
+from loadtests.models import MODELS
+from loadtests.processes import halves
+
+PAIRS = [
+    Pair(own=Figures(90.0, 12.0), bare=Figures(100.0, 10.0)),
+    Pair(own=Figures(48.0, 25.0), bare=Figures(50.0, 20.0)),
+    Pair(own=Figures(220.0, 5.0), bare=Figures(200.0, 5.0)),
+]
+
+
+def test_ratios_are_taken_round_by_round_and_less_is_worse() -> None:
+    assert rate_ratio(PAIRS) == pytest.approx(0.96)
+    assert cpu_ratio(PAIRS) == pytest.approx(10 / 12)
+    assert cells(PAIRS) == ["100", "90", "0.960", "0.90-1.10", "10", "12", "1.200"]
+
+
+def test_bare_runs_are_counted_with_their_processor_time_and_end_with_their_input() -> None:
+    model = MODELS["tiny"]
+    repository(model)
+    with bare_runs(model, 1, halves()[0]) as runs:
+        figures = runs.measure(2, 0.05)
+        again = runs.measure(1, 0.05)
+    assert figures.rate > 0
+    assert again.cpu_us > 0
+    with pytest.raises((ValueError, OSError)):
+        runs.measure(1, 0.05)
