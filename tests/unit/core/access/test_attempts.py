@@ -41,6 +41,11 @@ def test_the_addresses_that_failed_last_are_remembered() -> None:
         (("2001:db8::1:2:3:4:5", 1, 0, 0), "2001:db8:0:1"),
         (("::1", 1, 0, 0), "0:0:0:0"),
         (("fe80::1%eth0", 1, 0, 2), "fe80:0:0:0"),
+        (("fe80:1:2:3:4:5:6:7%::", 1, 0, 2), "fe80:1:2:3"),
+        (("2001:db8::", 1, 0, 0), "2001:db8:0:0"),
+        (("::2:3:4:5:6:7:8", 1, 0, 0), "0:2:3:4"),
+        (("1:2:3:4:5:6:7::", 1, 0, 0), "1:2:3:4"),
+        (("1::4:5:6:7:8", 1, 0, 0), "1:0:0:4"),
         ("/run/socket", ""),
         (None, ""),
         ((), ""),
@@ -48,3 +53,10 @@ def test_the_addresses_that_failed_last_are_remembered() -> None:
 )
 def test_a_client_is_its_ipv4_address_or_its_ipv6_network(peer: object, key: str) -> None:
     assert address_key(peer) == key
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    attempts = FailedAttempts(burst=1, per_second=0.0)
+    for _ in range(3):
+        attempts.add("a", 0.0)
+    assert attempts.wait_s("a", 0.0) == 0.0

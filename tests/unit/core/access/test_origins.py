@@ -82,6 +82,8 @@ def test_a_port_that_others_reach_trusts_addresses_and_no_names() -> None:
     [
         ("ops.example.com", b"OPS.example.com:443", True),
         ("Ops.Example.Com", b"ops.example.com.", True),
+        ("ops.example.com.", b"ops.example.com", True),
+        (".ops.example.com", b"ops.example.com", False),
         ("ops.example.com", b"x.ops.example.com", False),
         ("ops.example.com", b"ops.example.com.evil.example", False),
         ("*.example.com", b"a.b.example.com:1", True),

@@ -94,3 +94,20 @@ def test_nobody_delegates_more_than_they_have(
 @given(several)
 def test_everything_covers_everything(given_: tuple[Grant, ...]) -> None:
     assert may_delegate(EVERYTHING, given_)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "found"),
+    [
+        ("team-a*", "team-a*", True),
+        ("team-*", "team-a*", True),
+        ("team-a*", "team-b*", False),
+        ("team-a*", "team-*", False),
+        ("*", "team*", True),
+        ("team-a", "team-a*", False),
+        ("team-a*", "team-a", True),
+        ("team-a", "team-a", True),
+    ],
+)
+def test_a_pattern_covers_what_lies_wholly_in_it(pattern: str, other: str, found: bool) -> None:
+    assert covers(pattern, other) is found

@@ -113,3 +113,44 @@ def test_of_many_callers_the_busiest_are_published() -> None:
     meter.observe(0.0, {f"c{number}": CallerTotals() for number in range(many)})
     found = meter.observe(1.0, {f"c{number}": CallerTotals(requests=number) for number in range(many)})
     assert len(found) == MOST_CALLERS and f"c{many - 1}" in found and "c1" not in found
+
+
+@pytest.mark.parametrize(
+    ("limit", "parts", "shares"),
+    [
+        (10, {"a": 0.5, "b": 0.5}, {"a": 5, "b": 5}),
+        (10, {"a": 0.55, "b": 0.45}, {"a": 6, "b": 4}),
+        (11, {"a": 0.5, "b": 0.25, "c": 0.25}, {"a": 5, "b": 3, "c": 3}),
+        (4, {"a": 0.9, "b": 0.05, "c": 0.05}, {"a": 2, "b": 1, "c": 1}),
+        (2, {"a": 0.8, "b": 0.1, "c": 0.1}, {"a": 1, "b": 1, "c": 1}),
+        (100, {"a": 0.999, "b": 0.0005, "c": 0.0005}, {"a": 98, "b": 1, "c": 1}),
+        (0, {"a": 0.5, "b": 0.5}, {"a": 0, "b": 0}),
+    ],
+)
+def test_whole_numbers_go_where_most_is_missing(limit: int, parts: dict[str, float], shares: dict[str, int]) -> None:
+    assert divide_whole(limit, parts) == shares
+
+
+def test_a_little_demand_counts_as_much_as_its_part() -> None:
+    assert divide({"a": 0.75, "b": 0.25}) == pytest.approx({"a": 0.7375, "b": 0.2625})
+    assert divide({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}
+
+
+def test_a_quota_without_a_limit_of_bytes_has_none_anywhere() -> None:
+    assert QuotaShare(body_bytes=0.5).of(Quota(10.0)).body_bytes == 0
+
+
+def test_each_part_of_a_demand_is_that_of_the_time_that_passed() -> None:
+    meter = DemandMeter()
+    meter.observe(100.0, {"bot": CallerTotals(10, 20, 3_000, 5, 1, 7)})
+    found = meter.observe(102.0, {"bot": CallerTotals(14, 28, 7_000, 5, 2, 9)})
+    assert found == {"bot": Demand(2.0, 4.0, 2.0, 2.0, 9.0)}
+    assert meter.observe(102.0, {"bot": CallerTotals(14, 28, 7_000, 5, 2, 9)}) == {}
+
+
+def test_every_part_of_a_demand_falls_by_half() -> None:
+    meter = DemandMeter()
+    meter.observe(0.0, {"bot": CallerTotals()})
+    meter.observe(1.0, {"bot": CallerTotals(8, 16, 4_000, 0, 2, 6)})
+    found = meter.observe(2.0, {"bot": CallerTotals(8, 16, 4_000, 0, 0, 0)})
+    assert found == {"bot": Demand(4.0, 8.0, 2.0, 1.0, 3.0)}

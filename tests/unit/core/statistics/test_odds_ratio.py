@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.statistics.evidence import Evidence
-from penstock.core.statistics.odds_ratio import ODDS_RATIOS, rate_rises
+from penstock.core.statistics.odds_ratio import ODDS_RATIOS, _gains, rate_rises
 from tests.budgets import examples
 
 ALPHA = 0.01
@@ -93,3 +93,18 @@ def delays(p_canary: float, before: int, runs: int, seed: int = 0) -> list[int]:
 )
 def test_more_errors_are_found_soon_whenever_they_begin(p_canary: float, before: int, within: int) -> None:
     assert float(np.mean(delays(p_canary, before, examples(15 if before else 80)))) <= within
+
+
+@pytest.mark.parametrize(
+    ("canary", "control"),
+    [((1, 4), (3, 20)), ((3, 9), (1, 40)), ((0, 12), (5, 15)), ((7, 3), (2, 4)), ((2, 90), (30, 3))],
+)
+def test_a_bet_is_the_ratio_of_two_probabilities(canary: tuple[int, int], control: tuple[int, int]) -> None:
+    """Against Fisher's noncentral hypergeometric distribution, summed out."""
+    n_a, n_b, total = sum(canary), sum(control), canary[0] + control[0]
+    ways = {x: math.comb(n_a, x) * math.comb(n_b, total - x) for x in range(max(0, total - n_b), min(n_a, total) + 1)}
+    gains = [
+        canary[0] * math.log(ratio) - math.log(sum(count * ratio**x for x, count in ways.items()) / sum(ways.values()))
+        for ratio in ODDS_RATIOS
+    ]
+    assert _gains(np.array(canary, float), np.array(control, float)) == pytest.approx(gains, rel=1e-9, abs=1e-9)

@@ -17,9 +17,27 @@ def test_a_line_says_what_was_asked_and_answered_and_how_long_it_took() -> None:
     assert message == "POST /v2/models/m/infer 200 5.000 ms"
     for name, value in fields.items():
         check_field(name, value)
-    assert (fields["event.duration"], fields["event.outcome"]) == (5 * MS, "success")
-    assert fields["event.start"] == "2023-11-14T22:13:20.010Z"
-    assert fields["trace.id"] == RECORD.trace_id.hex() and fields["transaction.id"] == fields["span.id"]
+    assert fields == {
+        "event.kind": "event",
+        "event.dataset": "penstock.access",
+        "event.category": ["web"],
+        "event.type": ["access"],
+        "event.outcome": "success",
+        "event.duration": 5 * MS,
+        "event.start": "2023-11-14T22:13:20.010Z",
+        "event.reason": "",
+        "network.protocol": "http",
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "url.path": "/v2/models/m/infer",
+        "http.request.id": "r",
+        "labels.model": "m",
+        "labels.version": "1",
+        "labels.route": "stable",
+        "trace.id": RECORD.trace_id.hex(),
+        "span.id": RECORD.span_id.hex(),
+        "transaction.id": RECORD.span_id.hex(),
+    }
 
 
 @pytest.mark.parametrize(("endpoint", "method"), [("", "ModelInfer"), (RPC_STREAM, "ModelStreamInfer")])
@@ -28,6 +46,7 @@ def test_a_grpc_line_has_method_and_status_and_no_trace_that_is_not_exported(end
     message, fields = access_line(ended, OFFSET)
     assert message == f"inference.GRPCInferenceService/{method} DEADLINE_EXCEEDED 5.000 ms"
     assert (fields["labels.grpc_status"], fields["event.outcome"]) == ("DEADLINE_EXCEEDED", "failure")
+    assert (fields["network.protocol"], fields["url.path"]) == ("grpc", f"/inference.GRPCInferenceService/{method}")
     assert fields["event.type"] == ["access", "error"] and fields["event.reason"] == "deadline"
     assert "trace.id" not in fields
 

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.traces.context import (
+    MOST_MEMBERS,
+    MOST_READ,
     MOST_STATE,
     ParentContext,
     parse_parent,
@@ -95,3 +97,28 @@ def test_nothing_that_comes_raises(traceparent: bytes, tracestate: bytes) -> Non
 def test_what_is_written_is_read_back(trace_id: bytes, span_id: bytes, sampled: bool) -> None:
     expected = ParentContext(trace_id, span_id, sampled) if any(trace_id) and any(span_id) else None
     assert parse_parent(write_parent(trace_id, span_id, sampled).encode()) == expected
+
+
+def test_a_parent_comes_with_its_state() -> None:
+    found = parse_parent(GOOD, b"a=1,b=2")
+    assert found is not None and found.state == "a=1,b=2"
+    plain = parse_parent(GOOD)
+    assert plain is not None and plain.state == ""
+
+
+@pytest.mark.parametrize(("members", "is_kept"), [(MOST_MEMBERS, True), (MOST_MEMBERS + 1, False)])
+def test_a_state_has_a_limit_of_members(members: int, is_kept: bool) -> None:
+    stated = ",".join(f"k{number}=v" for number in range(members))
+    assert (parse_state(stated.encode()) != "") is is_kept
+
+
+def test_a_state_is_read_and_kept_up_to_its_limits() -> None:
+    first = ",".join(f"k{number}=" + "v" * 100 for number in range(4))
+    last = ",last=" + "v" * (MOST_STATE - len(first) - 6)
+    assert parse_state((first + last).encode()) == first + last
+    assert parse_state((first + last + "v").encode()) == first
+    blanks = b"a=1" + b"," * (MOST_READ - 3)
+    assert parse_state(blanks) == "a=1"
+    assert parse_state(blanks + b",") == ""
+    assert parse_state(b"a=1 \t, \tb=2") == "a=1,b=2"
+    assert parse_state(b"a=1,\x0bb=2") == ""

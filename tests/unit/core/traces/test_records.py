@@ -62,7 +62,17 @@ def test_a_damaged_message_is_refused() -> None:
     buffer = RecordBuffer(1)
     buffer.add(RECORD)
     data, texts = buffer.take()
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match=r"^a record is cut off$"):
         list(read_records(data[:-1], texts))
     with pytest.raises(ValueError, match="text"):
         list(read_records(data, texts[:1]))
+
+
+@pytest.mark.parametrize("field", ["model", "version", "request_id", "state"])
+def test_each_text_that_a_record_names_must_be_there(field: str) -> None:
+    buffer = RecordBuffer(1)
+    buffer.add(record(**{"model": "", "version": "", "request_id": "", "state": "", field: "last"}))
+    data, texts = buffer.take()
+    assert list(read_records(data, texts))
+    with pytest.raises(ValueError, match=r"^a record names a text that is not there$"):
+        list(read_records(data, [""]))
