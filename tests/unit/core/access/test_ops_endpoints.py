@@ -2,16 +2,8 @@
 
 import pytest
 
-from penstock.core.access.ops_endpoints import (
-    ADMINISTER_ALL,
-    ADMINISTER_SOME,
-    METRICS_ALL,
-    OPS,
-    PUBLIC,
-    READ,
-    Requirement,
-    requirement_of,
-)
+from penstock.core.access.endpoints import PUBLIC, READ, Requirement
+from penstock.core.access.ops_endpoints import ADMINISTER_ALL, ADMINISTER_SOME, METRICS_ALL, OPS, requirement_of
 from penstock.core.access.permissions import Permission
 
 
