@@ -542,3 +542,30 @@ def test_the_data_that_a_model_was_trained_with_has_the_order_of_its_features(
     stated: tuple[str, ...], reference: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     assert names_in_order(stated, reference) == names
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"),
+    [
+        ([[1, 2, 3], [1, 2]], "row 1 has 2 values; expected 3: 'a', 'b', 'c'"),
+        ([[1, 2, 3], {"a": 1}], "row 1: expected a list as in the rows before"),
+        ([{"a": 1, "b": 2, "c": 3}, [1, 2, 3]], "row 1: expected an object as in the rows before"),
+        ([[1, 2, 3], [1, None, "x"]], "row 1, column 'c': expected a number, got 'x'"),
+        ([{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2}], "row 1, column 'c': expected a number, got no value"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named_by_its_number(instances: list[Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{message}$"):
+        features().bind_instances(instances)
+
+
+def test_many_rows_of_each_kind_are_bound_in_slices_with_a_pause_between() -> None:
+    rows, pauses = 20_000, list[int]()
+    bound = features().bind_instances([[1, 2, index] for index in range(rows)], lambda: pauses.append(1))
+    assert bound.inputs[0].data[:, 2].tolist() == list(map(float, range(rows)))
+    assert pauses
+    counted = list[int]()
+    values = {"age": [1.0] * rows, "city": ["x"] * rows, "visits": list(range(rows))}
+    found = pipeline().bind_values(values, lambda: counted.append(1))
+    assert found.inputs[2].data.tolist() == list(range(rows))
+    assert len(counted) > len(pauses)  # texts come in shorter slices
