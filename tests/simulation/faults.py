@@ -67,6 +67,15 @@ class FaultyDatabase:
         if trouble is Trouble.LOST:
             raise NotReady(AWAY)
 
+    @contextmanager
+    def renewing(self) -> Iterator[sa.Connection]:
+        """For what a gateway renews."""
+        with self.recording() as connection:
+            yield connection
+
+    def change_mark(self) -> None:
+        """Nobody knows whether it has changed."""
+
     def acquire_leadership(self) -> bool:
         """Whether this gateway decides for all."""
         return self.lease.acquire_leadership(self)

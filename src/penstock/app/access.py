@@ -94,6 +94,7 @@ def open_access(
         key_sets,
         location.access_file,
         partial(refusals.total, RefusalReason.UNKNOWN_SIGNING_KEY),
+        store.change_mark,
     )
     tables = AccessTables(sources, authenticator, publish)
     keys = KeyAdmin(store, tables.refresh, accepts_keys, connections.clock.now)

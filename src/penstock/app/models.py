@@ -114,7 +114,7 @@ class Models:
         confinement = describe_confinement(self._settings)
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes, self._signatures)
-            snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
+            snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file, registry.store.change_mark)
             source = RegistrySource(snapshot, registry.layout, signed=self._placer(registry))
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
             auditing = self._auditing(registry.store, lambda: registry.blobs)
@@ -131,7 +131,7 @@ class Models:
             )
             return source
         store = open_store(self._place)
-        snapshot = RegistrySnapshot(store, self._place.snapshot_file)
+        snapshot = RegistrySnapshot(store, self._place.snapshot_file, store.change_mark)
         blobs = cache(partial(open_blobs, self._place))
         archived, auditing = ArchivedAudit(store.connections, blobs), self._auditing(store, blobs)
         self._parts = RegistryAdminServices(

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.key_sets import EarlyFetches, KeySets
 from penstock.control.calls.blocking import BlockingPool, pool_readings
+from penstock.control.calls.repeated_read import Mark, read_always
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.documents import table_in, table_out
 from penstock.core.access.table import AccessTable, KeyRecord
@@ -48,13 +49,14 @@ class KeyReader(Protocol):
 class AccessSources:
     """Where the table comes from: ``settings`` has what they say of it, ``keys`` is None where API keys are off, and
     ``file`` keeps the table for the next process. ``unknown_keys`` counts the tokens that stated a key which
-    their issuer did not have."""
+    their issuer did not have. ``mark`` is that of the database."""
 
     settings: AccessTable
     keys: KeyReader | None
     key_sets: KeySets
     file: Path
     unknown_keys: Callable[[], int] = int
+    mark: Mark = read_always
 
 
 class AccessTables:
@@ -79,6 +81,7 @@ class AccessTables:
         self._clock = clock
         self._early_fetches = EarlyFetches()
         self._revision: int | None = None
+        self._read_at: object = None
         self._keys: tuple[KeyRecord, ...] = ()
         self._table: AccessTable | None = None
         self._unwritten = False
@@ -117,7 +120,8 @@ class AccessTables:
         if self._early_fetches.is_due(self._sources.unknown_keys(), self._clock()):
             self._fetching.wake()
         async with self._one_at_a_time:
-            await self._reads.call(self._sources.key_sets.read_files)
+            if self._sources.key_sets.has_files:
+                await self._reads.call(self._sources.key_sets.read_files)
             try:
                 await self._read_keys()
             finally:
@@ -136,10 +140,15 @@ class AccessTables:
         keys = self._sources.keys
         if keys is None:
             return
+        mark = self._sources.mark()
+        if mark is not None and mark == self._read_at:
+            return
+        self._read_at = None
         revision = await self._reads.call(keys.revision, deadline_s=deadline_s)
         if revision != self._revision:
             self._keys = await self._reads.call(keys.list_valid, deadline_s=deadline_s)
             self._revision = revision
+        self._read_at = mark
 
     async def _fetch(self) -> None:
         self._early_fetches.begin(self._sources.unknown_keys(), self._clock())

@@ -72,6 +72,11 @@ class KeySets:
         """Whether keys have to be fetched."""
         return any(source.url for source in self._sources)
 
+    @property
+    def has_files(self) -> bool:
+        """Whether keys are in files, which may change."""
+        return any(source.file is not None for source in self._sources)
+
     def restore(self, issuers: Iterable[Issuer]) -> None:
         """Use the keys that an earlier process knew, until they are read."""
         known = {(issuer.issuer, issuer.audience): issuer.jwks for issuer in issuers}

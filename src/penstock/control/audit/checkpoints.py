@@ -55,20 +55,28 @@ class CheckpointSigner:
         self._signed_at = clock()
         self._kept: Checkpoint | None = None
         self._origin = ""
+        self._covered_at: object = None
         self._pool = BlockingPool("audit", 1, "the registry's database", SIGN_S)
         self.pools = (self._pool,)
         self.task = PeriodicTask("audit checkpoints", self.step, LOOK_S, meanwhile="the audit is not signed")
 
     async def step(self) -> None:
         """Sign a checkpoint if one is due, and keep the newest one in the file; raises ``Fault``."""
-        await self._pool.call(self._step)
+        mark = self._checkpoints.change_mark()
+        if mark is None or mark != self._covered_at:
+            self._covered_at = None
+            self._covered_at = mark if await self._pool.call(self._step) else None
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
+        """Return whether nothing is left to do until the database changes."""
         self._open()
-        if self._lead() and is_due(self._checkpoints.uncovered(), self._clock() - self._signed_at):
+        leads = self._lead()
+        uncovered = self._checkpoints.uncovered() if leads else 0
+        if is_due(uncovered, self._clock() - self._signed_at):
             self._checkpoints.sign(self._own_key(), self._kept)
             self._signed_at = self._clock()
         self._keep_newest()
+        return leads and not uncovered
 
     def _open(self) -> None:
         """Read once which log this is, and what the file has of it."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
+from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.delivery.background_serving import BackgroundServing
 from penstock.control.delivery.model_versions import of_model
 from penstock.control.delivery.observations import NOT_CONVERGED, known_until
@@ -108,6 +109,8 @@ class TrialController(ABC):
         self._pool = BlockingPool(f"{self.kind}s", THREADS)
         self.run_on_thread = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
+        self._open_trials = RepeatedRead(partial(self.run_on_thread, store.open_trials), store.change_mark)
+        self._newest_trials = RepeatedRead(partial(self.run_on_thread, store.newest, self.kind), store.change_mark)
         self.background = BackgroundServing(fleet)
         self._convergences: dict[str, _Convergence] = {}
         self._steps = 0
@@ -254,8 +257,7 @@ class TrialController(ABC):
 
     async def step(self) -> None:
         """Store this gateway's observations; as the leader, also move each trial forward by at most one step."""
-        all_trials: list[Trial] = await self.run_on_thread(self.store.open_trials)
-        trials = [trial for trial in all_trials if trial.kind == self.kind]
+        trials = [trial for trial in await self._open_trials.value() if trial.kind == self.kind]
         self.newest |= {trial.model: trial for trial in trials}
         await self._note_closed({trial.id for trial in trials})
         self._convergences = {
@@ -307,8 +309,7 @@ class TrialController(ABC):
         self._steps += 1
         if not ended and self._steps % NEWEST_STEPS != 1:
             return
-        newest: dict[str, tuple[str, int]] = await self.run_on_thread(self.store.newest, self.kind)
-        for model, (trial_id, revision) in newest.items():
+        for model, (trial_id, revision) in (await self._newest_trials.value()).items():
             previous = self.newest.get(model)
             if previous is None or (previous.id, previous.revision) != (trial_id, revision):
                 self.newest[model] = await self._find(model, trial_id)

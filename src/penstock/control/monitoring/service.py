@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
+from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import CounterRegions
@@ -85,6 +86,7 @@ class Monitoring:
         self._workers = workers
         self._clock = clock
         self._pool = BlockingPool("monitor", THREADS)
+        self._stored = RepeatedRead(partial(self._pool.call, self._read), store.change_mark)
         self._following = PeriodicTask("monitor", self._follow, LOOK_S, meanwhile="the monitor uses its local copies")
         self._evaluating = PeriodicTask("drift", self._evaluate, LOOK_S)
         self._files = ReferenceFiles(home / "references")
@@ -294,7 +296,7 @@ class Monitoring:
 
     async def _stored_state(self) -> Document:
         try:
-            return await self._pool.call(self._read)
+            return await self._stored.value()
         except NotReady:
             if len(self._references):
                 raise

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
+from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.retraining.candidate_decisions import CandidateWorkers
 from penstock.control.retraining.candidates import RULES, Candidates, ReadModel, RolloutStarter
@@ -103,6 +104,7 @@ class Retraining:
         self._last: dict[str, tuple[int, RuleState]] = {}
         self._results: dict[str, dict[str, ConditionResult]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
+        self._pending_read = RepeatedRead(partial(self._run, outbox.pending), outbox.change_mark)
         meanwhile = "retraining rules wait"
         rules = PeriodicTask("rules", self.judge_all, LOOK_S, overdue_s=OVERDUE_S, meanwhile=meanwhile)
         self.tasks = (
@@ -218,7 +220,7 @@ class Retraining:
 
     async def deliver_all(self) -> None:
         """Begin to send due events, if this gateway leads."""
-        self._pending = await self._run(self._outbox.pending)
+        self._pending = await self._pending_read.value()
         if not self._pending or not await self._run(self._outbox.acquire_leadership):
             return
         await self._dispatcher.step()

@@ -38,7 +38,9 @@ class AliasedFolder:
 
     async def _records(self) -> Mapping[str, ModelRecord]:
         try:
-            records = await self._reads.call(self._snapshot.models)
+            records = self._snapshot.unchanged()
+            if records is None:
+                records = await self._reads.call(self._snapshot.models)
         except Fault as fault:
             if (last := self._snapshot.last_known(str(fault))) is not None:
                 return {record.name: record for record in last}

@@ -131,6 +131,8 @@ class RegistrySource:
 
     async def _models(self) -> Sequence[ModelRecord]:
         """Every model; at the start, the stored snapshot if the database is slow."""
+        if (unchanged := self._snapshot.unchanged()) is not None:
+            return unchanged
         try:
             return await self._reads.call(self._snapshot.models)
         except NotReady as fault:

@@ -21,6 +21,7 @@ from sqlalchemy import exc
 from penstock.core.errors import DataLoss, Fault, InvalidInput, NotReady
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder
+from penstock.registry.db.own_connection import ChangeMark, OwnConnection
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.signing.reader import SignatureReader
 
@@ -138,8 +139,9 @@ def translating_errors() -> Iterator[None]:
 class Database:
     """An open database; any thread may use it. ``clock`` is the time that all its users agree on."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, own: OwnConnection | None = None) -> None:
         self._engine = engine
+        self._own = own
         self.clock = SharedClock()
         self.lease = LeaseHolder()
         self.signatures = SignatureReader()
@@ -178,6 +180,20 @@ class Database:
             self.clock.observe(connection)
             yield connection
 
+    @contextmanager
+    def renewing(self) -> Iterator[sa.Connection]:
+        """Return a connection as ``recording`` does, for what this process renews every few seconds and no loop looks
+        for: its ``change_mark`` stays the same."""
+        with translating_errors(), self.recording() if self._own is None else self._own.renewing() as connection:
+            yield connection
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change, but for those of ``renewing`` here; does not wait.
+
+        None where the database cannot say whether it has changed: then whoever wants to know has to read it.
+        """
+        return None if self._own is None else self._own.change_mark()
+
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; see ``LeaseHolder.lead``. Raises ``NotReady``."""
         return self.lease.acquire_leadership(self)
@@ -186,6 +202,8 @@ class Database:
         """Release the lease, move what is in SQLite's log into the one file, and close the connections."""
         with suppress(Fault):  # the lease expires anyway
             self.lease.release(self)
+        if self._own is not None:
+            self._own.close()
         if self._engine.dialect.name == "sqlite":
             _checkpoint(self._engine)
         self._engine.dispose()
@@ -206,7 +224,7 @@ def open_database(url: str, timeout_s: float) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine)
+    return Database(engine, OwnConnection(engine) if url.startswith(SQLITE) else None)
 
 
 def _sqlite(url: str, timeout_s: float) -> sa.Engine:
@@ -220,7 +238,7 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     engine = sa.create_engine(
         f"{SQLITE}{path}",
         connect_args={"timeout": timeout_s},
-        pool_size=POOL,
+        pool_size=POOL + 1,  # one is kept, see OwnConnection
         pool_timeout=timeout_s,
         json_deserializer=_document,
     )

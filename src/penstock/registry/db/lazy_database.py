@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from penstock.core.errors import FaultReason, NotReady
 from penstock.registry.db.lease import LeaseHolder
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.signing.reader import SignatureReader
 
@@ -30,6 +31,12 @@ class OpenDatabase(Protocol):
 
     def recording(self) -> AbstractContextManager[Any]:
         """Return a connection for a change of rows that no other change depends on."""
+
+    def renewing(self) -> AbstractContextManager[Any]:
+        """Return a connection for what this process renews every few seconds."""
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every other change."""
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
@@ -65,6 +72,15 @@ class LazyDatabase:
         """Return a connection for a change of rows that no other change depends on; raises ``NotReady`` while the
         database is away."""
         return self._database().recording()
+
+    def renewing(self) -> AbstractContextManager[Any]:
+        """Return a connection for what this process renews every few seconds; raises ``NotReady`` while the database is
+        away."""
+        return self._database().renewing()
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every other change, None before the database is open."""
+        return None if self._opened is None else self._opened.change_mark()
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; raises ``NotReady`` while the database is away."""

@@ -19,6 +19,7 @@ from penstock.core import leases
 from penstock.core.errors import NotReady
 from penstock.core.leases import LEASE_S, LOOK_S, RENEW_S, Lease, LeaseAction
 from penstock.registry.db import schema
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.signing.reader import SignatureReader
 
@@ -42,8 +43,8 @@ class Connected(Protocol):
     def reading(self) -> AbstractContextManager[Any]:
         """Return a connection that sees one consistent state."""
 
-    def recording(self) -> AbstractContextManager[Any]:
-        """Return a connection for a change of rows that no other change depends on."""
+    def renewing(self) -> AbstractContextManager[Any]:
+        """Return a connection for what this process renews every few seconds."""
 
 
 def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
@@ -106,7 +107,7 @@ class LeaseHolder:
     def _write(self, database: Connected, before: int, term: int) -> bool:
         """Acquire or renew the lease, if it still has the term that was read, and return whether that succeeded."""
         table = schema.leadership
-        with database.recording() as connection:
+        with database.renewing() as connection:
             until = database_now(connection) + LEASE_S
             where = (table.c.name == FLEET, table.c.term == before)
             values = {"holder": self.gateway, "term": term, "until": until}
@@ -140,7 +141,7 @@ class LeaseHolder:
         if own is None:
             return
         table = schema.leadership
-        with database.recording() as connection:
+        with database.renewing() as connection:
             where = (table.c.name == FLEET, table.c.term == own)
             connection.execute(table.update().where(*where).values(until=0.0))
 
@@ -154,6 +155,12 @@ class Leadable(Connected, Protocol):
 
     def writing(self) -> AbstractContextManager[Any]:
         """Return a connection for one change, the only one at its time."""
+
+    def recording(self) -> AbstractContextManager[Any]:
+        """Return a connection for a change of rows that no other change depends on."""
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every other change."""
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
@@ -188,6 +195,17 @@ class LeaderConnections:
         with self._database.recording() as connection:
             self.lease.check(connection)
             yield connection
+
+    @contextmanager
+    def renewing(self) -> Iterator[sa.Connection]:
+        """Return a connection for what a leader renews every few seconds; raises ``NotLeading``."""
+        with self._database.renewing() as connection:
+            self.lease.check(connection)
+            yield connection
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every other change."""
+        return self._database.change_mark()
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""

@@ -11,6 +11,7 @@ from penstock.core.audit.notes import Checkpoint, SignedCheckpoint, read_checkpo
 from penstock.core.errors import DataLoss, InvalidInput
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.records import Document
 from penstock.registry.signing.note_keys import CheckpointKey
 from penstock.registry.stores.audit_archive import AuditArchive
@@ -89,6 +90,10 @@ class AuditCheckpoints:
         self._sinks = sinks
         self.superseded = 0
         self._head: _Head | None = None
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def uncovered(self) -> int:
         """Return the number of entries that this process has not verified and covered yet: at first all of them, as

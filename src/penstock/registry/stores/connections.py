@@ -6,6 +6,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from penstock.registry.db.lease import LeaseHolder
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.signing.reader import SignatureReader
 
@@ -25,6 +26,12 @@ class Connections(Protocol):
 
     def recording(self) -> AbstractContextManager[sa.Connection]:
         """Return a connection for a change of rows that no other change depends on."""
+
+    def renewing(self) -> AbstractContextManager[sa.Connection]:
+        """Return a connection for what this process renews every few seconds, which is no change to ``change_mark``."""
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change; None where the database cannot say it. Does not wait."""
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; acquire or renew the lease if that is due."""

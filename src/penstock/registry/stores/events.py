@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.registry.db import schema
 from penstock.registry.db.model_patterns import matching
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
@@ -38,6 +39,10 @@ class EventStore:
     def __init__(self, database: Connections, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def insert_event(self, connection: sa.Connection, model: str, event: TrialEvent) -> None:
         """Store an event within a transaction; an event that is stored already is left as it is."""

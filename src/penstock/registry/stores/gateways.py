@@ -63,7 +63,7 @@ class GatewayStore:
         table, requests = schema.gateways, schema.row_requests
         open_requests = sa.select(sa.func.count()).select_from(requests).scalar_subquery().label("open_requests")
         values = {name: getattr(gateway, name) for name in GatewayDescription.__slots__ if name != "id"}
-        with self._database.recording() as connection:
+        with self._database.renewing() as connection:
             now = database_now(connection)
             own = table.update().where(table.c.id == gateway.id).values(**values, seen=now)
             asked = connection.execute(own.returning(open_requests)).scalar()

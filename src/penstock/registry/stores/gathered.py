@@ -12,6 +12,7 @@ from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.stores.connections import Connections
 
 
@@ -28,6 +29,10 @@ class GatheredStore:
     def gateway(self) -> str:
         """The id of this gateway."""
         return self._database.lease.gateway
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""

@@ -12,6 +12,7 @@ from penstock.core.access.table import KeyRecord, Quota
 from penstock.core.audit.state_comparison import KEY_FIELDS, digest_of_row
 from penstock.core.errors import AlreadyExists, NotFound, Refused
 from penstock.registry.db import schema
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
@@ -53,6 +54,10 @@ class KeyStore:
     def __init__(self, database: Connections) -> None:
         self._database = database
         self._journal = Journal(database.clock.stamp)
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def revision(self) -> int:
         """Return a number that grows by every change of the registry."""

@@ -10,6 +10,7 @@ from penstock.core.errors import Conflict, NotFound
 from penstock.core.masking import SecretMask
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import Author, Document, VersionState
 from penstock.registry.stores.connections import Connections
@@ -42,6 +43,10 @@ class MonitorStore:
         self._traffic = TrafficStore(database, clock)
         self._leader = LeaderConnections(database)
         self.gathered = GatheredStore(database, clock)
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def references(self) -> list[ReferenceRecord]:
         """Return the references of all versions that are not retired; a retired version is never served again."""

@@ -12,6 +12,7 @@ from penstock.core.triggers.burn_rate import RequestCounts
 from penstock.core.triggers.state import with_request, without_request
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.connections import Connections
@@ -65,6 +66,10 @@ class Outbox:
         self._asked_clock = clock
         self._clock = clock or database.clock.now
         self._journal = Journal(clock or database.clock.stamp)
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""

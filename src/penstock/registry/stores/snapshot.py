@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,12 +41,15 @@ class SnapshotReader(Protocol):
 class RegistrySnapshot:
     """Reads a store, and saves the last known state in ``file``. Calls block; any thread may make them.
 
-    ``problem`` says why the last read failed, "" if it did not.
+    ``mark`` returns a mark that is another one after every change of the database, None if nobody knows. ``problem``
+    says why the last read failed, "" if it did not.
     """
 
-    def __init__(self, store: SnapshotReader, file: Path) -> None:
+    def __init__(self, store: SnapshotReader, file: Path, mark: Callable[[], object] = lambda: None) -> None:
         self._store = store
         self._file = file
+        self._mark = mark
+        self._read_at: object = None
         self._revision: int | None = None
         self._models: list[ModelRecord] | None = None
         self._unreadable: dict[str, str] = {}
@@ -62,6 +65,11 @@ class RegistrySnapshot:
         """
         with self._one_at_a_time:
             return self._read()
+
+    def unchanged(self) -> list[ModelRecord] | None:
+        """Return every model if the database has not changed since the last read, else None; does not block."""
+        read_at = self._read_at
+        return self._models if read_at is not None and self._mark() == read_at else None
 
     def present(self) -> list[ModelRecord]:
         """Return every model as it is now, for changes that depend on it.
@@ -91,12 +99,13 @@ class RegistrySnapshot:
         return self._revision or 0
 
     def _read(self) -> list[ModelRecord]:
+        mark, self._read_at = self._mark(), None
         try:
             revision = self._store.revision()
             if self._models is None or revision != self._revision:
                 self._models, self._revision = self._fill_unreadable(self._store.models()), revision
                 self._save(self._models)
-            self.problem = ""
+            self.problem, self._read_at = "", mark
         except NotReady as fault:
             self.problem, self._revision = str(fault), None
             if self._models is None:

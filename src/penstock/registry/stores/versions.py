@@ -13,6 +13,7 @@ from penstock.core.audit.state_comparison import digest_of_version
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.model_patterns import matching
+from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.rows import read_model, read_model_or_new, read_models, read_versions, version_out
 from penstock.registry.model_settings import settings_out
 from penstock.registry.records import (
@@ -60,6 +61,10 @@ class VersionStore:
         """Return the id of the registry, the same for all its users."""
         with self._database.reading() as connection:
             return str(connection.execute(sa.select(schema.registry.c.id)).scalar_one())
+
+    def change_mark(self) -> ChangeMark | None:
+        """Return a mark that is another one after every change of the database; see ``Connections``."""
+        return self._database.change_mark()
 
     def revision(self) -> int:
         """Return a number that grows by every change of any model."""

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from penstock.control.calls.blocking import BlockingPool
+from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
@@ -57,6 +59,7 @@ class ReferenceLearning:
         self._pool = pool
         self._due: KeyedWork[VersionKey] = KeyedWork(task, "cannot learn a reference of", shared=(NotReady,))
         self._store = store
+        self._open = RepeatedRead(partial(pool.call, store.open), store.change_mark)
         self._policies = policies
         self._rows = rows
         self._give = give
@@ -80,10 +83,11 @@ class ReferenceLearning:
         Raises:
             NotReady: the database is unreachable.
         """
-        gatherings = await self._pool.call(self._store.open)
+        gatherings = await self._open.value()
         if await self._rows.step(gatherings):
-            gatherings = await self._pool.call(self._store.open)
+            gatherings = await self._open.value()
         if gatherings:
+            self._open.forget()  # it has their ages
             await self._learn_due(gatherings)
         self._await(gatherings)
 
