@@ -22,6 +22,9 @@ class HeldLease(Protocol):
     def term(self) -> int | None:
         """The term in which this process leads, None if it does not."""
 
+    def is_due(self) -> bool:
+        """Whether it is to be acquired, renewed or read."""
+
 
 class Leadership:
     """The part of one gateway in the election. ``lead`` acquires or renews the lease and returns whether this gateway
@@ -39,7 +42,8 @@ class Leadership:
     async def step(self) -> None:
         """Acquire or renew the lease once; raises ``Fault`` while the database is unreachable."""
         try:
-            await self._pool.call(self._acquire)
+            if self._lease.is_due():
+                await self._pool.call(self._acquire)
         finally:
             self._log_change(self._lease.term)
 

@@ -49,6 +49,20 @@ def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path) -> None
         database.close()
 
 
+def test_a_lease_that_is_not_due_takes_no_thread(tmp_path: Path) -> None:
+    now = [0.0]
+    database = member(tmp_path, "a")
+    database.lease._steady = lambda: now[0]
+    database.lease._looked = float("-inf")
+    leadership, asked = of(database), []
+    leadership._acquire = lambda: bool(asked.append(now[0])) or database.acquire_leadership()
+    for now[0] in (0.0, 1.0, 2.0, 3.9, 4.0):
+        asyncio.run(leadership.step())
+    assert asked == [0.0, 2.0, 4.0]
+    assert shown(leadership) == [1, 1]
+    database.close()
+
+
 def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.control import periodic
 from penstock.control.periodic import (
     FIRST_S,
+    GRID_S,
     JITTER,
     LONGEST_S,
     SLOWEST_S,
@@ -20,9 +21,12 @@ from penstock.control.periodic import (
     ProblemLog,
     RetryState,
     Tasks,
+    align,
     backoff_s,
     due_keys,
     interval_s,
+    phase_of,
+    wait,
 )
 from penstock.core.errors import NotReady
 from penstock.telemetry import metrics
@@ -360,3 +364,32 @@ async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not reached():  # noqa: ASYNC110 - one turn of the loop after the other
             await asyncio.sleep(0)
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1))
+def test_wake_ups_are_moved_by_half_a_grid_at_most_and_stay_where_they_are(at: float, phase: float) -> None:
+    moved = align(at, phase)
+    assert abs(moved - at) <= GRID_S / 2 + 1e-6
+    assert align(moved, phase) == pytest.approx(moved, abs=1e-6)
+
+
+def test_tasks_that_are_due_at_nearly_the_same_time_share_a_wake_up() -> None:
+    assert {round(align(at, 0.25), 6) for at in (10.08, 10.1, 10.16)} == {10.125}
+    assert 0 <= phase_of(1) < 1
+    assert phase_of(1) != phase_of(2)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, GRID_S])
+def test_a_wait_ends_by_time_or_by_the_event(seconds: float) -> None:
+    async def run() -> None:
+        event = asyncio.Event()
+        await wait(event, seconds)
+        assert event.is_set()
+        await wait(event, PATIENCE_S)  # at once
+        event.clear()
+        waiting = asyncio.create_task(wait(event, PATIENCE_S))
+        await asyncio.sleep(0)
+        event.set()
+        await waiting
+
+    asyncio.run(run())

@@ -1,6 +1,7 @@
 """The connections of one listener: the open ones, those with an incomplete request, and which to close at the limit.
 
-``check`` enforces deadlines; it is called about ten times a second, so that a request needs no timer.
+``check`` enforces deadlines; it is called about ten times a second while there are connections, so that a request needs
+no timer, and a server without clients no processor time.
 """
 
 from collections.abc import Callable
@@ -90,6 +91,7 @@ class ConnectionTable:
         self._unfinished: dict[TableEntry, None] = {}
         self._headless: dict[TableEntry, None] = {}
         self.on_empty: Callable[[], None] | None = None
+        self.on_occupied: Callable[[], None] | None = None
         self._round: list[TableEntry] = []
         self._round_at = 0
 
@@ -131,9 +133,17 @@ class ConnectionTable:
         more = len(self._connections) - limits.max_connections
         if more >= max(0, limits.reserved_connections):
             return REFUSED
+        if not self._connections:
+            self._end_idle_time()
         self._connections[connection] = None
         self._headless[connection] = None
         return ADMITTED if more < 0 else RESERVED
+
+    def _end_idle_time(self) -> None:
+        """Have ``check`` called again: there is a connection."""
+        self.date_line = date_line(time())
+        if self.on_occupied is not None:
+            self.on_occupied()
 
     def evict(self) -> None:
         """Close one connection to free its place: the oldest without a complete head, else an idle one."""
@@ -185,6 +195,8 @@ class ConnectionTable:
             if connection in self._connections:
                 connection.sweep(now_ns)
         self._round_at = stop
+        if not self._connections:
+            self._round, self._round_at = [], 0  # closed connections are not kept in memory
 
     def announce_end(self) -> None:
         """Let every connection end with its next answer, so that its client connects to another server; those that

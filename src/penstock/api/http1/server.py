@@ -36,6 +36,8 @@ class Http1Server:
         self._tls = tls
         self._acceptor: Acceptor | None = None
         self._check_task: asyncio.Task[None] | None = None
+        self._occupied = asyncio.Event()
+        self.table.on_occupied = self._occupied.set
 
     def connection(self) -> Http1Connection:
         """Return a connection that waits for its transport."""
@@ -72,8 +74,11 @@ class Http1Server:
 
     async def _check(self) -> None:
         while True:
+            await self._occupied.wait()
             await asyncio.sleep(CHECK_INTERVAL_S)
             try:
                 self.table.check()
             except Exception as error:  # a defect of one connection must not disable the deadlines of others
                 log.exception("the check of the connections failed", exc_info=error)
+            if not len(self.table):
+                self._occupied.clear()

@@ -24,12 +24,16 @@ class RepeatedRead(Generic[T]):
     async def value(self) -> T:
         """Return what the database has now; raises what ``read`` raises."""
         before = self._mark()  # before the read: what is committed meanwhile may not be in it
-        if self._last is not None and before is not None and before == self._last[0]:
+        if self._last is not None and self._last[0] == before:
             return self._last[1]
         self.forget()
         value = await self._read()
-        self._last = before, value
+        self._last = None if before is None else (before, value)
         return value
+
+    def is_current(self) -> bool:
+        """Whether the database has not changed since the last read, as far as it can say."""
+        return self._last is not None and self._last[0] == self._mark()
 
     def forget(self) -> None:
         """Read anew the next time: what was read also depends on the time."""

@@ -114,6 +114,7 @@ class TrialController(ABC):
         self.background = BackgroundServing(fleet)
         self._convergences: dict[str, _Convergence] = {}
         self._steps = 0
+        self._has_open = True
         self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
         self._keyed: KeyedWork[str] = KeyedWork(self.task, self.kind, (STEP_S, LONGEST_S), shared=(NotReady,))
         self.newest: dict[str, Trial] = {}
@@ -257,12 +258,15 @@ class TrialController(ABC):
 
     async def step(self) -> None:
         """Store this gateway's observations; as the leader, also move each trial forward by at most one step."""
+        if not self._has_open and self._open_trials.is_current() and self._newest_trials.is_current():
+            return  # there was no trial, and nothing was written since
         trials = [trial for trial in await self._open_trials.value() if trial.kind == self.kind]
         self.newest |= {trial.model: trial for trial in trials}
         await self._note_closed({trial.id for trial in trials})
         self._convergences = {
             trial.id: self._convergences[trial.id] for trial in trials if trial.id in self._convergences
         }
+        self._has_open = bool(trials)
         self.labels.retain(self.signal, {trial.id for trial in trials})
         self._open_votes(trials)
         due = set(self._keyed.due(trial.id for trial in trials))

@@ -195,6 +195,12 @@ class _WatchedWorker:
     quick_deaths: int = 0
     heartbeat: Heartbeat = Heartbeat()
 
+    def is_well(self) -> bool:
+        """Whether nothing is to be done; ``decide`` would find the same, but this is asked ten times a second."""
+        if self.process is None or self.heartbeat.frozen_ns or self.slot.pid != self.process.pid:
+            return False
+        return not self.process.ended()
+
     def observe(self, index: int) -> SlotObservation:
         if self.process is None:
             return SlotObservation(index, retry_ns=self.retry_ns)
@@ -267,6 +273,8 @@ class Supervisor:
             used = 0 if watch.process is None else watch.process.processor_ns()
             watch.heartbeat = track(watch.heartbeat, watch.slot.heartbeat_ns, now, now - self._looked_ns, used)
         self._looked_ns = now
+        if all(watch.is_well() for watch in self._watches):
+            return
         while action := decide(self._observe(), now, self._limits, self._spawning):
             self._perform(action, now)
 

@@ -84,13 +84,22 @@ class LeaseHolder:
         """
         with self._one_at_a_time:
             now = self._steady()
-            leads = self._term is not None
-            if now - self._looked >= (RENEW_S if leads else LOOK_S):
+            if self._is_due(now):
                 self._step(database, now)
                 self._looked = now
             return self._term is not None
 
+    def is_due(self) -> bool:
+        """Whether a look at the lease is due."""
+        return self._is_due(self._steady())
+
+    def _is_due(self, now: float) -> bool:
+        return now - self._looked >= (LOOK_S if self._term is None else RENEW_S)
+
     def _step(self, database: Connected, now: float) -> None:
+        if self._term is not None and self._write(database, self._term, self._term):
+            self._on_acquired(self._term, now)
+            return
         with database.reading() as connection:
             lease = read_lease(connection)
         match leases.decide(lease, self.gateway, self._term):

@@ -1,10 +1,10 @@
 """The connection of an SQLite database that tells whether other connections have changed it.
 
-A gateway has a dozen loops that look for changes in the database. SQLite counts the commits of all other connections and
-processes in shared memory, and a look at that count (`PRAGMA data_version`, https://sqlite.org/pragma.html) takes some
-microseconds on the thread that wants to know, where a read takes a thread and a hundred times as long. It does not
-count the commits of the same connection: so the lease and the heartbeat, which a gateway renews every few seconds and no
-loop looks for, are written by this connection.
+A gateway has a dozen loops that look for changes in the database. SQLite counts the commits of all other connections
+and processes in shared memory, and a look at that count (`PRAGMA data_version`, https://sqlite.org/pragma.html) takes
+some microseconds on the thread that wants to know, where a read takes a thread and a hundred times as long. It does not
+count the commits of the same connection: so the lease and the heartbeat, which a gateway renews every few seconds and
+no loop looks for, are written by this connection.
 """
 
 import sqlite3

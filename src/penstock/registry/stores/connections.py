@@ -31,7 +31,7 @@ class Connections(Protocol):
         """Return a connection for what this process renews every few seconds, which is no change to ``change_mark``."""
 
     def change_mark(self) -> ChangeMark | None:
-        """Return a mark that is another one after every change; None where the database cannot say it. Does not wait."""
+        """Return a mark that is another one after every change, None where it cannot be known; does not wait."""
 
     def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; acquire or renew the lease if that is due."""

@@ -7,20 +7,25 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from time import monotonic_ns
+from typing import Any, Final
 
 import pytest
 import uvloop
 
 from penstock.api.http1 import acceptor
+from penstock.api.http1 import server as http_server
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.serving.memory_budget import MemoryBudget
 from tests.certificates import Pair, make_certificate
+from tests.harness import reached
 from tests.unit.api.http1.support import Receive, Scope, Send, echo, get
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+
+TURNS: Final = 20
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -85,6 +90,40 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
+
+
+def test_connections_are_checked_while_there_are_any(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "CHECK_INTERVAL_S", 0)
+    checks = 0
+
+    def clock_ns() -> int:
+        nonlocal checks
+        checks += 1
+        return monotonic_ns()
+
+    async def turned() -> int:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        return checks
+
+    async def test() -> None:
+        sock = Bound()
+        address = sock.getsockname()
+        server = Http1Server(AsgiApplication(echo, streams=True), HttpLimits(), MemoryBudget(1 << 20), None, clock_ns)
+        await server.start(sock)
+        assert await turned() == 0  # nobody is there
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(*address)
+            await reached(lambda: len(server.table) == 1)
+            before = await turned()
+            assert await turned() > before
+            await closed(writer)
+            await reached(lambda: not len(server.table))
+            before = await turned()
+            assert await turned() == before
+        await server.stop(1)
+
+    run(test())
 
 
 def test_requests_are_answered(run: Run, certificate: Pair) -> None:

@@ -110,6 +110,23 @@ def test_a_change_is_published_once(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_keys_of_an_unchanged_database_are_not_read_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        keys, mark = Keys(KEY), [1]
+        sources = AccessSources(ENABLED, keys, KeySets([]), tmp_path / "access.json", mark=lambda: mark[-1])
+        tables = AccessTables(sources, Authenticator(lambda: 0.0), lambda _: None)
+        await tables.start()
+        keys.away = True
+        await tables.refresh()
+        mark.append(2)
+        for _ in range(2):
+            with pytest.raises(NotReady):
+                await tables.refresh()
+        tables.close()
+
+    asyncio.run(run())
+
+
 def test_the_epoch_grows_also_over_restarts_and_clocks_that_are_set_back(tmp_path: Path) -> None:
     async def run() -> None:
         epochs = []

@@ -37,6 +37,16 @@ def test_a_checkpoint_is_due_after_a_minute_or_many_entries(uncovered: int, wait
     assert is_due(uncovered, waited_s) is due
 
 
+class Looking(AuditCheckpoints):
+    """Counts how often the database is asked for entries."""
+
+    looks = 0
+
+    def uncovered(self) -> int:
+        Looking.looks += 1
+        return super().uncovered()
+
+
 class Bench:
     """The signer of one gateway over a database of its own."""
 
@@ -47,11 +57,12 @@ class Bench:
         self.log = AuditLog(self.database, lambda: FolderBlobs(home / "blobs"))
         self.file = CheckpointFile(home / "audit-checkpoints.txt")
         self.home, self.now, self.leads = home, 0.0, True
+        Looking.looks = 0
         self.signers: list[CheckpointSigner] = []
         self.signer = self.new_signer()
 
     def new_signer(self, *sinks: str) -> CheckpointSigner:
-        checkpoints = AuditCheckpoints(self.database, self.log, sinks=sinks)
+        checkpoints = Looking(self.database, self.log, sinks=sinks)
         key, identity = self.home / "audit.key", self.log.identity
         self.signers.append(
             CheckpointSigner(checkpoints, self.file, key, lambda: self.leads, identity, lambda: self.now)
@@ -95,6 +106,22 @@ def test_the_leader_signs_for_the_file_and_the_events(tmp_path: Path) -> None:
         events = bench.traffic.events()
         assert [event["type"] for event in events] == ["io.penstock.audit.checkpoint.v1"] * 2
         assert events[-1]["data"]["note"] == bench.log.newest_checkpoint().note
+
+    on(tmp_path, act)
+
+
+def test_a_signed_audit_is_not_looked_at_until_the_database_changes(tmp_path: Path) -> None:
+    async def act(bench: Bench) -> None:
+        bench.change()
+        for bench.now in (1.0, 2.0, CHECKPOINT_S):
+            await bench.signer.step()
+        assert (Looking.looks, bench.sizes()) == (3, [1])  # the entry is signed when it is due
+        for _ in range(3):
+            await bench.signer.step()
+        assert Looking.looks == 4  # the signature was a change
+        bench.change()
+        await bench.signer.step()
+        assert Looking.looks == 5
 
     on(tmp_path, act)
 

@@ -79,3 +79,15 @@ def test_what_depends_on_the_time_is_forgotten(source: Source) -> None:
     read.forget()
     value(read)
     assert source.reads == 2
+
+
+def test_what_was_read_is_current_until_a_change(source: Source) -> None:
+    read = RepeatedRead(source.read, lambda: source.mark)
+    assert not read.is_current()
+    value(read)
+    assert read.is_current()
+    source.change()
+    assert not read.is_current()
+    unknown = RepeatedRead(source.read, read_always)
+    value(unknown)
+    assert not unknown.is_current()

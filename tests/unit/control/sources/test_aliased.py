@@ -76,3 +76,13 @@ def test_while_the_database_is_away_aliases_are_as_last_read(tmp_path: Path, cap
 def test_a_fault_of_the_folder_is_one_of_the_source(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="holds no model"):
         scan(source_of(tmp_path, Database()))
+
+
+def test_an_unchanged_database_is_not_read_again(tmp_path: Path) -> None:
+    database = Database()
+    source = AliasedFolder(
+        FakeSource(found("m", "1")), RegistrySnapshot(database, tmp_path / "last.json", lambda: database.number)
+    )
+    assert scan(source)[0].aliases == {"champion": "1"}
+    database.is_away = True
+    assert scan(source)[0].aliases == {"champion": "1"}

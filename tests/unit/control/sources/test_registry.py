@@ -146,6 +146,35 @@ def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Pat
     asyncio.run(run())
 
 
+def test_a_database_that_has_not_changed_is_not_read(tmp_path: Path) -> None:
+    store, marks = FakeStore("1"), [1]
+    snapshot = RegistrySnapshot(store, tmp_path / "last.json", lambda: marks[-1])
+    assert snapshot.unchanged() is None  # nothing was read yet
+    models = snapshot.models()
+    assert snapshot.unchanged() is models
+    marks.append(2)
+    assert snapshot.unchanged() is None
+    assert snapshot.models() is models  # another revision would be read
+    store.away = True
+    snapshot.models()
+    assert snapshot.unchanged() is None  # the failed read is tried again
+    assert snapshot.problem
+
+
+def test_a_scan_of_an_unchanged_registry_reads_nothing(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        snapshot = RegistrySnapshot(world.store, world.file, lambda: 1)
+        source = RegistrySource(snapshot, world.layout, lambda: world.now)
+        first = await source.scan(settled_only=False)
+        world.store.away = True
+        assert await source.scan(settled_only=False) == first
+        assert not snapshot.problem
+        await source.close()
+
+    asyncio.run(run())
+
+
 def test_the_last_picture_outlives_its_database(tmp_path: Path) -> None:
     store = FakeStore("1", "2")
     file = tmp_path / "last.json"

@@ -1,4 +1,4 @@
-"""The mark of a database: it is another one after every change, whoever makes it, but not after what a gateway renews."""
+"""The mark of a database: another one after every change, whoever makes it, but not after what a gateway renews."""
 
 import sqlite3
 from collections.abc import Callable
@@ -29,6 +29,12 @@ def opened(folder: Path) -> Database:
 
 def change(database: Database) -> None:
     VersionStore(database).record_event("model.load", "repository", Author("ann"), "m")
+
+
+def fill_up(database: Database) -> None:
+    with database.renewing() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        connection.exec_driver_sql("CREATE TABLE big AS SELECT zeroblob(100000) AS b")
 
 
 def test_every_change_gives_another_mark(tmp_path: Path) -> None:
@@ -79,9 +85,8 @@ def test_a_database_that_is_not_open_has_no_mark(tmp_path: Path) -> None:
 def test_a_connection_that_fails_is_opened_again_with_other_marks(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as database:
         before = database.change_mark()
-        with pytest.raises(NotReady), database.renewing() as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count = 1")
-            connection.exec_driver_sql("CREATE TABLE big AS SELECT zeroblob(100000) AS b")
+        with pytest.raises(NotReady):
+            fill_up(database)
         assert database.change_mark() is None
         assert database.acquire_leadership()
         assert database.change_mark() not in (None, before)
