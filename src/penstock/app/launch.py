@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.hardening import protect_process, provide_user_folder
+from penstock.app.method_cache import MethodCache
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from penstock.engine import heap
@@ -30,19 +31,22 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
     Raises:
         StartFailed: the settings or what they name cannot be used.
     """
+    cache = MethodCache()
     with _without_collections():
         if os.environ.get(TUNABLES) == MALLOC:
             del os.environ[TUNABLES]  # the commands of sinks have heaps of their own
         heap.allow_huge_pages(False)
         provide_user_folder()
-        settings = _load_settings(file, flags)
+        with cache.in_use():
+            settings = _load_settings(file, flags)
         protect_process()  # before the first worker: its children inherit it
         _remove_secrets(settings)
         with _single_threads():
-            waiting = _fork_workers(settings)
+            waiting = _fork_workers(settings, cache)
         heap.share_one_arena()  # after the fork: models run on threads of workers
-        from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked
-
+        with cache.in_use():
+            from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked
+        cache.save()
         gc.freeze()
     with closing(waiting):
         serve(settings, waiting)
@@ -94,14 +98,15 @@ def _remove_secrets(settings: "Settings") -> None:
         os.environ.pop(secret.env or "", None)
 
 
-def _fork_workers(settings: "Settings") -> "WaitingWorkers":
+def _fork_workers(settings: "Settings", cache: MethodCache) -> "WaitingWorkers":
     """Fork the first workers; none where this process has read secrets, which would be in their memory as well."""
     from penstock.app import workers  # noqa: PLC0415 - numpy needs the environment
     from penstock.control.workers import prefork  # noqa: PLC0415
 
     if any(secret.env is not None for secret in settings.secrets.values()):
         return prefork.WaitingWorkers()
-    program = import_module(workers.WORKER_MODULE)
+    with cache.in_use():  # and not in the memory of workers
+        program = import_module(workers.WORKER_MODULE)
     return prefork.fork_workers(workers.worker_count(settings), program.main)
 
 

@@ -1,0 +1,108 @@
+"""Keeps the bytecode of the methods that dataclasses generate, as Python keeps that of modules.
+
+``dataclasses`` writes the methods of a class as source text and executes it; to compile the text of all classes takes a
+quarter of a start. Here it gets an ``exec`` that looks for the bytecode of the same text in a file in `__pycache__`,
+beside the bytecode of this package. Both have the same trust: who can write there can change every module. A Python
+whose ``dataclasses`` do this in another way compiles as before.
+"""
+
+import builtins
+import dataclasses
+import hashlib
+import marshal
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import MAGIC_NUMBER, cache_from_source
+from pathlib import Path
+from typing import Any, Final
+
+FILE: Final = Path(cache_from_source(__file__)).with_suffix(".methods")
+
+PROGRAMS: Final = ("penstock.config.settings", "penstock.app.worker", "penstock.app.gateway")
+"""What a start imports."""
+
+_NAME: Final = "exec"
+_KEY_BYTES: Final = 16
+_UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError)
+
+Entries = Mapping[bytes, bytes]
+"""The marshalled bytecode of source texts, by their digests."""
+
+
+class MethodCache:
+    """The bytecode in one file. Of one thread."""
+
+    def __init__(self, file: Path = FILE) -> None:
+        self._file = file
+        self._stored: Entries = {}
+        self._used: set[bytes] = set()
+        self._new: dict[bytes, bytes] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within the block, dataclasses are made with what is stored; it is in memory only there."""
+        self._stored = _read(self._file)
+        vars(dataclasses)[_NAME] = self._execute
+        try:
+            yield
+        finally:
+            del vars(dataclasses)[_NAME]
+            self._stored = {}
+
+    def _execute(self, source: str, *places: dict[str, Any]) -> None:
+        builtins.exec(self._code(source), *places)  # noqa: S102 - what dataclasses execute
+
+    def _code(self, source: str) -> Any:
+        key = hashlib.blake2b(source.encode(), digest_size=_KEY_BYTES).digest()
+        self._used.add(key)
+        stored = self._stored.get(key)
+        if stored is not None:
+            return marshal.loads(stored)  # noqa: S302 - as Python loads bytecode from the same folder
+        code = compile(source, "<string>", "exec", dont_inherit=True)
+        self._new[key] = marshal.dumps(code)
+        return code
+
+    def save(self) -> None:
+        """Store what was used, if some of it is new; where Python writes no bytecode, or cannot, nothing is stored."""
+        if self._new and not sys.dont_write_bytecode:
+            stored = _read(self._file)
+            kept = {key: stored[key] for key in self._used & stored.keys()}
+            with suppress(OSError):
+                _write(self._file, {**kept, **self._new})
+        self._new.clear()
+
+
+def _read(file: Path) -> Entries:
+    """Return what a file has; nothing if it is missing, damaged, or of another Python."""
+    try:
+        magic, entries = marshal.loads(file.read_bytes())  # noqa: S302 - see above
+    except _UNREADABLE:
+        return {}
+    return entries if magic == MAGIC_NUMBER and isinstance(entries, dict) else {}
+
+
+def _write(file: Path, entries: Entries) -> None:
+    """Replace a file, readable by those who can read this module; raises ``OSError``."""
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, dict(entries))))
+        scratch.chmod(Path(__file__).stat().st_mode & 0o666)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Store the bytecode for a start of a gateway, for an installation that nobody can write later."""
+    cache = MethodCache()
+    with cache.in_use():
+        for program in PROGRAMS:
+            import_module(program)
+    cache.save()
+
+
+if __name__ == "__main__":
+    main()

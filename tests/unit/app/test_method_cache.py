@@ -1,0 +1,106 @@
+"""Generated methods are compiled once for all starts, and are the same as without the file that keeps them."""
+
+import dataclasses
+import marshal
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock.app.method_cache import MethodCache
+
+
+@pytest.fixture(autouse=True)
+def writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "kept.methods"
+
+
+def make(cache: MethodCache) -> type:
+    """A class that is made while the cache is in use."""
+    with cache.in_use():
+
+        @dataclasses.dataclass(frozen=True, slots=True, order=True)
+        class Point:
+            x: int
+            y: float = 2.0
+
+        return Point
+
+
+def test_what_one_start_compiled_the_next_one_reads(file: Path) -> None:
+    first = MethodCache(file)
+    made = make(first)
+    first.save()
+    kept = file.read_bytes()
+    second = MethodCache(file)
+    again = make(second)
+    assert not second._new
+    assert repr(again(1)) == repr(made(1))
+    assert again(1) == again(1, 2.0) != again(1, 3.0)
+    assert hash(again(1)) == hash(made(1))
+    assert again(1) < again(2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        again(1).x = 2
+    second.save()
+    assert file.read_bytes() == kept
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_only_what_was_used_is_kept(file: Path) -> None:
+    first = MethodCache(file)
+    make(first)
+    first.save()
+    before = len(marshal.loads(file.read_bytes())[1])
+    other = MethodCache(file)
+    with other.in_use():
+        dataclasses.make_dataclass("Other", ["a", "b"])
+    other.save()
+    after = marshal.loads(file.read_bytes())[1]
+    assert 0 < len(after) < before + 3
+    assert not MethodCache(file)._stored
+
+
+def test_outside_of_the_block_dataclasses_are_as_ever(file: Path) -> None:
+    cache = MethodCache(file)
+    make(cache)
+    assert "exec" not in vars(dataclasses)
+    known = len(cache._new)
+    dataclasses.make_dataclass("Other", ["a"])
+    assert len(cache._new) == known
+    with pytest.raises(ValueError, match="within"), cache.in_use():
+        raise ValueError("within")
+    assert "exec" not in vars(dataclasses)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"torn", marshal.dumps(7), marshal.dumps((b"another Python", {})), marshal.dumps((1, 2, 3))],
+)
+def test_a_file_that_cannot_be_used_is_replaced(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    cache = MethodCache(file)
+    assert make(cache)(1).y == 2.0
+    cache.save()
+    again = MethodCache(file)
+    make(again)
+    assert not again._new
+
+
+def test_where_python_writes_no_bytecode_nothing_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    cache = MethodCache(file)
+    make(cache)
+    cache.save()
+    assert not file.exists()
+
+
+def test_a_folder_that_is_not_there_is_no_failure(tmp_path: Path) -> None:
+    cache = MethodCache(tmp_path / "missing" / "kept.methods")
+    make(cache)
+    cache.save()
+    assert list(tmp_path.iterdir()) == []
