@@ -12,10 +12,12 @@ import hashlib
 import marshal
 import os
 import sys
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import MAGIC_NUMBER, cache_from_source
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +30,38 @@ _NAME: Final = "exec"
 _KEY_BYTES: Final = 16
 _UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError)
 
-Entries = Mapping[bytes, bytes]
-"""The marshalled bytecode of source texts, by their digests."""
+
+class StoredCode:
+    """The marshalled bytecode of source texts: their digests one after the other, where each bytecode ends, and all
+    bytecode; in few objects, which leave no holes in the memory of a process when they are freed."""
+
+    def __init__(self, keys: bytes = b"", ends: bytes = b"", code: bytes = b"") -> None:
+        self._keys = keys
+        self._ends = memoryview(ends).cast("I")
+        self._code = code
+        self._next = 0  # texts come in the order of the start before
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the bytecode for a digest, None if there is none."""
+        at = self._find(key, self._next)
+        if at < 0:
+            at = self._find(key, 0)
+        if at < 0:
+            return None
+        self._next = at + _KEY_BYTES
+        index = at // _KEY_BYTES
+        return self._code[self._ends[index - 1] if index else 0 : self._ends[index]]
+
+    def _find(self, key: bytes, start: int) -> int:
+        at = self._keys.find(key, start)
+        while at % _KEY_BYTES and at >= 0:
+            at = self._keys.find(key, at + 1)
+        return at
+
+
+def store(entries: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a ``StoredCode`` with this bytecode by digest."""
+    return b"".join(entries), array("I", accumulate(map(len, entries.values()))).tobytes(), b"".join(entries.values())
 
 
 class MethodCache:
@@ -37,8 +69,8 @@ class MethodCache:
 
     def __init__(self, file: Path = FILE) -> None:
         self._file = file
-        self._stored: Entries = {}
-        self._used: set[bytes] = set()
+        self._stored = StoredCode()
+        self._used: dict[bytes, None] = {}
         self._new: dict[bytes, bytes] = {}
 
     @contextmanager
@@ -50,14 +82,14 @@ class MethodCache:
             yield
         finally:
             del vars(dataclasses)[_NAME]
-            self._stored = {}
+            self._stored = StoredCode()
 
     def _execute(self, source: str, *places: dict[str, Any]) -> None:
         builtins.exec(self._code(source), *places)  # noqa: S102 - what dataclasses execute
 
     def _code(self, source: str) -> Any:
         key = hashlib.blake2b(source.encode(), digest_size=_KEY_BYTES).digest()
-        self._used.add(key)
+        self._used[key] = None
         stored = self._stored.get(key)
         if stored is not None:
             return marshal.loads(stored)  # noqa: S302 - as Python loads bytecode from the same folder
@@ -69,26 +101,26 @@ class MethodCache:
         """Store what was used, if some of it is new; where Python writes no bytecode, or cannot, nothing is stored."""
         if self._new and not sys.dont_write_bytecode:
             stored = _read(self._file)
-            kept = {key: stored[key] for key in self._used & stored.keys()}
+            found = {key: self._new.get(key) or stored.get(key) for key in self._used}
             with suppress(OSError):
-                _write(self._file, {**kept, **self._new})
+                _write(self._file, {key: code for key, code in found.items() if code is not None})
         self._new.clear()
 
 
-def _read(file: Path) -> Entries:
+def _read(file: Path) -> StoredCode:
     """Return what a file has; nothing if it is missing, damaged, or of another Python."""
     try:
-        magic, entries = marshal.loads(file.read_bytes())  # noqa: S302 - see above
+        magic, *parts = marshal.loads(file.read_bytes())  # noqa: S302 - see above
+        return StoredCode(*parts) if magic == MAGIC_NUMBER else StoredCode()
     except _UNREADABLE:
-        return {}
-    return entries if magic == MAGIC_NUMBER and isinstance(entries, dict) else {}
+        return StoredCode()
 
 
-def _write(file: Path, entries: Entries) -> None:
+def _write(file: Path, entries: Mapping[bytes, bytes]) -> None:
     """Replace a file, readable by those who can read this module; raises ``OSError``."""
     scratch = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, dict(entries))))
+        scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, *store(entries))))
         scratch.chmod(Path(__file__).stat().st_mode & 0o666)
         scratch.replace(file)
     finally:

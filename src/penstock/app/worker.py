@@ -54,6 +54,9 @@ from penstock.serving.tracer import TraceLimits, Tracer
 log = logging.getLogger("penstock.worker")
 
 BEAT_S = 0.1
+BEATS_A_REPORT = 10
+"""Heartbeats after which the state of tasks is reported."""
+
 HOUSE_S = 1.0
 OWN_S = 5.0
 """Seconds to wait for the previous worker of the slot to exit."""
@@ -148,6 +151,7 @@ class Worker:
         self._sockets = sockets
         self._open = False
         self._last_heartbeat = time.thread_time(), time.monotonic()
+        self._beats = 0
         self._tasks = (
             PeriodicTask(TASK_NAMES[HEARTBEAT], self._beat, BEAT_S),
             PeriodicTask(TASK_NAMES[HOUSE], self._clean_up, HOUSE_S, delay_s=HOUSE_S),
@@ -170,7 +174,8 @@ class Worker:
                     task.result()
             await self._drain()
         finally:
-            for ended in (self._stall_timer, *tasks):
+            self._stall_timer.cancel()
+            for ended in tasks:
                 ended.cancel()
             await periodic.stop()
 
@@ -250,7 +255,9 @@ class Worker:
         before, now = self._last_heartbeat, (time.thread_time(), time.monotonic())
         self._slot.beat(time.monotonic_ns())
         self._slot.set_memory(self._memory.limit, self._memory.used)
-        self._report_tasks()
+        if self._beats % BEATS_A_REPORT == 0:
+            self._report_tasks()
+        self._beats += 1
         self._report_traces()
         if now[1] > before[1]:
             self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
@@ -271,9 +278,12 @@ class Worker:
             self._link.traces(batch.records, batch.texts, batch.dropped, batch.count)
 
     def _watch_stalls(self, wait_s: float) -> None:
-        """Measure the delay of the loop's timers: by a bare timer, as it comes fifty times a second."""
-        loop = asyncio.get_running_loop()
-        self._stall_timer = loop.call_later(wait_s, lambda: self._watch_stalls(self._plane.stalls.check()))
+        """Measure the delay of the loop's timers: by a bare timer, as it comes up to fifty times a second."""
+        self._stall_timer = asyncio.get_running_loop().call_later(wait_s, self._check_stalls)
+
+    def _check_stalls(self) -> None:
+        is_idle = not len(self._rest.http.table) and not self._grpc.has_connections
+        self._watch_stalls(self._plane.stalls.check(is_idle=is_idle))
 
     async def _clean_up(self) -> None:
         """Report samples of shadow disagreements and refusals, and return freed memory to the system."""

@@ -10,6 +10,9 @@ STALL_NS: Final = 1_000_000
 CHECK_INTERVAL_NS: Final = 20_000_000
 """Interval of the timer: it sees every longer stall, but up to this time less of it."""
 
+IDLE_INTERVAL_NS: Final = 100_000_000
+"""Interval of the timer while no client is connected: nobody waits for the loop then."""
+
 
 class LoopStalls:
     """The stalls of one event loop; ``record`` takes the nanoseconds of each stall.
@@ -29,15 +32,16 @@ class LoopStalls:
         self._explained_ns += duration_ns
         self._record(duration_ns)
 
-    def start(self) -> float:
+    def start(self, *, is_idle: bool = False) -> float:
         """Start the timer; return the seconds until ``check`` is due."""
-        self._due_ns = self._clock() + CHECK_INTERVAL_NS
+        interval_ns = IDLE_INTERVAL_NS if is_idle else CHECK_INTERVAL_NS
+        self._due_ns = self._clock() + interval_ns
         self._explained_ns = 0
-        return CHECK_INTERVAL_NS / 1e9
+        return interval_ns / 1e9
 
-    def check(self) -> float:
+    def check(self, *, is_idle: bool = False) -> float:
         """Record the delay of this call, unless turns explain it; return the seconds until the next call."""
         delay_ns = self._clock() - self._due_ns
         if delay_ns - self._explained_ns >= STALL_NS:
             self._record(delay_ns - self._explained_ns)
-        return self.start()
+        return self.start(is_idle=is_idle)

@@ -54,8 +54,13 @@ def test_a_lease_that_is_not_due_takes_no_thread(tmp_path: Path) -> None:
     database = member(tmp_path, "a")
     database.lease._steady = lambda: now[0]
     database.lease._looked = float("-inf")
-    leadership, asked = of(database), []
-    leadership._acquire = lambda: bool(asked.append(now[0])) or database.acquire_leadership()
+    leadership, asked = of(database), list[float]()
+
+    def acquire() -> bool:
+        asked.append(now[0])
+        return database.acquire_leadership()
+
+    leadership._acquire = acquire
     for now[0] in (0.0, 1.0, 2.0, 3.9, 4.0):
         asyncio.run(leadership.step())
     assert asked == [0.0, 2.0, 4.0]

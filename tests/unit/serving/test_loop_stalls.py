@@ -1,7 +1,7 @@
 """Stalls of the loop: turns report themselves, all else shows in the delay of a timer; nothing counts twice."""
 
 from penstock.monitor.counters.slot import Slot
-from penstock.serving.loop_stalls import CHECK_INTERVAL_NS, STALL_NS, LoopStalls
+from penstock.serving.loop_stalls import CHECK_INTERVAL_NS, IDLE_INTERVAL_NS, STALL_NS, LoopStalls
 
 MS = 1_000_000
 
@@ -23,6 +23,14 @@ def test_a_timer_that_comes_delayed_shows_how_much() -> None:
     for delay_ns in (0, STALL_NS - 1, STALL_NS, 0, 70 * MS):
         world.check(delay_ns)
     assert world.seen == [STALL_NS, 70 * MS]
+
+
+def test_without_clients_the_timer_comes_less_often() -> None:
+    world = World()
+    assert world.stalls.check(is_idle=True) * 1e9 == IDLE_INTERVAL_NS
+    world.now += IDLE_INTERVAL_NS + 30 * MS
+    assert world.stalls.check() * 1e9 == CHECK_INTERVAL_NS
+    assert world.seen == [30 * MS]
 
 
 def test_a_delay_that_turns_explain_is_not_counted_again() -> None:

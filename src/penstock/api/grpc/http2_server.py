@@ -72,6 +72,11 @@ class Http2Server:
         number: int = sockets[0].getsockname()[1]
         return number
 
+    @property
+    def has_connections(self) -> bool:
+        """Whether any client is connected."""
+        return bool(self._connections)
+
     def drain(self) -> None:
         """Stop accepting and announce the end to every client; open and sent requests are answered."""
         self._draining = True
