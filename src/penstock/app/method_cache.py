@@ -10,7 +10,6 @@ import builtins
 import dataclasses
 import hashlib
 import marshal
-import os
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
@@ -28,14 +27,23 @@ PROGRAMS: Final = ("penstock.config.settings", "penstock.app.worker", "penstock.
 
 _NAME: Final = "exec"
 _KEY_BYTES: Final = 16
+_END_BYTES: Final = array("I").itemsize
 _UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError)
 
 
 class StoredCode:
     """The marshalled bytecode of source texts: their digests one after the other, where each bytecode ends, and all
-    bytecode; in few objects, which leave no holes in the memory of a process when they are freed."""
+    bytecode; in few objects, which leave no holes in the memory of a process when they are freed.
+
+    Raises:
+        ValueError, TypeError: the parts do not belong together.
+    """
 
     def __init__(self, keys: bytes = b"", ends: bytes = b"", code: bytes = b"") -> None:
+        if not all(isinstance(part, bytes) for part in (keys, ends, code)):
+            raise TypeError
+        if len(keys) * _END_BYTES != len(ends) * _KEY_BYTES:
+            raise ValueError
         self._keys = keys
         self._ends = memoryview(ends).cast("I")
         self._code = code
@@ -92,7 +100,8 @@ class MethodCache:
         self._used[key] = None
         stored = self._stored.get(key)
         if stored is not None:
-            return marshal.loads(stored)  # noqa: S302 - as Python loads bytecode from the same folder
+            with suppress(*_UNREADABLE):
+                return marshal.loads(stored)  # noqa: S302 - as Python loads bytecode from the same folder
         code = compile(source, "<string>", "exec", dont_inherit=True)
         self._new[key] = marshal.dumps(code)
         return code
@@ -118,13 +127,11 @@ def _read(file: Path) -> StoredCode:
 
 def _write(file: Path, entries: Mapping[bytes, bytes]) -> None:
     """Replace a file, readable by those who can read this module; raises ``OSError``."""
-    scratch = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
+    from penstock.engine.durable_files import replace_file  # noqa: PLC0415 - for one start of many
+
+    with replace_file(file) as scratch:
         scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, *store(entries))))
         scratch.chmod(Path(__file__).stat().st_mode & 0o666)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -81,7 +81,16 @@ def test_outside_of_the_block_dataclasses_are_as_ever(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"torn", marshal.dumps(7), marshal.dumps((b"another Python", b"", b"", b"")), marshal.dumps((MAGIC, 1, 2))],
+    [
+        b"",
+        b"torn",
+        marshal.dumps(7),
+        marshal.dumps((b"another Python", b"", b"", b"")),
+        marshal.dumps((MAGIC, 1, 2)),
+        marshal.dumps((MAGIC, {b"key": b"code"})),
+        marshal.dumps((MAGIC, b"16 bytes of a key", b"", b"")),
+        marshal.dumps((MAGIC, b"a", b"b", b"c", b"d")),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_replaced(file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -105,6 +114,15 @@ def test_a_digest_is_found_only_where_one_begins() -> None:
     keys = [bytes([1] * 8 + [2] * 8), bytes([3] * 8 + [4] * 8)]
     stored = StoredCode(*store(dict.fromkeys(keys, b"x")))
     assert stored.get(bytes([2] * 8 + [3] * 8)) is None
+
+
+def test_damaged_bytecode_is_compiled_anew(file: Path) -> None:
+    first = MethodCache(file)
+    make(first)
+    first.save()
+    magic, keys, ends, code = marshal.loads(file.read_bytes())
+    file.write_bytes(marshal.dumps((magic, keys, ends, bytes(len(code)))))
+    assert make(MethodCache(file))(1).y == 2.0
 
 
 def test_where_python_writes_no_bytecode_nothing_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import penstock
 SOURCE = Path(penstock.__file__).parent
 ALLOWED = {
     "app/worker.py:_apply": "waits for news; the worker ends if it does",
-    "app/worker.py:_watch_stalls": "measures how late its own timer is",
     "control/periodic.py:run": "the periodic task itself",
     "control/retraining/dispatcher.py:_write": "ends once the database has the end of a delivery",
     "control/workers/protocol.py:pump": "waits for messages; the connection ends if it does",

@@ -1,4 +1,4 @@
-"""The connection of an SQLite database that tells whether other connections have changed it.
+"""The connection of an SQLite database that says whether other connections have changed it.
 
 A gateway has a dozen loops that look for changes in the database. SQLite counts the commits of all other connections
 and processes in shared memory, and a look at that count (`PRAGMA data_version`, https://sqlite.org/pragma.html) takes

@@ -6,11 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from penstock.core.errors import NotReady
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lazy_database import LazyDatabase
 from penstock.registry.db.lease import LeaderConnections, NotLeading
+from penstock.registry.db.own_connection import OwnConnection
 from penstock.registry.records import Author
 from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.keys import KeyStore
@@ -71,6 +73,16 @@ def test_a_change_of_another_process_between_is_seen(tmp_path: Path) -> None:
             stranger.execute("UPDATE registry SET revision = revision + 1")
         database.acquire_leadership()  # its own write hides nothing
         assert database.change_mark() not in (None, before)
+
+
+def test_before_its_first_write_nothing_is_known() -> None:
+    own = OwnConnection(sa.create_engine("sqlite://"))
+    assert own.change_mark() is None
+    with own.renewing() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    assert own.change_mark() is not None
+    own.close()
+    assert own.change_mark() is None
 
 
 def test_a_database_that_is_not_open_has_no_mark(tmp_path: Path) -> None:
