@@ -224,7 +224,7 @@ def open_database(url: str, timeout_s: float) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, OwnConnection(engine) if url.startswith(SQLITE) else None)
+    return Database(engine, OwnConnection(engine, timeout_s) if url.startswith(SQLITE) else None)
 
 
 def _sqlite(url: str, timeout_s: float) -> sa.Engine:

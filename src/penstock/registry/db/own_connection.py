@@ -21,10 +21,12 @@ ChangeMark = tuple[int, int]
 
 
 class OwnConnection:
-    """One connection, which is opened by the first write; any thread may use it, one at a time."""
+    """One connection, which is opened by the first write; any thread may use it, one at a time. ``timeout_s`` limits
+    how long a write waits for others."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, timeout_s: float) -> None:
         self._engine = engine
+        self._timeout_ms = int(timeout_s * 1000)
         self._one_at_a_time = threading.Lock()
         self._connection: sa.Connection | None = None
         self._opened = 0
@@ -35,11 +37,14 @@ class OwnConnection:
         with self._one_at_a_time:
             try:
                 connection = self._open()
+                self._wait_at_most(self._timeout_ms)
                 with connection.begin():
                     yield connection
             except exc.SQLAlchemyError:
                 self._close()
                 raise
+            finally:
+                self._wait_at_most(0)  # the event loop looks at marks, and waits for nobody
 
     def _open(self) -> sa.Connection:
         if self._connection is None:
@@ -47,15 +52,20 @@ class OwnConnection:
             self._opened += 1
         return self._connection
 
+    def _wait_at_most(self, milliseconds: int) -> None:
+        if (driver := self._driver()) is not None:
+            driver.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+    def _driver(self) -> Any:
+        return None if self._connection is None else self._connection.connection.driver_connection
+
     def change_mark(self) -> ChangeMark | None:
         """Return the mark of the present state; None where it is not known, or only after a wait."""
         if not self._one_at_a_time.acquire(blocking=False):
             return None
         try:
-            if self._connection is None:
-                return None
-            driver: Any = self._connection.connection.driver_connection
-            return self._opened, driver.execute("PRAGMA data_version").fetchone()[0]
+            driver = self._driver()
+            return None if driver is None else (self._opened, driver.execute("PRAGMA data_version").fetchone()[0])
         except (exc.SQLAlchemyError, sqlite3.Error):
             self._close()
             return None
@@ -71,4 +81,5 @@ class OwnConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(exc.SQLAlchemyError):
+                connection.invalidate()  # no other user is to have it, and its time limit
                 connection.close()

@@ -76,7 +76,7 @@ def test_a_change_of_another_process_between_is_seen(tmp_path: Path) -> None:
 
 
 def test_before_its_first_write_nothing_is_known() -> None:
-    own = OwnConnection(sa.create_engine("sqlite://"))
+    own = OwnConnection(sa.create_engine("sqlite://"), 1.0)
     assert own.change_mark() is None
     with own.renewing() as connection:
         connection.exec_driver_sql("CREATE TABLE t (x)")
@@ -102,6 +102,25 @@ def test_a_connection_that_fails_is_opened_again_with_other_marks(tmp_path: Path
         assert database.change_mark() is None
         assert database.acquire_leadership()
         assert database.change_mark() not in (None, before)
+
+
+def test_marks_wait_for_nobody_and_writes_do(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as database:
+        own = database._own
+        assert own is not None
+
+        def limit_ms() -> int:
+            return int(own._driver().execute("PRAGMA busy_timeout").fetchone()[0])
+
+        assert limit_ms() == 0
+        with database.renewing():
+            assert limit_ms() == 5000
+        with pytest.raises(LookupError), database.renewing():
+            raise LookupError
+        assert limit_ms() == 0
+        own.close()
+        with database.reading() as connection:  # others have their own time limit
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
 
 
 def test_a_leader_renews_only_while_it_leads(tmp_path: Path) -> None:
