@@ -17,7 +17,6 @@ import ssl
 import time
 from argparse import ArgumentParser
 from array import array
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,7 +86,8 @@ def prepare(environment: Environment, **_: Any) -> None:
     """Read the objectives and the model's signature before the first user, and judge after the last one."""
     options, answers = environment.parsed_options, Answers()
     objectives = [parse_objective(text) for text in options.slo]
-    RestUser.ssl_context_factory = staticmethod(partial(ssl.create_default_context, cafile=options.ca_file))
+    # it is called with locust's own list of authorities
+    RestUser.ssl_context_factory = staticmethod(lambda **_: ssl.create_default_context(cafile=options.ca_file))
     with (
         using_files(options.ca_file, None, None),
         RestClient(address_of(options.host.rstrip("/")), TIMEOUT_S) as client,

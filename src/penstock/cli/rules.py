@@ -1,6 +1,7 @@
 """`penstock rules` and `penstock dashboards`: Prometheus rules from policies, and Grafana dashboards."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 HEAD = """\
 # Written by `penstock rules{arguments}`: do not edit it, write it anew.
 """
+
+CALLS = 8
+"""Policies that are read at the same time."""
 
 CONSOLE = "http://127.0.0.1:8002"
 
@@ -86,8 +90,10 @@ def _model_groups(client: AdminApiClient, name: str | None, round_latency: bool)
     from penstock.telemetry.rules.rules import model_groups
 
     names = [name] if name is not None else [item["name"] for item in client.models()]
+    with ThreadPoolExecutor(CALLS) as pool:  # each call waits for the gateway's database
+        policies = dict(zip(names, pool.map(client.policy, names), strict=True))
     try:
-        groups = model_groups({item: client.policy(item) for item in names}, round_latency=round_latency)
+        groups = model_groups(policies, round_latency=round_latency)
     except Refused as fault:
         fail(f"{fault}, or pass --round-latency", ExitCode.REFUSED)
     if name is not None and not groups:

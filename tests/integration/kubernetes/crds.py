@@ -1,7 +1,7 @@
 """The schemas of custom resources, as their projects publish them: reduced for ``crds``, and read as strict ones.
 
 ``python -m tests.integration.kubernetes.crds PROJECT VERSION FILE...`` reduces CustomResourceDefinitions anew. The
-schemas are under the Apache License 2.0, as this project is. Texts, defaults and rules in CEL are left out, and so are
+schemas are under the Apache License 2.0, as this project is. Texts, defaults, status and rules in CEL are left out, as are
 parts of a specification that no manifest here has (``_LEFT_OUT``).
 """
 
@@ -32,6 +32,7 @@ def reduced(definition: Schema) -> Iterator[tuple[str, Schema]]:
     kind = spec["names"]["kind"]
     for version in spec["versions"]:
         schema = _reduce(version["schema"]["openAPIV3Schema"], _LEFT_OUT.get(kind, set()))
+        schema["properties"].pop("status", None)
         yield f"{spec['group']}/{version['name']}/{kind}", schema
 
 
