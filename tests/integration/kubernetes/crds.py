@@ -1,7 +1,7 @@
 """The schemas of custom resources, as their projects publish them: reduced for ``crds``, and read as strict ones.
 
 ``python -m tests.integration.kubernetes.crds PROJECT VERSION FILE...`` reduces CustomResourceDefinitions anew. The
-schemas are under the Apache License 2.0, as this project is. Texts, defaults, status and rules in CEL are left out, as are
+schemas are under the Apache License 2.0, as this project is. Texts, defaults, status, rules in CEL are left out, and
 parts of a specification that no manifest here has (``_LEFT_OUT``).
 """
 
