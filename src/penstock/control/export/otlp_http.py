@@ -28,6 +28,8 @@ _FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e]+
 
 _RESERVED: Final = frozenset({"content-type", "content-length", "transfer-encoding", "connection", "host"})
 
+_PAGE: Final = "it answered with a page of HTML; expected an OTLP receiver, check its address"
+
 Send = Callable[[str, bytes], ExportAnswer]
 
 
@@ -69,6 +71,11 @@ def read_header_fields(file: Path) -> dict[str, str]:
     return fields
 
 
+def _doubt(content_type: str) -> str:
+    """Return why the type of an answer is none of an OTLP receiver, "" if it may be one."""
+    return _PAGE if content_type == "text/html" else ""
+
+
 def send_otlp(
     url: str, body: bytes, wait_s: float = WAIT_S, fields: Mapping[str, str] = MappingProxyType({})
 ) -> ExportAnswer:
@@ -78,7 +85,7 @@ def send_otlp(
     try:
         with exchanging(request, wait_s, NoRedirect()) as answer:
             rejected, reason = read_rejected(answer.read(MOST_ANSWER))
-            return ExportAnswer(answer.status, 0.0, rejected, reason)
+            return ExportAnswer(answer.status, 0.0, rejected, reason or _doubt(answer.headers.get_content_type()))
     except urllib.error.HTTPError as error:
         error.close()
         after_s = retry_after(error.headers.get("retry-after", ""), time.time())

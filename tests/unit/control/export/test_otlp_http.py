@@ -1,10 +1,14 @@
-"""Header fields for a receiver, which come from a file that only its owner may read."""
+"""Header fields for a receiver, which come from a file that only its owner may read, and answers that are none."""
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from penstock.control.export.otlp_http import read_header_fields, sender
+from penstock.control.export.otlp_http import read_header_fields, send_otlp, sender
 from penstock.core.secrets import SecretFault
 from penstock.core.traces.retries import ExportAnswer
 from tests.otlp import receiving
@@ -70,3 +74,48 @@ def test_without_a_file_there_are_none() -> None:
         "host",
         "user-agent",
     }
+
+
+@contextmanager
+def answering(answer_bytes: bytes) -> Iterator[str]:
+    """Answer one request with these bytes, and close the connection; yield the address."""
+
+    def answer(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection:
+            received = b""
+            while not received.endswith(BODY):  # else its end would reset the connection
+                received += connection.recv(1 << 16)
+            with suppress(OSError):  # the sender may have had enough
+                connection.sendall(answer_bytes)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"
+        thread.join()
+
+
+OK, BODY = b"HTTP/1.1 200 OK\r\n", b"the end of a request"
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "times", "status", "reason"),
+    [
+        (b"", b"\x00\xff garbage\r\n\r\n", 1, 0, "it does not answer"),
+        (b"", b"", 1, 0, "it does not answer"),
+        (b"", b"HTTP/1.1 200 OK\r\nx: y\r\n" + b"a: b\r\n" * 1000, 1, 0, "it does not answer"),
+        (OK + b"x: ", b"a" * 100_000, 20, 0, "it does not answer"),
+        (OK + b"content-length: 100000000\r\n\r\n", b"a" * 100_000, 20, 200, ""),
+        (OK + b"transfer-encoding: chunked\r\n\r\n", b"5\r\naaaaa\r\n", 20_000, 200, ""),
+        (OK + b"content-length: banana\r\n\r\n", b"", 1, 200, ""),
+        (b"HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:1/\r\n\r\n", b"", 1, 307, "it answered 307"),
+        (b"HTTP/1.1 415 X\r\n\r\n", b"", 1, 415, "it answered 415"),
+        (OK + b"content-type: text/html; charset=utf-8\r\n\r\n", b"<html>sign in</html>", 1, 200, "a page of HTML"),
+    ],
+)
+def test_an_answer_of_any_kind_is_bounded_and_named(
+    head: bytes, part: bytes, times: int, status: int, reason: str
+) -> None:
+    with answering(head + part * times) as url:
+        answer = send_otlp(url, BODY)
+    assert (answer.status, reason in answer.reason) == (status, True)
