@@ -104,6 +104,7 @@ def test_both_vendors_state_the_least_of_figures_that_are_measured() -> None:
     known = {kind.format(case) for kind in kinds for case in cases} | {
         f"lone {name}" for name in ("json", "binary", "grpc")
     }
+    known.add("tracing processor time")
     known |= {f"of bare runs, transformer, {what}" for what in (1, 4, 32, "processor time")}
     for figures in kept.values():
         assert {name for name in figures if not name.startswith(("start", "memory"))} <= known
