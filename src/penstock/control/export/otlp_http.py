@@ -71,7 +71,7 @@ def read_header_fields(file: Path) -> dict[str, str]:
     return fields
 
 
-def _doubt(content_type: str) -> str:
+def _check_type(content_type: str) -> str:
     """Return why the type of an answer is none of an OTLP receiver, "" if it may be one."""
     return _PAGE if content_type == "text/html" else ""
 
@@ -85,7 +85,7 @@ def send_otlp(
     try:
         with exchanging(request, wait_s, NoRedirect()) as answer:
             rejected, reason = read_rejected(answer.read(MOST_ANSWER))
-            return ExportAnswer(answer.status, 0.0, rejected, reason or _doubt(answer.headers.get_content_type()))
+            return ExportAnswer(answer.status, 0.0, rejected, reason or _check_type(answer.headers.get_content_type()))
     except urllib.error.HTTPError as error:
         error.close()
         after_s = retry_after(error.headers.get("retry-after", ""), time.time())
