@@ -127,16 +127,17 @@ class Http2Wire(Wire):
             self._block += payload
         if not flags & _END_HEADERS or not self._ends:
             return False
-        self.outcome = self._status(bytes(self._block))
+        block = bytes(self._block)
+        known = self._blocks.get(block)
+        self.outcome = self._learn(block) if known is None else known
         return True
 
-    def _status(self, block: bytes) -> int:
-        known = self._blocks.get(block)
-        if known is None:
-            if len(self._blocks) >= _MOST_BLOCKS:
-                self._blocks.clear()
-            known = self._blocks[block] = grpc_status(block)
-        return known
+    def _learn(self, block: bytes) -> int:
+        """Decode a header block, and keep its status."""
+        if len(self._blocks) >= _MOST_BLOCKS:
+            self._blocks.clear()
+        status = self._blocks[block] = grpc_status(block)
+        return status
 
     def _acknowledge(self) -> None:
         self._put(_frame(_WINDOW, 0, 0, struct.pack(">I", self._unacknowledged)))
