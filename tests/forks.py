@@ -5,6 +5,7 @@ environment, folder and umask, and its open files. It answers with the number of
 with its exit code. Signals are passed on, and a program whose caller is gone is ended, with all that it has started.
 """
 
+import atexit
 import ctypes
 import json
 import multiprocessing
@@ -84,12 +85,19 @@ NUMBER = struct.Struct("i")
 def start_server() -> str:
     """Start the server of this process of tests, which ends with it; its address."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-forks-"))
+    atexit.register(_remove, folder, os.getpid())
     address = str(folder / "socket")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
         FORKS.Process(target=_serve, args=(listener, address), daemon=True).start()
     return address
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove the folder of a server at the end of the process that has started it, and not of its forks."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache
@@ -152,7 +160,7 @@ def _serve(listener: socket.socket, address: str) -> None:
             listener.close()
             _attend(connection, address)
         connection.close()
-    shutil.rmtree(Path(address).parent)
+    shutil.rmtree(Path(address).parent, ignore_errors=True)  # where the process of tests has been killed
 
 
 def _attend(connection: socket.socket, address: str) -> NoReturn:
