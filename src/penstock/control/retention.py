@@ -98,6 +98,7 @@ FILES: Mapping[str, str] = {
     "access-*.json": "the API keys that a database last had, by their digests, one for each database",
     "gateway.json": "while a gateway runs",
     "ops.sock": "while a gateway runs",
+    "evidence-history.json": "at most 60 points of each column of the versions that are served",
     "mask.key": "for good: one key",
     "audit.key": "the key that signs checkpoints of the audit",
     "audit-position.json": "the number of the last entry of the audit in the log",

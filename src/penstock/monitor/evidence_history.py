@@ -1,6 +1,8 @@
 """Remembers the evidence and the effect size of each column over time: a bounded series of one version."""
 
+from base64 import b64decode, b64encode
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +15,12 @@ POINTS: Final = 60
 FIRST_STEP_S: Final = 5.0
 LONGEST_STEP_S: Final = 320.0
 """The first and the longest distance of two points; 60 of the longest are five hours."""
+
+MOST_STORED: Final = 8192
+"""The most numbers of evidence, and as many of PSI, that are stored: with more columns there are fewer points."""
+
+_GREATEST_STORED: Final = 60_000.0
+"""Numbers are stored in half precision (IEEE 754 binary16): three digits, up to 65,504."""
 
 Floats32 = NDArray[np.float32]
 
@@ -67,6 +75,38 @@ class ColumnHistories:
         self.step_s *= 2
         self._points = deque(list(self._points)[1::2])
 
+    def export_state(self) -> dict[str, Any]:
+        """Return the points as JSON values, the older ones with more distance where there would be too many."""
+        points = list(self._points)
+        most = MOST_STORED // max(1, len(points[0].log_e)) if points else POINTS
+        every = max(1, -(-len(points) // max(1, most)))
+        kept = points[::-1][::every][::-1]
+        return {
+            "step_s": self.step_s * every,
+            "at": [round(point.at, 3) for point in kept],
+            "log_e": _packed([point.log_e for point in kept]),
+            "psi": _packed([point.psi for point in kept]),
+        }
+
+    def restore_state(self, saved: Mapping[str, Any], columns: int) -> None:
+        """Continue after stored points; those of another number of columns are left out."""
+        times = [float(at) for at in saved["at"]]
+        log_e, psi = (np.frombuffer(b64decode(saved[name]), np.float16) for name in ("log_e", "psi"))
+        if not times or not columns or not len(log_e) == len(psi) == len(times) * columns or len(times) > POINTS:
+            return
+        rows = zip(times, log_e.reshape(-1, columns), psi.reshape(-1, columns), strict=True)
+        self._points = deque(
+            HistoryPoint(at, one.astype(np.float32), other.astype(np.float32)) for at, one, other in rows
+        )
+        self.step_s = min(max(FIRST_STEP_S, float(saved["step_s"])), LONGEST_STEP_S)
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any], columns: int) -> "ColumnHistories":
+        """Return stored points, without any if they are of another number of columns."""
+        histories = cls()
+        histories.restore_state(saved, columns)
+        return histories
+
     def document(self, column: int) -> dict[str, Any]:
         """Return the series of a column as JSON values."""
         points = self._points
@@ -76,3 +116,8 @@ class ColumnHistories:
             "log_e": [round(float(point.log_e[column]), 3) for point in points],
             "psi": [round(float(point.psi[column]), 6) for point in points],
         }
+
+
+def _packed(rows: list[Floats32]) -> str:
+    numbers = np.minimum(np.concatenate([np.zeros(0, np.float32), *rows]), _GREATEST_STORED)
+    return b64encode(np.nan_to_num(numbers).astype(np.float16).tobytes()).decode("ascii")

@@ -208,6 +208,7 @@ class VersionMonitor:
             "quality": self._quality.export_state(),
             "kinds": self._kinds,
             "neighbours": self._autocorrelation.export_state(),
+            "history": self._history.export_state(),
             "alarms": self.alarms,
         }
 
@@ -231,6 +232,16 @@ class VersionMonitor:
             self._alarms = int(saved["alarms"])
         if "neighbours" in saved:
             self._autocorrelation.restore_state(saved["neighbours"])
+        if "history" in saved:
+            self.restore_history(saved["history"])
+
+    def export_history(self) -> Document:
+        """Return the evidence over time as JSON values."""
+        return self._history.export_state()
+
+    def restore_history(self, saved: Mapping[str, Any]) -> None:
+        """Show exported evidence over time before that which comes; no evidence is continued."""
+        self._history.restore_state(saved, len(self._features))
 
     # The results.
 

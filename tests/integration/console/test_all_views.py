@@ -1,5 +1,7 @@
-"""Every view of the console: no fault of the browser, no barrier, no overflow on a phone, and a page without script."""
+"""Every view of the console: no fault of the browser, no barrier, no request while nothing happens but the stream, no
+overflow on a phone, and a page without script."""
 
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -15,7 +17,11 @@ from tests.integration.traffic.test_retraining import give_reference
 pytestmark = needs_chromium
 
 LOADED = "!document.querySelector('[data-loading]')"
-PHONE, DESKTOP = (360, 780), (1280, 900)
+PHONE = (360, 780)
+STREAM = "/admin/v1/stream?"
+IDLE_MS, LOOK_MS, ANSWER_MS = 35_000, 5_000, 50
+"""How far the timers of a page run: over more than two intervals of anything that would ask again and again, and not as
+far as the silence after which a page opens its stream anew. In steps, each with so much real time for answers."""
 
 
 class Content:
@@ -79,14 +85,28 @@ VIEWS = list(Content(Server.__new__(Server), "", "", "").paths)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_view_fits_a_phone_and_has_no_barrier_and_no_fault(content: Content, open_page: OpenPage, view: str) -> None:
-    page = open_page(content.server, size=PHONE)
+def test_a_view_has_no_barrier_and_no_fault_asks_nothing_again_and_fits_a_phone(
+    content: Content, open_page: OpenPage, view: str
+) -> None:
+    page = open_page(content.server)
+    page.page.clock.install()
     page.open(content.paths[view])
     page.wait_for(LOADED, f"the view {view}")
-    assert page.overflow() == 0, widest(page)
-    page.page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
     assert page.page.locator("h1").count() == 1
     page.check_accessible(view)
+    assert requests_while_idle(page) == []
+    page.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    assert page.overflow() == 0, widest(page)
+
+
+def requests_while_idle(page: GuardedPage) -> list[str]:
+    """What a page asks for again beside its stream, while its timers run on and nothing happens."""
+    before = len(page.requests)
+    for _ in range(IDLE_MS // LOOK_MS):  # in parts, because some timers begin when an answer has come
+        page.page.clock.run_for(LOOK_MS)
+        page.page.wait_for_timeout(ANSWER_MS)
+    asked = Counter(url for url in page.requests[before:] if STREAM not in url)
+    return [url for url, times in asked.items() if times > 1]
 
 
 def widest(page: GuardedPage) -> list[str]:

@@ -1,10 +1,13 @@
 """The evidence over time: bounded, thinned out evenly, and without a peak lost between two points."""
 
+import json
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.monitor.evidence_history import FIRST_STEP_S, LONGEST_STEP_S, POINTS, ColumnHistories
+from penstock.monitor.evidence_history import FIRST_STEP_S, LONGEST_STEP_S, MOST_STORED, POINTS, ColumnHistories
 
 
 def run(history: ColumnHistories, looks: int, begin: float = 0.0, step_s: float = 1.0) -> float:
@@ -60,6 +63,40 @@ def test_nothing_is_added_before_a_look() -> None:
     history.add(1.0, [0.1])
     assert len(history) == 0
     assert history.document(0)["at"] == []
+
+
+def test_stored_points_are_shown_again_with_three_digits() -> None:
+    history = ColumnHistories()
+    now = run(history, 200)
+    history.see([1e9, np.nan])
+    history.add(now + 100, [np.inf, 0.123456])
+    found = ColumnHistories.restored(json.loads(json.dumps(history.export_state())), 2)
+    assert (len(found), found.step_s) == (len(history), history.step_s)
+    before, after = history.document(0), found.document(0)
+    assert after["at"] == before["at"]
+    assert after["log_e"][:-1] == pytest.approx(before["log_e"][:-1], rel=1e-3)
+    assert found.document(1)["psi"][-1] == pytest.approx(0.123456, rel=1e-3)
+    run(found, 20, begin=now + 200)
+    assert found.document(0)["at"][: len(history)] == before["at"]
+
+
+def test_points_of_other_columns_and_of_none_are_left_out() -> None:
+    history = ColumnHistories()
+    run(history, 20)
+    assert len(ColumnHistories.restored(history.export_state(), 3)) == 0
+    assert len(ColumnHistories.restored(ColumnHistories().export_state(), 2)) == 0
+
+
+def test_wide_models_store_fewer_points_evenly() -> None:
+    history, columns = ColumnHistories(), MOST_STORED // 10
+    for now in range(0, 5 * POINTS, 5):
+        history.see(np.ones(columns))
+        history.add(float(now), np.ones(columns))
+    saved = history.export_state()
+    assert len(saved["at"]) == 10
+    assert set(np.diff(saved["at"])) == {30.0}
+    assert saved["at"][-1] == 5 * (POINTS - 1)
+    assert saved["step_s"] == 30.0
 
 
 @given(st.lists(st.floats(0.1, 1000.0), max_size=30), st.integers(1, 30))

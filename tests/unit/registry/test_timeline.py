@@ -98,6 +98,18 @@ def test_pages_lose_nothing_and_repeat_nothing_also_where_the_clock_was_set_back
         assert len(found) == len(set(found))
 
 
+def test_the_newest_numbers_of_a_model_change_with_its_entries_alone(setup: Setup) -> None:
+    newest = setup.world.traffic.timeline.newest
+    first = newest()
+    assert first.keys() == {"m", "n"}
+    setup.change("m", ANN, 0.125)
+    second = newest()
+    setup.emit("m", "drift.cleared.v1")
+    third = newest()
+    assert len({first["m"], second["m"], third["m"]}) == 3
+    assert first["n"] == second["n"] == third["n"]
+
+
 def test_a_page_is_bounded(setup: Setup) -> None:
     setup.emit("m", "delivery.failed.v1", **{f"field{number}": "x" * 5000 for number in range(100)})
     newest = setup.show(limit=10_000)["entries"][0]

@@ -69,6 +69,9 @@ class RoutesService(Protocol):
     async def timeline(self, wanted: TimelineFilter, limit: int, visible: ModelFilter = EVERY_MODEL) -> Document:
         """Return events and changes of visible models together, newest first."""
 
+    async def newest_entries(self) -> dict[str, str]:
+        """Return a text for each model that differs after each new event or change of it."""
+
 
 class TrialsService(Protocol):
     """Rollouts or experiments as the admin API uses them."""

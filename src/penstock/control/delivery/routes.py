@@ -154,6 +154,10 @@ class RouteAdmin:
         """Return events and changes together, newest first; raises ``InvalidInput`` for an unknown place to go on."""
         return await self._run(self._store.timeline.entries, wanted, limit, visible, deadline_s=READ_S)
 
+    async def newest_entries(self) -> dict[str, str]:
+        """Return a text for each model that differs after each new event or change of it."""
+        return await self._run(self._store.timeline.newest, deadline_s=READ_S)
+
     async def newest_events(self) -> list[Document]:
         """Return the newest event of each model."""
         return await self._run(self._store.newest_events, deadline_s=READ_S)

@@ -154,8 +154,13 @@ class FleetEvidence:
         ``NotReady``."""
         if (document := self.describe(key, shown)) is not None:
             return document
-        verdict: VersionVerdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
+        verdict = await self.verdict(key)
         return None if verdict is None else verdict.document
+
+    async def verdict(self, key: VersionKey) -> VersionVerdict | None:
+        """Return the leader's last verdict on a version, None without one; raises ``NotReady``."""
+        verdict: VersionVerdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
+        return verdict
 
     # The periodic task.
 

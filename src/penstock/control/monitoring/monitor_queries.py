@@ -1,6 +1,7 @@
 """Answers what people and rules ask about watched versions, by the counts of the fleet or of this gateway."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.attributions import AttributionDrift
@@ -10,8 +11,10 @@ from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.core.errors import InvalidInput, NotFound, NotReady, unknown_model
 from penstock.core.versions import VersionKey
+from penstock.monitor.evidence_history import ColumnHistories
 from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns, limit_columns
 from penstock.registry.records import Document
+from penstock.registry.stores.evidence import VersionVerdict
 
 FLEET, GATEWAY = "fleet", "gateway"
 """The scope of a document: the counts of all gateways, or of this one."""
@@ -66,8 +69,8 @@ class MonitorQueries:
     async def column(self, model: str, version: str | None, name: str, scope: str = FLEET) -> Document:
         """Return one column of a version, by default of the one that answers most requests.
 
-        Its evidence over time is known only where the counts are looked at: by the leader, or with the scope
-        ``GATEWAY``; else ``history`` is None.
+        Its evidence over time is up to ten seconds old where the leader's last verdict is read; ``history`` is None if
+        an older release has written that.
 
         Raises:
             InvalidInput: the scope is unknown.
@@ -99,9 +102,9 @@ class MonitorQueries:
             leading = self._evidence.monitor(key)
             if leading is not None:
                 return FLEET, leading.column(name)
-            document = (await self._documents(key[0], [key[1]], scope, ALL_COLUMNS))[key[1]]
-            if document["scope"] == FLEET:
-                return FLEET, _column_in(document, name)
+            with suppress(NotReady):
+                if (verdict := await self._evidence.verdict(key)) is not None:
+                    return FLEET, _column_in(verdict, name)
         monitor = self._detection.monitor(key)
         return GATEWAY, None if monitor is None else monitor.column(name)
 
@@ -159,11 +162,15 @@ class MonitorQueries:
         return self._versions.document_of(key, self._detection.monitor(key), totals, shown=shown)
 
 
-def _column_in(document: Document, name: str) -> Document | None:
-    """Return a column of a stored document, which has no evidence over time."""
+def _column_in(verdict: VersionVerdict, name: str) -> Document | None:
+    """Return a column of a stored verdict, with its evidence over time."""
+    document = verdict.document
     joint = document.get("joint")
     columns = [*document["features"], *document["outputs"], *([joint] if joint else [])]
-    found = next((item for item in columns if item["name"] == name), None)
-    if found is None:
+    index = next((place for place, item in enumerate(columns) if item["name"] == name), None)
+    if index is None:
         return None
-    return {"column": found, "log_e_threshold": document.get("log_e_threshold"), "history": None, "slices": {}}
+    stored = (verdict.evidence.get("rows") or {}).get("history")
+    history = None if stored is None else ColumnHistories.restored(stored, len(columns)).document(index)
+    threshold = document.get("log_e_threshold")
+    return {"column": columns[index], "log_e_threshold": threshold, "history": history, "slices": {}}

@@ -66,6 +66,18 @@ class TimelineStore:
         following = _next_cursor(shown, events_before, audit_before)
         return {"entries": [_document(row) for row in shown], "next": None if is_all else following}
 
+    def newest(self) -> dict[str, str]:
+        """Return the numbers of the newest event and audit entry of each model ("": of none) as text. It looks at the
+        last entries alone, so that it costs the same whatever the length of the tables."""
+        with self._database.reading() as connection:
+            events, audit = (dict(connection.execute(_newest(table)).all()) for table in (schema.events, schema.audit))
+        return {model: f"{events.get(model, 0)}-{audit.get(model, 0)}" for model in events.keys() | audit.keys()}
+
+
+def _newest(table: sa.Table) -> sa.Select[Any]:
+    last = sa.select(table.c.model, table.c.seq).order_by(table.c.seq.desc()).limit(MOST_ENTRIES).subquery()
+    return sa.select(last.c.model, sa.func.max(last.c.seq)).group_by(last.c.model)
+
 
 def _in_order(merged: Sequence[Any], events: Sequence[Any], audit: Sequence[Any]) -> list[Any]:
     """Return the merged rows, those of each table in the order of their numbers: a clock may have been set back, and a

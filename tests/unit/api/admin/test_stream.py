@@ -15,7 +15,14 @@ from penstock.api.admin.stream.event_feed import BATCH, KEPT, EventFeed, model_o
 from penstock.api.admin.stream.feeds import LONGEST_S, UNCHANGED_S, Feed, render
 from penstock.api.admin.stream.hub import EVENTS, StreamHub
 from penstock.api.admin.stream.messages import MessageStream, Position
-from penstock.api.admin.stream.topics import MOST_TOPICS, Topic, lasting_part, parse_topics, visible_part
+from penstock.api.admin.stream.topics import (
+    MOST_TOPICS,
+    Topic,
+    filter_of_topic,
+    lasting_part,
+    parse_topics,
+    visible_part,
+)
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import InvalidInput, NotReady, Overloaded
 from tests.harness import PATIENCE_S, reached
@@ -56,6 +63,9 @@ def test_lists_show_what_the_caller_may_read() -> None:
     models = {"models": [{"name": "digits"}, {"name": "fraud-1"}]}
     assert visible_part(MODELS, models, FRAUD) == {"models": [{"name": "fraud-1"}]}
     assert visible_part(TRAFFIC, {"models": {"digits": 1, "fraud-1": 2}}, FRAUD) == {"models": {"fraud-1": 2}}
+    newest = {"models": {"": "9-9", "digits": "1-1", "fraud-1": "2-7"}}
+    assert visible_part(Topic("timeline"), newest, FRAUD) == {"models": {"fraud-1": "2-7"}}
+    assert filter_of_topic(Topic("timeline"), FRAUD) == FRAUD
     fleet = {"gateways": [{"serves": {"digits": ["1"], "fraud-1": ["1"]}}]}
     assert visible_part(Topic("fleet"), fleet, FRAUD) == {"gateways": [{"serves": {"fraud-1": ["1"]}}]}
     assert visible_part(MODELS, models, EVERY_MODEL) is models

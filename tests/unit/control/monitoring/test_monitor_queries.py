@@ -13,6 +13,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
+from penstock.registry.stores.evidence import VersionVerdict
 from tests.unit.control.test_monitoring import POLICY, Watcher, trained
 from tests.unit.control.trials import ME, World
 
@@ -113,7 +114,7 @@ def test_a_policy_text_is_checked_line_by_line_and_not_stored(drifting: Watcher)
 class StoredEvidence:
     """A fleet's evidence as a gateway sees it that leads, or reads what the leader has stored; None for no verdict."""
 
-    def __init__(self, leading: VersionMonitor | None, stored: Document | NotReady | None) -> None:
+    def __init__(self, leading: VersionMonitor | None, stored: VersionVerdict | NotReady | None) -> None:
         self.leading, self.stored = leading, stored
 
     def monitor(self, _: VersionKey) -> VersionMonitor | None:
@@ -123,13 +124,22 @@ class StoredEvidence:
         return None
 
     async def document(self, _: VersionKey, shown: ShownColumns = ALL_COLUMNS) -> Document | None:
+        verdict = await self.verdict(_)
+        return None if verdict is None else verdict.document
+
+    async def verdict(self, _: VersionKey) -> VersionVerdict | None:
         if isinstance(self.stored, NotReady):
             raise self.stored
         return self.stored
 
 
-def stored_by_leader(watcher: Watcher) -> Document:
-    return {name: part for name, part in watcher.show().items() if name != "scope"}
+def stored_by_leader(watcher: Watcher, release: str = "this") -> VersionVerdict:
+    """What the leader has stored; an older release stored no evidence over time."""
+    monitor = watcher.monitoring._detection.monitor(("m", "1"))
+    assert monitor is not None
+    rows = {name: part for name, part in monitor.export_state().items() if release == "this" or name != "history"}
+    document = {name: part for name, part in watcher.show().items() if name != "scope"}
+    return VersionVerdict("layout", 1, {"rows": rows}, {}, document)
 
 
 def ask_in_fleet(watcher: Watcher, evidence: StoredEvidence, name: str = "x[0]") -> Document:
@@ -151,7 +161,10 @@ def test_in_a_fleet_a_column_comes_from_the_leader_or_from_what_it_has_stored(dr
     assert (led["scope"], led["column"]["state"]) == ("fleet", "drift")
     assert led["history"]["at"]
     stored = ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting)))
-    assert (stored["scope"], stored["history"], stored["column"]["state"]) == ("fleet", None, "drift")
+    assert (stored["scope"], stored["column"]["state"]) == ("fleet", "drift")
+    assert stored["history"]["at"] == led["history"]["at"]
+    assert stored["history"]["log_e"] == pytest.approx(led["history"]["log_e"], rel=1e-3, abs=1e-3)
+    assert ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting, "older")))["history"] is None
     assert (
         ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting)), "(joint)")["column"]["name"]
         == "(joint)"

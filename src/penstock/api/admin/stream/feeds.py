@@ -34,6 +34,7 @@ INTERVALS_S: Final = {
     "rollouts": 1.0,
     "experiments": 1.0,
     "readiness": 1.0,
+    "workers": 2.0,
 }
 """Intervals of documents that may change at any time."""
 

@@ -1,4 +1,5 @@
-"""Where the documents of a stream's topics come from: each is that of the GET call of its name."""
+"""Where the documents of a stream's topics come from: each is that of the GET call of its name, but for the timeline,
+whose pages are fetched when its document changes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -17,14 +18,17 @@ SHOWN_COLUMNS: Final = 24
 """The most columns of the monitor's document: a model may have hundreds."""
 
 
-class ReadinessService(Protocol):
+class ProcessService(Protocol):
     """The control plane as the stream uses it; no call waits."""
 
     def readiness(self) -> Readiness:
         """Return whether the gateway takes requests."""
 
+    def process_document(self) -> dict[str, Any]:
+        """Return the workers, and the periodic tasks of all processes."""
 
-def load_by(control: ReadinessService, registry_admin: RegistryService, services: TrafficApi) -> LoadDocument:
+
+def load_by(control: ProcessService, registry_admin: RegistryService, services: TrafficApi) -> LoadDocument:
     """Return the function that loads the document of any topic other than the events; it may raise a ``Fault``."""
     lists, one = _lists(control, registry_admin, services), _of_model(registry_admin, services)
 
@@ -35,7 +39,7 @@ def load_by(control: ReadinessService, registry_admin: RegistryService, services
 
 
 def _lists(
-    control: ReadinessService, registry_admin: RegistryService, services: TrafficApi
+    control: ProcessService, registry_admin: RegistryService, services: TrafficApi
 ) -> dict[str, Callable[[], Awaitable[Document]]]:
     async def models() -> Document:
         return {"models": await registry_admin.models()}
@@ -46,12 +50,20 @@ def _lists(
     async def readiness() -> Document:
         return readiness_document(control.readiness(), is_reader=True)
 
+    async def workers() -> Document:
+        return control.process_document()
+
+    async def timeline() -> Document:
+        return {"models": await services.traffic.newest_entries()}
+
     return {
         "models": models,
         "overview": services.overview.document,
         "traffic": traffic,
         "readiness": readiness,
         "fleet": services.fleet.document,
+        "workers": workers,
+        "timeline": timeline,
     }
 
 

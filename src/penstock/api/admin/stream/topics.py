@@ -10,7 +10,7 @@ from penstock.core.errors import InvalidInput
 
 Document = Mapping[str, Any]
 
-LISTS: Final = ("models", "overview", "traffic", "fleet", "readiness", "events")
+LISTS: Final = ("models", "overview", "traffic", "fleet", "readiness", "workers", "timeline", "events")
 OF_MODEL: Final = ("model", "traffic", "route", "rollouts", "experiments", "monitor", "retraining")
 """Topics of all models, and topics of one model, such as ``route:fraud``."""
 
@@ -30,6 +30,10 @@ class Topic:
     def __str__(self) -> str:
         """Return the topic as clients write it."""
         return f"{self.kind}:{self.model}" if self.model else self.kind
+
+
+_FILTERED: Final = frozenset(Topic(kind) for kind in ("models", "overview", "traffic", "fleet", "timeline"))
+"""Topics with parts of several models; a caller sees those of some."""
 
 
 def parse_topics(text: str) -> tuple[Topic, ...]:
@@ -57,7 +61,7 @@ def _parse(name: str) -> Topic:
 
 def filter_of_topic(topic: Topic, visible: ModelFilter) -> ModelFilter:
     """Return what decides how the document of a topic looks to a caller: callers with equal filters see the same."""
-    return visible if topic.kind in ("models", "overview", "fleet") or topic == Topic("traffic") else ModelFilter()
+    return visible if topic in _FILTERED else ModelFilter()
 
 
 def visible_part(topic: Topic, document: Document, visible: ModelFilter) -> Document:

@@ -11,6 +11,7 @@ from penstock.control.monitoring.drift.evidence_file import (
     read_evidence,
     write_evidence,
 )
+from penstock.control.monitoring.drift.history_file import read_histories, write_histories
 from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.drift.resuming import resume_monitor
 from penstock.control.monitoring.drift.series import MonitorSeries
@@ -29,6 +30,9 @@ from penstock.registry.stores.traffic import TrialEvent
 KEEP_S = 10.0
 """Evidence is written at this interval, and at every change."""
 
+HISTORY_S = 300.0
+"""The evidence over time is written to the disk at this interval, and at the end."""
+
 ReadRegion = Callable[[int, int], list[Cells]]
 """Returns the region with an offset and a size (cells) of every worker."""
 
@@ -38,8 +42,8 @@ EventOf = Callable[[VersionKey, DriftChange, VersionMonitor], TrialEvent]
 
 class DriftDetection:
     """The monitors of the versions with a region, for one event loop. ``file`` stores the evidence and, with
-    ``event_of``, the events of changes. ``task`` continues if one version fails; ``clock`` gives seconds since the
-    epoch."""
+    ``event_of``, the events of changes; ``history`` the evidence over time, for the next instance. ``task`` continues
+    if one version fails; ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class DriftDetection:
         regions: CounterRegions,
         read: ReadRegion,
         file: Path,
+        history: Path,
         task: PeriodicTask,
         clock: Callable[[], float],
         event_of: EventOf | None = None,
@@ -62,6 +67,9 @@ class DriftDetection:
         self._kept, self._events = snapshot.versions, list(snapshot.events)
         self.series = MonitorSeries({key: item.carried for key, item in self._kept.items()})
         self._monitors: dict[VersionKey, VersionMonitor] = {}
+        self._history = history
+        self._earlier = dict(read_histories(history))
+        self._history_at = clock()
         self._kept_at = 0.0
         self._alarms = 0
 
@@ -101,6 +109,9 @@ class DriftDetection:
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
             self.write_evidence()
+        if now - self._history_at >= HISTORY_S and self._monitors:
+            self._history_at = now
+            self.write_history()
         return changes
 
     def take_events(self) -> list[ModelEvent]:
@@ -131,10 +142,14 @@ class DriftDetection:
     ) -> VersionMonitor:
         """Return a monitor that continues with the evidence of the previous process."""
         snapshot = self._kept.pop(key, None)
-        same = snapshot is not None and snapshot.digest == self._terms.references.digest(key)
-        return resume_monitor(
+        digest, (before, history) = self._terms.references.digest(key), self._earlier.pop(key, (None, None))
+        same = snapshot is not None and snapshot.digest == digest
+        monitor = resume_monitor(
             reference, policy, counted, now, snapshot.evidence if snapshot is not None and same else None
         )
+        if snapshot is None and history is not None and before == digest:
+            monitor.restore_history(history)
+        return monitor
 
     def write_evidence(self) -> None:
         """Write the evidence to the file, for the next process."""
@@ -145,3 +160,12 @@ class DriftDetection:
             for key, monitor in self._monitors.items()
         }
         write_evidence(self._file, EvidenceSnapshot(snapshot, tuple(self._events)))
+
+    def write_history(self) -> None:
+        """Write the evidence over time to the disk, for the next instance; served versions that have yet to be looked
+        at keep what the last one has written."""
+        digest, served = self._terms.references.digest, self._terms.served()
+        earlier = {key: item for key, item in self._earlier.items() if key in served}
+        shown = {key: (digest(key), monitor.export_history()) for key, monitor in self._monitors.items()}
+        if earlier or shown:
+            write_histories(self._history, {**earlier, **shown})

@@ -1,9 +1,13 @@
 """Drift of the rows that this gateway counted: found, told once, and gone on with by the next control process."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
-from penstock.control.monitoring.drift.detection import KEEP_S, DriftDetection
+import pytest
+
+from penstock.control.monitoring.drift.detection import HISTORY_S, KEEP_S, DriftDetection
 from penstock.control.periodic import PeriodicTask
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters.layout import Cells
@@ -27,7 +31,7 @@ class Gateway:
         self.watcher.give(self.reference)
         asyncio.run(self.watcher.monitoring.set_policy("m", POLICY, ME))
         self.unreadable = False
-        self.file = folder / "evidence.json"
+        self.file, self.history = folder / "evidence.json", folder / "history.json"
         self.detection = self.opened()
 
     def opened(self) -> DriftDetection:
@@ -35,7 +39,7 @@ class Gateway:
         monitoring = self.watcher.monitoring
         task = PeriodicTask("drift", _nothing, 1.0, clock=lambda: self.watcher.world.clock.now)
         return DriftDetection(
-            monitoring._terms, monitoring._regions, self._read, self.file, task, self.watcher.world.clock
+            monitoring._terms, monitoring._regions, self._read, self.file, self.history, task, self.watcher.world.clock
         )
 
     def _read(self, offset: int, size: int) -> list[Cells]:
@@ -82,6 +86,52 @@ def test_the_next_process_goes_on_where_this_one_was(tmp_path: Path) -> None:
     assert after is not None
     assert after is not before
     assert (after.alarms, after.states()) == (alarms, states)
+
+
+def test_the_next_instance_begins_its_evidence_anew_and_still_shows_what_came_before(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    for _ in range(12):
+        gateway.send(400)
+    until_changed(gateway, shift=1.0)
+    gateway.send(400, 1.0)
+    before = series_of(gateway)
+    assert max(before["log_e"]) > 0
+    gateway.detection.write_history()
+    gateway.file.unlink()
+    gateway.detection = gateway.opened()
+    gateway.detection.write_history()  # it ends before its first look, and loses nothing
+    gateway.detection = gateway.opened()
+    gateway.send(400, 1.0)
+    after = gateway.detection.monitor(KEY)
+    assert after is not None and after.alarms == 0
+    assert series_of(gateway)["at"][: len(before["at"])] == before["at"]
+    assert series_of(gateway)["log_e"][0] == pytest.approx(before["log_e"][0], rel=1e-3)
+
+
+def test_the_history_of_another_reference_or_of_a_version_that_is_gone_is_dropped(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    entry = {"model": "m", "version": "1", "digest": "sha256:other", "history": {"step_s": 5.0, "at": [1.0]}}
+    gateway.history.write_text(json.dumps([entry, {**entry, "model": "gone"}]))
+    gateway.detection = gateway.opened()
+    gateway.send(400)
+    gateway.watcher.world.clock.now += HISTORY_S
+    gateway.send(400)
+    assert [item["model"] for item in json.loads(gateway.history.read_text())] == ["m"]
+    assert 1.0 not in series_of(gateway)["at"]
+    for broken in ("", "{}", "[1]"):
+        gateway.history.write_text(broken)
+        assert gateway.opened().monitor(KEY) is None
+
+
+def series_of(gateway: Gateway) -> dict[str, Any]:
+    """The evidence over time of the first column."""
+    monitor = gateway.detection.monitor(KEY)
+    assert monitor is not None
+    name = gateway.reference.features[0].bins.name
+    column = monitor.column(name)
+    assert column is not None
+    series: dict[str, Any] = column["history"]
+    return series
 
 
 def test_evidence_is_written_down_at_every_change_and_every_few_seconds(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // A field with a list to choose from.
 
-import { html } from "../lib/html.js";
+import { html, valueTo } from "../lib/html.js";
 
 /**
  * Chooses a text such as a version; one that is no choice any more stays in the list.
@@ -9,7 +9,7 @@ import { html } from "../lib/html.js";
 export function ChoiceField({ title, value, choices, onChange, none }) {
   const all = value && !choices.includes(value) ? [value, ...choices] : choices;
   return html`<label class="field">${title}
-    <select value=${value} onChange=${(/** @type {any} */ event) => onChange(event.currentTarget.value)}>
+    <select value=${value} onChange=${valueTo(onChange)}>
       ${none !== undefined && html`<option value="">${none}</option>`}
       ${all.map((choice) => html`<option key=${choice} value=${choice}>${choice}</option>`)}
     </select></label>`;

@@ -2,34 +2,43 @@
 
 import { html } from "../lib/html.js";
 import { number } from "../lib/format.js";
-import { describeEvidence, layOut } from "../lib/evidence-lines.js";
+import { Chart } from "./chart.js";
 
-const SIZE = { width: 400, height: 160 };
+/** Evidence below it, or so many times above the highest boundary, is drawn at the edge: how far beyond decides nothing. */
+const LOWEST = -2;
+const CAP = 1.6;
 
-/** Whether a text that begins there would leave the drawing. @param {number} x */
-const isRight = (x) => x > SIZE.width * 0.85;
+/** @typedef {{log_e: number[], log_e_pass: (number | null)[]}} GuardSeries */
 
 /**
  * Draws evidence; the same numbers stand as text below.
- * @param {{name: string, at: number[], steps: number[], series: {log_e: number[], log_e_pass: (number | null)[]}, evidence: any}} props
+ * @param {{name: string, at: number[], steps: number[], series: GuardSeries, evidence: any}} props
  */
 export function EvidenceChart({ name, at, steps, series, evidence }) {
   if (at.length < 2) return html`<p class="small muted">There is no line yet: the first points come with the next requests.</p>`;
-  const drawn = layOut(at, [
-    { name: "against it", values: series.log_e, boundary: evidence.log_e_fail_at },
-    { name: "for it", values: series.log_e_pass, boundary: evidence.log_e_pass_at },
-  ], steps, SIZE);
-  return html`<figure class="evidence">
-    <svg viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label=${describeEvidence(name, evidence)}>
-      <line class="zero" x1=${drawn.left} x2=${drawn.right} y1=${drawn.zero} y2=${drawn.zero} />
-      ${drawn.steps.map((step) => html`<g key=${step.x}><line class="step" x1=${step.x} x2=${step.x} y1=${drawn.top} y2=${drawn.bottom} /><text x=${step.x + (isRight(step.x) ? -3 : 3)} y=${drawn.top + 8} text-anchor=${isRight(step.x) ? "end" : "start"}>${step.text}</text></g>`)}
-      ${drawn.lines.map((line, index) => html`<g key=${line.name} class=${index ? "passing" : "against"}>
-        ${line.boundary !== null && html`<line class="boundary" x1=${drawn.left} x2=${drawn.right} y1=${line.boundary} y2=${line.boundary} />`}
-        <polyline points=${line.points} /></g>`)}
-      ${drawn.times.map((label, index) => html`<text key=${label.x} x=${label.x} y=${SIZE.height - 4} text-anchor=${["start", "middle", "end"][index]}>${label.text}</text>`)}
-    </svg>
-    <figcaption class="small"><span class="against"><svg viewBox="0 0 20 6" aria-hidden="true"><polyline points="0,3 20,3" /></svg> against it ${number(evidence.log_e)}, rolls back at ${number(evidence.log_e_fail_at)}</span>
-      <span class="passing"><svg viewBox="0 0 20 6" aria-hidden="true"><polyline points="0,3 20,3" /></svg> for it ${number(evidence.log_e_pass)}, passes at ${number(evidence.log_e_pass_at)}</span>
-      <span class="muted">log e-values; boundaries are dashed; far above them the line stays at the edge</span></figcaption>
-  </figure>`;
+  const { log_e, log_e_pass, log_e_fail_at: fails, log_e_pass_at: passes } = evidence;
+  const within = (/** @type {(number | null)[]} */ values) => drawnEvidence(values, fails, passes);
+  return html`<${Chart} label="${name}: ${evidence.verdict}" at=${at} moments=${stepMoments(at, steps)}
+      series=${[{ name: "against it", values: within(series.log_e) }, { name: "for it", values: within(series.log_e_pass) }]}
+      levels=${[{ name: "rolls back at", value: fails, of: 0 }, { name: "passes at", value: passes, of: 1 }].filter((level) => typeof level.value === "number")} />
+    <p class="small muted">Log e-values: ${number(log_e)} against it, ${number(log_e_pass)} for it. Boundaries are dashed; far above them a line stays at the edge.</p>`;
+}
+
+/**
+ * Returns evidence as it is drawn.
+ * @param {(number | null)[]} values
+ * @param {...(number | null | undefined)} boundaries
+ */
+export function drawnEvidence(values, ...boundaries) {
+  const most = Math.max(0, ...boundaries.map((value) => value ?? 0)) * CAP || Infinity;
+  return values.map((value) => (value === null ? null : Math.min(most, Math.max(LOWEST, value))));
+}
+
+/**
+ * Returns the moments at which steps begin.
+ * @param {number[]} at
+ * @param {number[]} steps the step at each time
+ */
+export function stepMoments(at, steps) {
+  return at.flatMap((moment, index) => (index && steps[index] !== steps[index - 1] ? [{ at: moment, name: `step ${(steps[index] ?? 0) + 1}` }] : []));
 }

@@ -1,6 +1,6 @@
 // The form of a new experiment: arms with their weights, who stays with an arm, and whether weights follow the rewards.
 
-import { html, useState } from "../lib/html.js";
+import { html, useState, valueTo } from "../lib/html.js";
 import { send } from "../lib/api.js";
 import { basisPoints } from "../lib/format.js";
 import { readNumber } from "../lib/rollout-form.js";
@@ -8,8 +8,6 @@ import { addVersion, distributeEvenly } from "../lib/split.js";
 import { ReasonDialog } from "./reason-dialog.js";
 import { StickyEditor } from "./route-editors.js";
 import { SplitEditor } from "./split-editor.js";
-
-/** @typedef {{currentTarget: HTMLInputElement & HTMLSelectElement}} FieldEvent */
 
 /** @param {{model: string, versions: string[], onStarted: (experiment: any) => void}} props */
 export function ExperimentForm({ model, versions, onStarted }) {
@@ -34,9 +32,9 @@ export function ExperimentForm({ model, versions, onStarted }) {
       setLocked(locks);
     }} />
     <div class="grid"><${StickyEditor} sticky=${sticky} onChange=${setSticky} />
-      <div><label class="field">Weights<select value=${mode} onChange=${(/** @type {FieldEvent} */ event) => setMode(event.currentTarget.value)}>
+      <div><label class="field">Weights<select value=${mode} onChange=${valueTo(setMode)}>
         <option value="fixed">stay as stated</option><option value="thompson">follow the rewards (Thompson sampling)</option></select></label>
-      ${mode === "thompson" && html`<label class="field">Least weight of an arm, %<input class="short" type="text" inputmode="decimal" value=${floor} onInput=${(/** @type {FieldEvent} */ event) => setFloor(event.currentTarget.value)} /></label>`}</div></div>
+      ${mode === "thompson" && html`<label class="field">Least weight of an arm, %<input class="short" type="text" inputmode="decimal" value=${floor} onInput=${valueTo(setFloor)} /></label>`}</div></div>
     <p class="small muted">Arms are compared by the rewards that you post as feedback for their answers.</p>
     ${faults.map((fault) => html`<p class="bad" key=${fault}>${fault}</p>`)}
     <button class="button primary" disabled=${faults.length > 0}>Start the experiment …</button>

@@ -1,6 +1,7 @@
 // The distribution of a column: what came as bars, the reference as an outline over them.
 
 import { html } from "../lib/html.js";
+import { binShares } from "../lib/evidence.js";
 import { number, percent } from "../lib/format.js";
 
 const HISTOGRAM_HEIGHT = 100;
@@ -11,8 +12,8 @@ const HISTOGRAM_HEIGHT = 100;
  *     the bins; `reference` may be counts or shares
  */
 export function Histogram({ counts, reference, names = [], label }) {
-  const live = barShares(counts);
-  const expected = reference?.length ? barShares(reference) : null;
+  const live = binShares(counts);
+  const expected = reference?.length ? binShares(reference) : null;
   const top = Math.max(...live, ...(expected || []), 1e-9);
   const heights = live.map((share) => (share / top) * HISTOGRAM_HEIGHT);
   return html`<figure class="histogram">
@@ -23,12 +24,6 @@ export function Histogram({ counts, reference, names = [], label }) {
       ${expected && html`<path class="outline" d=${outlineOf(expected, top)} vector-effect="non-scaling-stroke" />`}
     </svg>
   </figure>`;
-}
-
-/** @param {number[]} values */
-function barShares(values) {
-  const sum = values.reduce((total, value) => total + value, 0);
-  return values.map((value) => (sum > 0 ? value / sum : 0));
 }
 
 /**

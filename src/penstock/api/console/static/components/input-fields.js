@@ -1,6 +1,6 @@
 // The inputs of a prediction: boxes made from the signature, pasted JSON or CSV, or an image.
 
-import { html, useRef, useState } from "../lib/html.js";
+import { html, useRef, useState, valueTo } from "../lib/html.js";
 import { boxesOf, imageShape, kindOf, labelsOf, shapeText } from "../predict/signature.js";
 import { SCALES, drawnSize, pixelValues } from "../predict/image.js";
 
@@ -29,7 +29,7 @@ function Box({ spec, label, value, onInput }) {
   if (kind === "flag")
     return html`<label class="row"><input type="checkbox" checked=${value === "true"} onChange=${(/** @type {any} */ event) => onInput(String(event.currentTarget.checked))} /> ${label}</label>`;
   const mode = kind === "text" ? "text" : kind === "integer" ? "numeric" : "decimal";
-  return html`<label class="field">${label} <input class=${kind === "text" ? "" : "number"} size="9" inputmode=${mode} value=${value} onInput=${(/** @type {any} */ event) => onInput(event.currentTarget.value)} /></label>`;
+  return html`<label class="field">${label} <input class=${kind === "text" ? "" : "number"} size="9" inputmode=${mode} value=${value} onInput=${valueTo(onInput)} /></label>`;
 }
 
 /**
@@ -63,7 +63,7 @@ export function TextField({ label, text, accept, onChange }) {
   }
 
   return html`<label class="field">${label}
-      <textarea rows="8" class="code" spellcheck="false" value=${text} onInput=${(/** @type {any} */ event) => onChange(event.currentTarget.value)}></textarea></label>
+      <textarea rows="8" class="code" spellcheck="false" value=${text} onInput=${valueTo(onChange)}></textarea></label>
     <label class="field">or a file <input type="file" accept=${accept} onChange=${(/** @type {any} */ event) => read(event.currentTarget.files[0])} /></label>
     ${fault && html`<p class="bad" role="alert">${fault}</p>`}`;
 }

@@ -1,6 +1,6 @@
 // The dialogs of the whole console, search and help, and the line of keys at the bottom.
 
-import { html, Signal, useAsync, useSignal, useState } from "../lib/html.js";
+import { html, Signal, useAsync, useSignal, useState, valueTo } from "../lib/html.js";
 import { get } from "../lib/api.js";
 import { globalKeys, keysOn, toggleKeys, viewKeys } from "../lib/keys.js";
 import { navigate, pathTo } from "../lib/router.js";
@@ -74,7 +74,7 @@ function SearchOverlay() {
       if (found[0]) go(found[0].path);
     }}>
       <label class="field">Model or page<input type="search" autofocus autocomplete="off" value=${text}
-        onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setText(event.currentTarget.value)} /></label>
+        onInput=${valueTo(setText)} /></label>
     </form>
     <${ErrorBox} error=${error} />
     <ul class="found" aria-label="Found">${found.map(({ title, path }) => html`<li key=${path}><button type="button" class="button quiet" onClick=${() => go(path)}>${title}</button></li>`)}</ul>

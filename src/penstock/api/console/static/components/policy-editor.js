@@ -1,6 +1,6 @@
 // Changes the policy of a model by a form for its plain settings, or as YAML, whose faults are named by line.
 
-import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { html, useEffect, useRef, useState, valueTo } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
 import { FIELDS, changesOf, policyOf, textsOf, toYaml, withTexts } from "../lib/policy-form.js";
 import { Dialog } from "./dialog.js";
@@ -109,8 +109,8 @@ function PolicyForms({ path, policy, draft, onWanted }) {
 function PolicyForm({ texts, onInput }) {
   return html`<div class="grid policy-form">
     ${FIELDS.map((field) => html`<label class="field" key=${field.path}>${field.label}
-      <input type=${field.type === "list" ? "text" : "number"} min=${field.min} max=${field.max} step=${field.step} value=${texts[field.path]}
-        required=${field.type === "number" && !field.optional}
+      <input type=${field.isList ? "text" : "number"} min=${field.min} max=${field.max} step=${field.isList ? undefined : "any"} value=${texts[field.path]}
+        required=${!field.isList && !field.optional}
         onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => onInput({ ...texts, [field.path]: event.currentTarget.value })} />
       <span class="small">${field.hint}</span>
     </label>`)}
@@ -124,7 +124,7 @@ function YamlText({ yaml, faults, onInput }) {
   return html`<label class="field">Policy as YAML
       <textarea ref=${area} class="yaml" name="yaml" rows="18" spellcheck=${false} autocomplete="off" wrap="off" value=${yaml}
         aria-invalid=${faults.length > 0} aria-describedby="policy-faults"
-        onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) => onInput(event.currentTarget.value)}></textarea>
+        onInput=${valueTo(onInput)}></textarea>
     </label>
     <${Faults} faults=${faults} onLine=${(/** @type {number} */ line) => selectLine(area.current, line)} />`;
 }

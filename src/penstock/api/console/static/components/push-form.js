@@ -1,6 +1,6 @@
 // Pushes a version: a file by drag and drop or by the chooser, its progress, and the verdict of admission.
 
-import { html, useRef, useState } from "../lib/html.js";
+import { html, useRef, useState, valueTo } from "../lib/html.js";
 import { bytes, percent } from "../lib/format.js";
 import { announce } from "../lib/page.js";
 import { modelFault, pushVerdict, versionFault } from "../models/versions.js";
@@ -102,11 +102,6 @@ function DropZone({ file, onFile }) {
 function Progress({ sent }) {
   const text = sent < 1 ? `${percent(sent)} sent` : "Sent. Admission examines it, and the workers load it …";
   return html`<div role="status"><progress max="1" value=${sent < 1 ? sent : undefined} aria-label="Push"></progress> ${text}</div>`;
-}
-
-/** @param {(value: string) => void} set */
-function valueTo(set) {
-  return (/** @type {any} */ event) => set(event.currentTarget.value);
 }
 
 /** @param {string} text */

@@ -1,7 +1,7 @@
 // Asks for the reason of a change, shows what it changes and on which revision it rests, performs it, and shows what
 // somebody else has changed in between.
 
-import { html, useState } from "../lib/html.js";
+import { html, useState, valueTo } from "../lib/html.js";
 import { ApiError } from "../lib/api.js";
 import { announce } from "../lib/page.js";
 import { Dialog } from "./dialog.js";
@@ -63,7 +63,7 @@ export function ReasonDialog({ title, action, changes, children, revision = null
       ${!present && html`<${ErrorBox} error=${error} />`}
       <label class="field">Reason${optional ? " (optional)" : ""}
         <textarea name="reason" rows="2" maxlength=${LONGEST_REASON} required=${!optional} autofocus value=${reason}
-          onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) => setReason(event.currentTarget.value)}></textarea>
+          onInput=${valueTo(setReason)}></textarea>
       </label>
       <div class="row end">
         <button type="button" class="button" onClick=${onClose}>Cancel</button>

@@ -1,10 +1,10 @@
 // The form of a new rollout, with a preview of its steps, time and needed requests at today's rate.
 
-import { html, useState } from "../lib/html.js";
+import { html, useState, valueTo } from "../lib/html.js";
 import { send } from "../lib/api.js";
 import { useDelayed } from "../lib/delayed.js";
 import { basisPoints, duration, number } from "../lib/format.js";
-import { GUARDS, rolloutBody, emptyForm } from "../lib/rollout-form.js";
+import { GUARDS, NUMBERS, rolloutBody, emptyForm } from "../lib/rollout-form.js";
 import { ChoiceField } from "./choice-field.js";
 import { ErrorBox } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
@@ -44,7 +44,7 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
 /** @param {{title: string, value: string, setText: (text: string) => void, wide?: boolean, label?: string}} props */
 function RolloutField({ title, value, setText, wide, label }) {
   return html`<label class="field">${title}<input type="text" class=${wide ? "" : "short"} aria-label=${label} value=${value} spellcheck=${false} autocomplete="off"
-    onInput=${(/** @type {FieldEvent} */ event) => setText(event.currentTarget.value)} /></label>`;
+    onInput=${valueTo(setText)} /></label>`;
 }
 
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
@@ -67,15 +67,9 @@ function GuardFields({ form, change }) {
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
 function Limits({ form, change }) {
   return html`<details><summary>Time, evidence and what happens at the deadline</summary><div class="toolbar">
-    <${RolloutField} title="Least seconds of a step" value=${form.minStep} setText=${(/** @type {string} */ minStep) => change({ minStep })} />
-    <${RolloutField} title="Least requests of a step" value=${form.minRequests} setText=${(/** @type {string} */ minRequests) => change({ minRequests })} />
-    <${RolloutField} title="Least labels of a step" value=${form.minLabels} setText=${(/** @type {string} */ minLabels) => change({ minLabels })} />
-    <${RolloutField} title="Deadline in seconds" value=${form.deadline} setText=${(/** @type {string} */ deadline) => change({ deadline })} />
-    <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${(/** @type {FieldEvent} */ event) => change({ onInconclusive: event.currentTarget.value })}>
+    ${NUMBERS.map(({ field, title }) => html`<${RolloutField} key=${field} title=${title} value=${form[field]} setText=${(/** @type {string} */ text) => change({ [field]: text })} />`)}
+    <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${valueTo((onInconclusive) => change({ onInconclusive }))}>
       <option value="hold">pause</option><option value="abort">give up</option></select></label>
-    <${RolloutField} title="Sound versions rolled back, %" value=${form.alpha} setText=${(/** @type {string} */ alpha) => change({ alpha })} />
-    <${RolloutField} title="Hold-back of the control, %" value=${form.holdBack} setText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
-    <${RolloutField} title="Mirrored before the first step, %" value=${form.shadow} setText=${(/** @type {string} */ shadow) => change({ shadow })} />
     <label><input type="checkbox" checked=${form.dryRun} onChange=${(/** @type {FieldEvent} */ event) => change({ dryRun: event.currentTarget.checked })} /> Dry run: change no traffic</label>
   </div></details>`;
 }

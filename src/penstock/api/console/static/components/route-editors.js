@@ -1,6 +1,6 @@
 // Editors of what a route has beside its split: the sticky header, rules, and shadows.
 
-import { html } from "../lib/html.js";
+import { html, valueTo } from "../lib/html.js";
 import { ChoiceField } from "./choice-field.js";
 import { link, pathTo } from "../lib/router.js";
 
@@ -31,7 +31,7 @@ export function RulesEditor({ rules, versions, onChange }) {
     ${rules.length ? null : html`<p class="muted small">None. A rule sends requests with a certain header to one version.</p>`}
     ${rules.map((rule, index) => html`<div class="row" role="group" aria-label="Rule ${index + 1}" key=${index}>
       <label class="field">Header<input type="text" value=${rule.header} maxlength="64" spellcheck=${false} onInput=${(/** @type {FieldEvent} */ event) => change(index, { header: event.currentTarget.value.trim().toLowerCase() })} /></label>
-      <label class="field">is<input type="text" value=${rule.equals} maxlength="256" spellcheck=${false} onInput=${(/** @type {FieldEvent} */ event) => change(index, { equals: event.currentTarget.value })} /></label>
+      <label class="field">is<input type="text" value=${rule.equals} maxlength="256" spellcheck=${false} onInput=${valueTo((equals) => change(index, { equals }))} /></label>
       <${ChoiceField} title="goes to" value=${rule.version} choices=${versions} onChange=${(/** @type {string} */ version) => change(index, { version })} />
       <button type="button" class="button quiet" disabled=${index === 0} aria-label="Try rule ${index + 1} earlier" onClick=${() => onChange(swapped(rules, index))}>Up</button>
       <button type="button" class="button quiet" aria-label="Remove rule ${index + 1}" onClick=${() => onChange(rules.filter((_, at) => at !== index))}>Remove</button>

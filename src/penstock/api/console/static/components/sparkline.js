@@ -1,4 +1,4 @@
-// A small line of a time series, with its newest value as text for whoever cannot see it.
+// A small line of a time series, and the lines of values for larger drawings.
 
 import { html } from "../lib/html.js";
 
@@ -6,31 +6,20 @@ const SPARK_WIDTH = 100;
 const SPARK_HEIGHT = 24;
 
 /**
- * Returns the points of a polyline; values that are null break it.
+ * Returns the points of polylines for values, which break where a value is null; one point is no line.
  * @param {(number | null)[]} values
- * @param {number} top the value at the upper edge
+ * @param {(index: number) => number} across where a value stands from the left
+ * @param {(value: number) => number} down where it stands from above
  * @returns {string[]} the points of each unbroken part
  */
-export function sparkLines(values, top) {
+export function linesOf(values, across, down) {
   /** @type {string[][]} */
   const lines = [[]];
   values.forEach((value, index) => {
     if (value === null || !Number.isFinite(value)) lines.push([]);
-    else lines[lines.length - 1]?.push(pointOf(value, index, values.length, top));
+    else lines.at(-1)?.push(`${across(index).toFixed(1)},${down(value).toFixed(1)}`);
   });
   return lines.filter((points) => points.length > 1).map((points) => points.join(" "));
-}
-
-/**
- * @param {number} value
- * @param {number} index
- * @param {number} count
- * @param {number} top
- */
-function pointOf(value, index, count, top) {
-  const x = count > 1 ? (index * SPARK_WIDTH) / (count - 1) : 0;
-  const y = SPARK_HEIGHT - 1 - (Math.min(value, top) / (top || 1)) * (SPARK_HEIGHT - 2);
-  return `${x.toFixed(1)},${y.toFixed(1)}`;
 }
 
 /**
@@ -39,10 +28,11 @@ function pointOf(value, index, count, top) {
  */
 export function Sparkline({ series, label }) {
   const known = series.flat().filter((value) => value !== null && Number.isFinite(value));
-  const top = Math.max(0, .../** @type {number[]} */ (known));
+  const top = Math.max(0, .../** @type {number[]} */ (known)) || 1;
+  const down = (/** @type {number} */ value) => SPARK_HEIGHT - 1 - (value / top) * (SPARK_HEIGHT - 2);
   return html`<svg class="spark" viewBox="0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${label}>
     ${series.map((values, index) =>
-      sparkLines(values, top).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
+      linesOf(values, (at) => (at * SPARK_WIDTH) / (values.length - 1), down).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
     )}
   </svg>`;
 }

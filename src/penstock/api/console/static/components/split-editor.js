@@ -1,6 +1,6 @@
 // The split as one row for each version: a slider, a number box, a lock, and what the version really did in the last minute.
 
-import { html, useState } from "../lib/html.js";
+import { html, useState, valueTo } from "../lib/html.js";
 import { basisPoints, milliseconds, percent, rate } from "../lib/format.js";
 import { POINTS, addVersion, canMove, distributeEvenly, mostPoints, readPoints, removeVersion, setPoints } from "../lib/split.js";
 
@@ -69,7 +69,7 @@ function PointsBox({ version, points, disabled, onPoints }) {
   };
   return html`<input class="number split-box" type="text" inputmode="decimal" value=${text ?? points} disabled=${disabled} aria-invalid=${wrong}
     aria-label="Points of version ${version} out of 10,000" title=${wrong ? "Whole points from 0 to 10000, or percent such as 2.5 %" : "Points out of 10,000, or percent such as 2.5 %"}
-    onInput=${(/** @type {InputEvent_} */ event) => setText(event.currentTarget.value)} onChange=${take} onBlur=${take}
+    onInput=${valueTo(setText)} onChange=${take} onBlur=${take}
     onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Escape" && setText(null)} />`;
 }
 

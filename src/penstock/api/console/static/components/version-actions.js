@@ -1,6 +1,6 @@
 // What may be done with a version and with the aliases of its model: each asks for the reason, and rests on a revision.
 
-import { html, useState } from "../lib/html.js";
+import { html, useState, valueTo } from "../lib/html.js";
 import { may, whoami } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { Permitted } from "./notes.js";
@@ -37,7 +37,7 @@ export function AliasDialog({ model, version, alias, onClose, onDone }) {
   return html`<${ReasonDialog} title="Move an alias" action="Move" revision=${model.revision} onClose=${onClose} onDone=${onDone}
     changes=${[{ label: name || "alias", before: before ?? "new", after: target }]} current=${() => presentAliases(model.name)}
     perform=${(/** @type {any} */ how) => send("PUT", `${versionPath(model.name)}/aliases/${encodeURIComponent(name)}`, { version: target, force }, how)}>
-    <label class="field">Alias <input list="aliases" value=${name} required maxlength="64" onInput=${(/** @type {any} */ event) => setName(event.currentTarget.value)} /></label>
+    <label class="field">Alias <input list="aliases" value=${name} required maxlength="64" onInput=${valueTo(setName)} /></label>
     <datalist id="aliases">${Object.keys(model.aliases).map((item) => html`<option key=${item} value=${item} />`)}</datalist>
     <label class="field">Version <${VersionSelect} versions=${model.versions} value=${target} onChange=${setTarget} /></label>
     ${fault && html`<p class="bad" role="alert">${fault}</p>`}
@@ -125,7 +125,7 @@ function mayApprove(model, version) {
 
 /** @param {{versions: Version[], value: string, onChange: (version: string) => void}} props */
 export function VersionSelect({ versions, value, onChange }) {
-  return html`<select value=${value} onChange=${(/** @type {any} */ event) => onChange(event.currentTarget.value)}>
+  return html`<select value=${value} onChange=${valueTo(onChange)}>
     ${versions.map((item) => html`<option key=${item.version} value=${item.version}>${item.version} (${item.state.toLowerCase()})</option>`)}
   </select>`;
 }

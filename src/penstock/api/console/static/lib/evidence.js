@@ -58,8 +58,11 @@ export function binsOf(column) {
   });
 }
 
-/** @param {number[]} counts */
-function binShares(counts) {
+/**
+ * Returns counts or shares as shares of their sum.
+ * @param {number[]} counts
+ */
+export function binShares(counts) {
   const sum = counts.reduce((total, count) => total + count, 0);
   return counts.map((count) => (sum > 0 ? count / sum : 0));
 }

@@ -86,3 +86,11 @@ export function useAsync(call, inputs) {
   }, [...inputs, count]);
   return { ...state, again: () => setCount(count + 1) };
 }
+
+/**
+ * Returns a handler of events that passes on the text of their field.
+ * @param {(text: string) => void} set
+ */
+export function valueTo(set) {
+  return (/** @type {{currentTarget: HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement}} */ event) => set(event.currentTarget.value);
+}

@@ -1,7 +1,8 @@
 // One stream of server-sent events for the whole page. It carries the topics that views use, and is closed while the tab
-// is hidden. Where a stream cannot be had, the documents are fetched every few seconds.
+// is hidden. Nothing else is asked for again and again: while the gateway refuses a stream, the page is stale, and says so.
 
 import { Signal, useEffect, useSignal } from "./html.js";
+import { loadWhoami } from "./access.js";
 import { afterChange, get } from "./api.js";
 import { address } from "./page.js";
 
@@ -11,8 +12,8 @@ import { address } from "./page.js";
 
 const HIDDEN_MS = 5000;
 const SILENT_MS = 40000;
-const POLL_MS = 3000;
-const RETRY_MS = 30000;
+const OPEN_MS = 30;
+const RETRY_MS = 5000;
 const MOST_EVENTS = 200;
 
 /** Whether what the page shows is what the gateway has now. */
@@ -29,7 +30,6 @@ let lastId = "";
 let lastMessage = Date.now();
 let opening = 0;
 let hiding = 0;
-let polling = 0;
 
 /**
  * Returns the newest document of a topic, null before the first one; for the topic "events" the newest events, the oldest
@@ -68,8 +68,13 @@ function leave(name, topic) {
 
 /** Topics of one change of the page come together: the stream is opened once for all of them. */
 function reopenSoon() {
+  openLater(OPEN_MS);
+}
+
+/** @param {number} wait in milliseconds */
+function openLater(wait) {
   clearTimeout(opening);
-  opening = setTimeout(openStream, 30);
+  opening = setTimeout(openStream, wait);
 }
 
 function openStream() {
@@ -91,7 +96,6 @@ function closeStream() {
   source?.close();
   source = null;
   problems.value = {};
-  clearTimeout(polling);
 }
 
 /**
@@ -144,49 +148,33 @@ function show(state) {
   if (liveState.value.state !== state) liveState.value = { state, since: lastMessage };
 }
 
-/** The browser connects again by itself, unless the gateway has refused the stream. */
+/**
+ * The browser connects again by itself, unless the gateway has refused the stream: then the page asks who the caller is,
+ * which opens the page for signing in where nobody is any more, fetches what it has not got yet, and tries again.
+ */
 function fail() {
   if (liveState.value.state !== "idle") show("stale");
   if (source?.readyState !== EventSource.CLOSED) return;
   closeStream();
-  poll();
-  setTimeout(() => source || document.hidden || openStream(), RETRY_MS);
+  loadWhoami().catch(() => undefined);
+  fetchTopics(([name, topic]) => FETCHED.test(name) && topic.document.value === null);
+  openLater(RETRY_MS);
 }
 
-/** Fetches the documents of all topics, and goes on until there is a stream again. */
-async function poll() {
-  const used = [...topics.keys()];
-  const results = await Promise.allSettled(used.map(fetchTopic));
-  if (results.some((result) => result.status === "fulfilled" && result.value)) note();
-  if (source || document.hidden || !topics.size) return;
-  clearTimeout(polling);
-  polling = setTimeout(poll, POLL_MS);
+/** @param {(entry: [string, Topic]) => boolean} isWanted */
+function fetchTopics(isWanted) {
+  return Promise.allSettled([...topics].filter(isWanted).map(([name]) => fetchTopic(name)));
 }
 
-/** @param {string} name */
+/** Fetches the document of a topic by the call of its name. @param {string} name */
 async function fetchTopic(name) {
-  const [kind = "", model = ""] = name.split(/:(.*)/s);
-  const fetching = FETCHED[kind];
-  if (!fetching) return false;
-  putDocument(name, await fetching(`/models/${encodeURIComponent(model)}`));
-  return true;
+  const [kind = "", model] = name.split(/:(.*)/s);
+  const path = kind === "model" ? "" : `/${kind}`;
+  putDocument(name, await get(model ? `/models/${encodeURIComponent(model)}${path}` : path));
 }
 
-/** How the document of a topic is fetched; the path is that of the topic's model. @type {Record<string, (path: string) => Promise<any>>} */
-const FETCHED = {
-  models: () => get("/models"),
-  overview: () => get("/overview"),
-  traffic: (path) => get(path === "/models/" ? "/traffic" : `${path}/traffic`),
-  fleet: () => get("/fleet"),
-  events: () => get("/events"),
-  readiness: async () => (await fetch(address("/readyz"))).json(),
-  model: (path) => get(path),
-  route: (path) => get(`${path}/route`),
-  rollouts: (path) => get(`${path}/rollouts`),
-  experiments: (path) => get(`${path}/experiments`),
-  monitor: (path) => get(`${path}/monitor?columns=24`),
-  retraining: (path) => get(`${path}/retraining`),
-};
+/** Topics whose documents are those of such calls. */
+const FETCHED = /^(overview|traffic|fleet|workers|monitor)|:/;
 
 function watchVisibility() {
   clearTimeout(hiding);
@@ -213,9 +201,7 @@ const REVISED = /^(model|route|rollouts|experiments|retraining):/;
 
 /** Begins to watch whether the tab is visible and whether the stream is silent. */
 export function startLive() {
-  afterChange.run = async () => {
-    await Promise.allSettled([...topics.keys()].filter((name) => REVISED.test(name)).map(fetchTopic));
-  };
+  afterChange.run = () => fetchTopics(([name]) => REVISED.test(name));
   document.addEventListener("visibilitychange", watchVisibility);
   setInterval(watchSilence, 5000);
 }

@@ -1,19 +1,19 @@
 // A policy as a form and as YAML. Writing YAML is enough: the gateway reads it, and names faults by line.
 
 /** @typedef {Record<string, any>} Document */
-/** @typedef {{path: string, label: string, hint: string, type: "number" | "list", min?: number, max?: number, step?: string, optional?: boolean}} Field */
+/** @typedef {{path: string, label: string, hint: string, isList?: boolean, min?: number, max?: number, optional?: boolean}} Field */
 
 /** The settings that the form has; all others are changed as YAML. @type {Field[]} */
 export const FIELDS = [
-  { path: "monitor.sample", label: "Share of requests that are counted", hint: "0 counts nothing", type: "number", min: 0, max: 1, step: "any" },
-  { path: "monitor.window_seconds", label: "Window of the effect sizes (s)", hint: "5 s to 7 days", type: "number", min: 5, max: 604800, step: "any" },
-  { path: "monitor.rows_between_false_alarms", label: "Rows between two false alarms", hint: "all columns together", type: "number", min: 100, step: "any" },
-  { path: "monitor.false_alarms_per_day", label: "Most false alarms a day", hint: "0 sets no limit", type: "number", min: 0, step: "any" },
-  { path: "monitor.label_horizon_seconds", label: "Time in which labels may come (s)", hint: "0 remembers no answers", type: "number", min: 0, max: 7776000, step: "any" },
-  { path: "monitor.slices", label: "Slices: inputs whose values are watched separately", hint: "up to 4 names with commas between", type: "list" },
-  { path: "slo.latency_p99_ms", label: "Objective: p99 latency (ms)", hint: "empty for none", type: "number", min: 0, step: "any", optional: true },
-  { path: "slo.error_ratio", label: "Objective: share of failed requests", hint: "empty for none", type: "number", min: 0, max: 1, step: "any", optional: true },
-  { path: "capture.sample", label: "Share of requests that are stored as they were", hint: "0 stores none", type: "number", min: 0, max: 1, step: "any" },
+  { path: "monitor.sample", label: "Share of requests that are counted", hint: "0 counts nothing", min: 0, max: 1 },
+  { path: "monitor.window_seconds", label: "Window of the effect sizes (s)", hint: "5 s to 7 days", min: 5, max: 604800 },
+  { path: "monitor.rows_between_false_alarms", label: "Rows between two false alarms", hint: "all columns together", min: 100 },
+  { path: "monitor.false_alarms_per_day", label: "Most false alarms a day", hint: "0 sets no limit", min: 0 },
+  { path: "monitor.label_horizon_seconds", label: "Time in which labels may come (s)", hint: "0 remembers no answers", min: 0, max: 7776000 },
+  { path: "monitor.slices", label: "Slices: inputs whose values are watched separately", hint: "up to 4 names with commas between", isList: true },
+  { path: "slo.latency_p99_ms", label: "Objective: p99 latency (ms)", hint: "empty for none", min: 0, optional: true },
+  { path: "slo.error_ratio", label: "Objective: share of failed requests", hint: "empty for none", min: 0, max: 1, optional: true },
+  { path: "capture.sample", label: "Share of requests that are stored as they were", hint: "0 stores none", min: 0, max: 1 },
 ];
 
 /** Fields of a policy document that are no part of the policy. */
@@ -67,7 +67,7 @@ export function withTexts(policy, texts) {
 function putField(policy, field, text) {
   const [section = "", name = ""] = field.path.split(".");
   const values = { ...(policy[section] || {}) };
-  if (field.type === "list") values[name] = text.split(",").map((item) => item.trim()).filter(Boolean);
+  if (field.isList) values[name] = text.split(",").map((item) => item.trim()).filter(Boolean);
   else if (text === "") delete values[name];
   else values[name] = Number(text);
   if (Object.keys(values).length) policy[section] = values;

@@ -18,6 +18,23 @@ export const GUARDS = [
   { metric: "latency_p99", title: "Latency p99", field: "max_ms", usual: "100", unit: "ms at most", factor: 1 },
 ];
 
+/**
+ * The fields with a number: the setting that each stands for, its title, and what the setting is of it.
+ * @type {{field: "minStep" | "deadline" | "alpha" | "holdBack" | "shadow" | "minRequests" | "minLabels", setting: string, title: string, factor: number}[]}
+ */
+export const NUMBERS = [
+  { field: "minStep", setting: "min_step_seconds", title: "Least seconds of a step", factor: 1 },
+  { field: "minRequests", setting: "min_requests", title: "Least requests of a step", factor: 1 },
+  { field: "minLabels", setting: "min_labels", title: "Least labels of a step", factor: 1 },
+  { field: "deadline", setting: "deadline_seconds", title: "Deadline in seconds", factor: 1 },
+  { field: "alpha", setting: "alpha", title: "Sound versions rolled back, %", factor: 1 / 100 },
+  { field: "holdBack", setting: "hold_back", title: "Hold-back of the control, %", factor: 100 },
+  { field: "shadow", setting: "shadow", title: "Mirrored before the first step, %", factor: 1 },
+];
+
+/** Settings of each step. */
+const OF_STEPS = ["min_requests", "min_labels"];
+
 /** Values of an empty form. @returns {Form} */
 export function emptyForm() {
   return {
@@ -62,24 +79,14 @@ export function readNumber(text) {
 export function rolloutBody(form) {
   const { steps, fault } = readSteps(form.steps);
   const guards = [...form.guards.filter((guard) => guard.chosen).map(guardOf), ...queryGuard(form)];
-  /** @type {[string, string, string, number][]} */
-  const numbers = [
-    ["min_step_seconds", "Least time of a step", form.minStep, 1],
-    ["deadline_seconds", "Deadline", form.deadline, 1],
-    ["alpha", "Error rate", form.alpha, 1 / 100],
-    ["hold_back", "Hold-back", form.holdBack, 100],
-    ["shadow", "Mirrored first", form.shadow, 1],
-  ];
-  /** @type {[string, string, string, number][]} */
-  const ofSteps = [["min_requests", "Least requests", form.minRequests, 1], ["min_labels", "Least labels", form.minLabels, 1]];
-  const wrong = [...numbers, ...ofSteps].filter(([, , text]) => Number.isNaN(readNumber(text))).map(([, title]) => `${title} must be a number.`);
+  const wrong = NUMBERS.filter(({ field }) => Number.isNaN(readNumber(form[field]))).map(({ title }) => `“${title}” must be a number.`);
   const faults = [...(form.to ? [] : ["Choose the version to roll out."]), ...(fault ? [fault] : []), ...wrong];
   if (!guards.length) faults.push("Choose at least one guard.");
   faults.push(...form.guards.filter((guard) => guard.chosen && Number.isNaN(readNumber(guard.limit))).map((guard) => `The limit of ${guard.metric} must be a number.`));
   if (form.query.trim() && [form.queryMin, form.queryMax].every((text) => !isSigned(text))) faults.push("The query needs a number that it must not be below or above.");
-  const gates = valuesOf(ofSteps);
+  const gates = valuesOf(form, true);
   const gated = Object.keys(gates).length ? steps.map((step) => ({ ...(typeof step === "number" ? { weight: step } : step), ...gates })) : steps;
-  return { body: { ...fixedOf(form), steps: gated, guards, ...valuesOf(numbers) }, faults };
+  return { body: { ...fixedOf(form), steps: gated, guards, ...valuesOf(form, false) }, faults };
 }
 
 /**
@@ -95,11 +102,11 @@ function fixedOf(form) {
   };
 }
 
-/** @param {[string, string, string, number][]} numbers */
-function valuesOf(numbers) {
-  const values = numbers.flatMap(([name, , text, factor]) => {
-    const value = readNumber(text);
-    return value === null ? [] : [[name, name === "hold_back" ? Math.round(value * factor) : roundedSetting(value * factor)]];
+/** @param {Form} form @param {boolean} ofSteps */
+function valuesOf(form, ofSteps) {
+  const values = NUMBERS.filter(({ setting }) => OF_STEPS.includes(setting) === ofSteps).flatMap(({ field, setting, factor }) => {
+    const value = readNumber(form[field]);
+    return value === null ? [] : [[setting, setting === "hold_back" ? Math.round(value * factor) : roundedSetting(value * factor)]];
   });
   return Object.fromEntries(values);
 }

@@ -1,8 +1,9 @@
 // Who you are and what you may do, and the API keys that you administer.
 
-import { html, useAsync, useSignal, useState } from "../lib/html.js";
+import { html, useAsync, useSignal, useState, valueTo } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
 import { may, whoami } from "../lib/access.js";
+import { useTopic } from "../lib/live.js";
 import { ago, time } from "../lib/format.js";
 import { Dialog } from "../components/dialog.js";
 import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
@@ -56,7 +57,7 @@ function Keys({ caller }) {
 }
 
 function KeyTable() {
-  const { value, error, again } = useAsync(() => get("/keys"), []);
+  const { value, error, again } = useAsync(() => get("/keys"), [useTopic("timeline")?.models[""]]);
   const [task, setTask] = useState(/** @type {Task | null} */ (null));
   const [made, setMade] = useState(/** @type {Made | null} */ (null));
   if (error) return html`<${ErrorBox} error=${error} again=${again} />`;
@@ -115,16 +116,11 @@ function Create({ onClose, onDone }) {
   });
   return html`<${ReasonDialog} title="Create a key" action="Create" optional onClose=${onClose} onDone=${onDone}
     perform=${(/** @type {{reason: string}} */ { reason }) => send("POST", "/keys", body(), { reason })}>
-    <label class="field">Name<input required maxlength="128" value=${name} onInput=${setFrom(setName)} /></label>
-    <label class="field">Role<select value=${role} onChange=${setFrom(setRole)}>${ROLES.map((item) => html`<option key=${item}>${item}</option>`)}</select></label>
-    <label class="field">Models, such as fraud-* (* is all)<input required value=${models} onInput=${setFrom(setModels)} /></label>
-    <label class="field">Days until it expires (empty: never)<input type="number" min="1" value=${days} onInput=${setFrom(setDays)} /></label>
+    <label class="field">Name<input required maxlength="128" value=${name} onInput=${valueTo(setName)} /></label>
+    <label class="field">Role<select value=${role} onChange=${valueTo(setRole)}>${ROLES.map((item) => html`<option key=${item}>${item}</option>`)}</select></label>
+    <label class="field">Models, such as fraud-* (* is all)<input required value=${models} onInput=${valueTo(setModels)} /></label>
+    <label class="field">Days until it expires (empty: never)<input type="number" min="1" value=${days} onInput=${valueTo(setDays)} /></label>
   <//>`;
-}
-
-/** @param {(value: string) => void} set */
-function setFrom(set) {
-  return (/** @type {{currentTarget: HTMLInputElement | HTMLSelectElement}} */ event) => set(event.currentTarget.value);
 }
 
 /** @param {DialogProps & {name: string}} props */

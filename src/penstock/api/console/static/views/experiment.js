@@ -3,8 +3,7 @@
 import { html } from "../lib/html.js";
 import { ago, basisPoints, number, time } from "../lib/format.js";
 import { experimentActions, armsOf } from "../lib/experiments.js";
-import { useTopic } from "../lib/live.js";
-import { useWhole } from "../lib/whole.js";
+import { useTrial } from "../lib/refresh.js";
 import { Bar } from "../components/bar.js";
 import { ErrorBox, Loading } from "../components/notes.js";
 import { State } from "../components/state.js";
@@ -16,12 +15,8 @@ import { Actions, TrialHistory } from "../components/trial-parts.js";
 /** @param {{params: Record<string, string>}} props */
 function ExperimentPage({ params }) {
   const { model = "", id = "" } = params;
-  const path = `/models/${encodeURIComponent(model)}/experiments/${encodeURIComponent(id)}`;
-  const listed = useTopic(`experiments:${model}`);
-  const newest = listed?.experiments.find((/** @type {any} */ item) => item.id === id);
-  const { whole, error, again } = useWhole(path, newest?.revision);
-  if (!whole) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
-  const experiment = newest && newest.revision >= whole.revision ? { ...whole, ...newest } : whole;
+  const { trial: experiment, whole, path, error, again } = useTrial(model, "experiments", id);
+  if (!experiment) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`<${ExperimentSummary} experiment=${experiment} />
     <${Actions} model=${model} path=${path} actions=${experimentActions(experiment)} what="experiment of ${model}" onDone=${again} />
     <h2>Arms</h2><${Arms} experiment=${experiment} />

@@ -1,11 +1,10 @@
 // The gateways of the registry with their leader, and the workers, memory and tasks of the gateway that was asked.
 
-import { html, useAsync, useEffect } from "../lib/html.js";
-import { get } from "../lib/api.js";
+import { html } from "../lib/html.js";
 import { ago, bytes, duration, number, time } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
 import { link, pathTo } from "../lib/router.js";
-import { Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Empty, Loading } from "../components/notes.js";
 import { State } from "../components/state.js";
 import { Table } from "../components/table.js";
 
@@ -14,33 +13,25 @@ import { Table } from "../components/table.js";
 /** @typedef {{worker: number, pid: number, state: string, memory: {budget_bytes: number, used_bytes: number} | null}} Worker */
 /** @typedef {{name: string, last_success: number | null, failures: number, problem: string}} Task */
 
-const FLEET_LOOK_MS = 3000;
-
 function Fleet() {
   const fleet = useTopic("fleet");
   const readiness = useTopic("readiness");
-  const { value: own, error, again } = useAsync(() => get("/workers"), [fleet]);
-  useEffect(() => {
-    const timer = setInterval(() => document.hidden || again(), FLEET_LOOK_MS);
-    return () => clearInterval(timer);
-  });
-  if (!fleet || !readiness) return html`<${Loading} />`;
+  const own = useTopic("workers");
+  if (!fleet || !own) return html`<${Loading} />`;
   return html`
     <${FleetSummary} fleet=${fleet} readiness=${readiness} />
     <h2>Gateways</h2>
     <${Table} caption="Gateways of this registry" columns=${GATEWAYS} rows=${fleet.gateways}
       empty="No gateway has reported yet." />
     <h2>Workers of this gateway</h2>
-    <${ErrorBox} error=${error} again=${again} />
-    ${own && html`<${Table} caption="Workers" columns=${WORKERS} rows=${own.workers} />
-      <h2>Tasks</h2><${Tasks} tasks=${own.tasks} />`}`;
+    <${Table} caption="Workers" columns=${WORKERS} rows=${own.workers} />
+    <h2>Tasks</h2><${Tasks} tasks=${own.tasks} />`;
 }
 
 /** @param {{fleet: any, readiness: any}} props */
 function FleetSummary({ fleet, readiness }) {
-  const { ready, workers, reason } = readiness;
   return html`<dl class="facts">
-    <dt>This gateway</dt><dd><${State} value=${ready ? "ready" : "not ready"} kind=${ready ? "good" : "bad"} /> ${workers.ready} of ${workers.configured} workers ${reason && `– ${reason}`}</dd>
+    ${readiness && html`<dt>This gateway</dt><dd><${State} value=${readiness.ready ? "ready" : "not ready"} kind=${readiness.ready ? "good" : "bad"} /> ${readiness.workers.ready} of ${readiness.workers.configured} workers ${readiness.reason && `– ${readiness.reason}`}</dd>`}
     <dt>Leader</dt><dd>${fleet.leader || "none"}, term ${number(fleet.term)}, lease for ${duration(fleet.lease_seconds)}</dd>
     <dt>Registry</dt><dd>revision ${number(fleet.revision)}</dd>
   </dl>`;

@@ -1,6 +1,6 @@
 // The monitor of a model: its columns by evidence, data quality, latency by stage, performance, and what alarms caused.
 
-import { html, useAsync, useEffect, useSignal, useState } from "../lib/html.js";
+import { html, useAsync, useEffect, useSignal, useState, valueTo } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
 import { may, whoami } from "../lib/access.js";
 import { ago, duration, milliseconds, number, percent, time } from "../lib/format.js";
@@ -117,7 +117,7 @@ function VersionChoice({ value }) {
   const known = versions.some(([version]) => version === value.version) ? versions : [...versions, [value.version || "", 0]];
   if (known.length < 2) return null;
   return html`<label class="field">Version
-    <select value=${value.version} onChange=${(/** @type {{currentTarget: HTMLSelectElement}} */ event) => setQuery({ version: event.currentTarget.value })}>
+    <select value=${value.version} onChange=${valueTo((version) => setQuery({ version }))}>
       ${known.map(([version, share]) => html`<option key=${version} value=${version}>${version} (${percent(share)})</option>`)}
     </select></label>`;
 }
@@ -144,7 +144,7 @@ function ColumnSearch({ search }) {
     return () => clearTimeout(timer);
   }, [text]);
   return html`<label class="field">Find columns
-    <input type="search" data-search value=${text} onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setText(event.currentTarget.value)} /></label>`;
+    <input type="search" data-search value=${text} onInput=${valueTo(setText)} /></label>`;
 }
 
 /**

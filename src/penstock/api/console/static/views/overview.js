@@ -1,6 +1,6 @@
 // Every model in one row: who answers, its traffic, its health, what goes on, and what happened last.
 
-import { html, useMemo, useSignal } from "../lib/html.js";
+import { html, useMemo, useSignal, valueTo } from "../lib/html.js";
 import { milliseconds, number, percent } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
@@ -145,8 +145,8 @@ function setOrder(order) {
 function Toolbar({ search, filter, rows, shown }) {
   return html`<form class="toolbar" role="search" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
     <label class="field">Search<input type="search" data-search value=${search} autocomplete="off"
-      onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ q: event.currentTarget.value })} /></label>
-    <label class="field">Show<select value=${filter} onChange=${(/** @type {{currentTarget: HTMLSelectElement}} */ event) => setQuery({ show: event.currentTarget.value })}>
+      onInput=${valueTo((q) => setQuery({ q }))} /></label>
+    <label class="field">Show<select value=${filter} onChange=${valueTo((show) => setQuery({ show }))}>
       ${FILTERS.map(([name, title, keep]) => html`<option key=${name} value=${name}>${title} (${rows.filter(keep).length})</option>`)}
     </select></label>
     <p class="muted" role="status">${shown} of ${rows.length} models</p>

@@ -2,10 +2,9 @@
 
 import { html } from "../lib/html.js";
 import { ago, basisPoints, duration, number, time } from "../lib/format.js";
-import { useTopic } from "../lib/live.js";
 import { link, pathTo } from "../lib/router.js";
 import { rolloutActions, effectText, isOpen, stepsOf, withNewest } from "../lib/rollouts.js";
-import { useWhole } from "../lib/whole.js";
+import { useTrial } from "../lib/refresh.js";
 import { EvidenceChart } from "../components/evidence-chart.js";
 import { ErrorBox, Loading } from "../components/notes.js";
 import { State } from "../components/state.js";
@@ -14,12 +13,8 @@ import { Actions, TrialHistory } from "../components/trial-parts.js";
 /** @param {{params: Record<string, string>}} props */
 function RolloutPage({ params }) {
   const { model = "", id = "" } = params;
-  const path = `/models/${encodeURIComponent(model)}/rollouts/${encodeURIComponent(id)}`;
-  const listed = useTopic(`rollouts:${model}`);
-  const newest = listed?.rollouts.find((/** @type {any} */ item) => item.id === id);
-  const { whole, error, again } = useWhole(path, newest?.revision);
-  if (!whole) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
-  const rollout = newest && newest.revision >= whole.revision ? { ...whole, ...newest } : whole;
+  const { trial: rollout, whole, path, error, again } = useTrial(model, "rollouts", id);
+  if (!rollout) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`<${RolloutSummary} model=${model} rollout=${rollout} />
     <${Actions} model=${model} path=${path} actions=${rolloutActions(rollout)} what="version ${rollout.to} of ${model}" onDone=${again} />
     <${Needed} rollout=${rollout} />

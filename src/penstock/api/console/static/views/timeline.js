@@ -1,6 +1,6 @@
 // Events and changes on one line of time: filtered in the address, each with its object, its person and its difference.
 
-import { html, useAsync, useEffect, useMemo, useSignal, useState } from "../lib/html.js";
+import { html, useAsync, useEffect, useMemo, useSignal, useState, valueTo } from "../lib/html.js";
 import { get } from "../lib/api.js";
 import { ago, time } from "../lib/format.js";
 import { useDocument } from "../lib/refresh.js";
@@ -14,16 +14,13 @@ import { Table } from "../components/table.js";
 
 const FILTER_MS = 300;
 
-/** Changes that are no events come to the page by this interval. */
-const FETCH_MS = 5000;
-
 /** @type {import("../app.js").View} */
 export const timelineView = { title: () => "Timeline", component: Timeline };
 
 function Timeline() {
   const { query } = useSignal(route);
   const path = `/timeline${queryOf({ model: query.model, kind: query.kind, person: query.person })}`;
-  const { value, error, again } = useDocument(path, "events", { everyMs: FETCH_MS });
+  const { value, error, again } = useDocument(path, "timeline");
   if (error && !value) return html`<${Filters} query=${query} /><${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   return html`<${Filters} query=${query} />
@@ -56,7 +53,7 @@ function TextFilter({ name, value, list }) {
     return () => clearTimeout(timer);
   }, [text]);
   return html`<input type="search" data-search=${name === "model"} name=${name} list=${list} value=${text} autocomplete="off"
-    onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setText(event.currentTarget.value)} />`;
+    onInput=${valueTo(setText)} />`;
 }
 
 /** @param {{path: string, newest: Document, query: Record<string, string>}} props */

@@ -64,11 +64,11 @@ function LastMinutes({ series, end, at }) {
   const count = series?.requests.length;
   if (!count) return null;
   const start = end - (count - 1) * series.step_seconds;
-  const share = (Date.parse(at || "") / 1000 - start) / Math.max(end - start, 1);
+  const moment = Date.parse(at || "") / 1000;
   return html`<section class="card"><h2>Requests a second</h2>
-    ${share < 0 && html`<p class="muted">${time(at)} is before these minutes; a dashboard of the metrics has older traffic.</p>`}
+    ${moment < start && html`<p class="muted">${time(at)} is before these minutes; a dashboard of the metrics has older traffic.</p>`}
     <${Chart} label="Requests a second" at=${[start, end]} series=${[{ name: "requests a second", values: series.requests.map((/** @type {number} */ item) => item / series.step_seconds) }]}
-      moment=${share >= 0 && share <= 1 ? { name: `at ${time(at)}`, share } : null} /></section>`;
+      moments=${[{ name: `at ${time(at)}`, at: moment }]} /></section>`;
 }
 
 /** @param {{model: string, present: any, versions: string[], recent: Record<string, any>}} props */

@@ -1,6 +1,6 @@
 // Try it: a prediction by hand, its answer with version, route and time, and the same request for other clients.
 
-import { html, useEffect, useMemo, useSignal, useState } from "../lib/html.js";
+import { html, useEffect, useMemo, useSignal, useState, valueTo } from "../lib/html.js";
 import { usePermissions } from "../lib/access.js";
 import { send } from "../lib/api.js";
 import { useTopic } from "../lib/live.js";
@@ -64,7 +64,7 @@ function signatureKey(version) {
 
 /** @param {{model: Model, value: string}} props */
 function AnsweringField({ model, value }) {
-  return html`<div class="toolbar"><label class="field">Version <select value=${value} onChange=${(/** @type {any} */ event) => setQuery({ version: event.currentTarget.value })}>
+  return html`<div class="toolbar"><label class="field">Version <select value=${value} onChange=${valueTo((version) => setQuery({ version }))}>
     <option value="">as the route decides</option>
     ${Object.entries(model.aliases).map(([alias, version]) => html`<option key=${alias} value=${alias}>${alias} (${version})</option>`)}
     ${model.versions.map((item) => html`<option key=${item.version} value=${item.version}>${item.version} (${item.state.toLowerCase()})</option>`)}</select></label></div>`;
@@ -78,7 +78,7 @@ function PastRequest({ model, version, versions }) {
   const [id, setId] = useState("");
   return html`<details><summary>Explain a past request</summary><${Explain} action="Explain the request" allowed=${usePermissions(model)("operate")} versions=${versions}
     ask=${(/** @type {Record<string, string>} */ parameters) => send("POST", `/models/${encodeURIComponent(model)}/captured/explain`, { id, version, parameters })}>
-    <label class="field">Id of a captured request <input maxlength="256" value=${id} onInput=${(/** @type {any} */ event) => setId(event.currentTarget.value)} /></label><//></details>`;
+    <label class="field">Id of a captured request <input maxlength="256" value=${id} onInput=${valueTo(setId)} /></label><//></details>`;
 }
 
 /** @param {{model: string, others: string[], wanted: string, version: Version, split: any, mode: string}} props */
