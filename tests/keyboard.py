@@ -1,5 +1,7 @@
 """A page of the console as somebody uses it who has no mouse: Tab, Enter, letters and the keys of the page."""
 
+from playwright.sync_api import FileChooser
+
 from tests.browser import GuardedPage
 
 FOCUSED = """(() => {
@@ -10,10 +12,12 @@ MOST_TABS = 150
 
 
 class Keyboard:
-    """Does things to a page by keys, as somebody without a mouse."""
+    """Does things to a page by keys, as somebody without a mouse; ``choosers`` are the browser's open dialogs for files."""
 
     def __init__(self, page: GuardedPage) -> None:
         self.page = page
+        self.choosers: list[FileChooser] = []
+        page.page.on("filechooser", self.choosers.append)
         self.press = page.page.keyboard.press
         self.type = page.page.keyboard.type
 

@@ -1,6 +1,6 @@
 """Open pages of the console while something happens: changes appear, connections are lost, people meet."""
 
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,20 @@ from tests import harness
 from tests.browser import GuardedPage, OpenPage, needs_chromium
 from tests.harness import Server
 from tests.integration.traffic.drive import GOOD, SAME, models, promote_champion, set_route
-from tests.keys import ACCEPT_KEYS, create_key
 from tests.ports import free_port
 from tests.relay import Relay
 
 pytestmark = needs_chromium
 
 TRAFFIC = "/console/models/m/traffic"
+STREAM = "/admin/v1/stream?"
+HIDDEN_MS = 6000
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""What a browser does when its tab is covered by another one, or shown again."""
+
 LIVE = "[...document.querySelectorAll('[role=status]')].some(mark => mark.textContent === 'live')"
 STALE = "[...document.querySelectorAll('[role=status]')].some(mark => mark.textContent.startsWith('stale since'))"
 
@@ -81,69 +88,34 @@ def test_a_page_outlives_a_restart_of_its_gateway(browser: Browser, tmp_path: Pa
         page.close()
 
 
-def test_of_two_people_who_change_one_route_the_second_sees_what_the_first_did(
+def test_a_hidden_tab_closes_its_stream_and_is_live_again_when_it_is_shown(
     gateway: Server, open_page: OpenPage
 ) -> None:
     page = open_page(gateway)
-    page.expect(409)
+    page.page.clock.install()
     open_traffic(page)
-    box = page.page.get_by_label(f"Points of version {SAME} out of 10,000")
-    box.fill("2500")
-    box.press("Tab")
-    page.wait_for_text("What this does")
-    page.page.get_by_role("button", name="Write the route").click()
-    page.page.get_by_label("Reason").fill("more of the second")
-    gateway.admin(
-        "PUT",
-        "/admin/v1/models/m/route",
-        {"split": {GOOD: 7000, SAME: 3000}, "reason": "bob was quicker"},
-        {"penstock-actor": "bob"},
-    )
-    page.page.get_by_role("button", name="Write", exact=True).click()
-    dialog = page.page.get_by_role("dialog")
-    page.wait_until(lambda: "Somebody changed it in between" in dialog.inner_text(), "the conflict")
-    assert "bob" in dialog.inner_text()
-    assert gateway.admin("GET", "/admin/v1/models/m/route").json()["split"] == {GOOD: 7000, SAME: 3000}
-    page.page.get_by_role("button", name="Write on revision").click()
-    page.wait_until(lambda: not dialog.count(), "the end of the dialog")
-    route = gateway.admin("GET", "/admin/v1/models/m/route").json()
-    assert route["split"] == {GOOD: 7500, SAME: 2500}
+    page.page.evaluate(HIDE, True)
+    page.page.clock.run_for(HIDDEN_MS)
+    page.wait_for_text("paused since")
+    streams = [url for url in page.requests if STREAM in url]
+    set_route(gateway, split={GOOD: 1000, SAME: 9000})
+    page.page.clock.run_for(HIDDEN_MS)
+    assert [url for url in page.requests if STREAM in url] == streams  # a hidden page asks for nothing
+    page.page.evaluate(HIDE, False)
     wait_revision(page, gateway)
+    page.wait_for(LIVE, "a live page again")
 
 
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A gateway that asks for credentials, and its folder."""
-    folder = tmp_path_factory.mktemp("closed")
-    with harness.running(models(folder / "models"), folder, env=ACCEPT_KEYS) as server:
-        yield server, folder
-
-
-def test_who_may_only_read_gets_reasons_in_place_of_actions(closed: tuple[Server, Path], open_page: OpenPage) -> None:
-    server, folder = closed
-    page = open_page(server)
-    page.expect(401)  # before it is signed in
-    page.open(TRAFFIC)
-    page.page.get_by_label("API key or token").fill(create_key(folder, "reader", "viewer"))
-    page.page.get_by_role("button", name="Sign in").click()
-    page.page.wait_for_url(f"**{TRAFFIC}")
-    page.wait_for_text("Change the traffic:")
-    assert "operate" in page.page.locator(".denied").first.inner_text()
-    assert page.page.get_by_role("button", name="Write the route").count() == 0
-    for path in ("/console/models/m", "/console/models/m/rollouts", "/console/access"):
-        page.open(path)
-        page.wait_for("!document.querySelector('[data-loading]')", path)
-        assert page.page.locator("button.primary, button.danger").count() == 0, path
-
-
-def test_a_revoked_key_ends_the_stream_of_its_page(closed: tuple[Server, Path], open_page: OpenPage) -> None:
-    server, folder = closed
-    page = open_page(server)
-    page.expect(401)
-    page.expect_disconnects()
-    page.open(TRAFFIC)
-    page.page.get_by_label("API key or token").fill(create_key(folder, "leaver", "viewer"))
-    page.page.get_by_role("button", name="Sign in").click()
+def test_a_change_comes_to_the_timeline_by_the_stream(gateway: Server, open_page: OpenPage) -> None:
+    page = open_page(gateway)
+    page.page.clock.install()
+    page.open("/console/timeline?model=m")
     page.wait_for(LIVE, "a live page")
-    assert harness.run_command("keys", "revoke", "leaver", folder=folder).returncode == 0
-    page.wait_for(f"!({LIVE})", "the end of the stream")
+    page.page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=5))
+    set_route(gateway, split={GOOD: 5000, SAME: 5000}, reason="half and half")
+
+    def is_shown() -> bool:
+        page.page.clock.run_for(1)  # timers of the page hardly go on: nothing that asks now and then could bring it
+        return "half and half" in page.page.inner_text("#app")
+
+    page.wait_until(is_shown, "the change")

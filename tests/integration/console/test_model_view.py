@@ -152,33 +152,3 @@ def test_settings_change_with_a_reason(open_page: OpenPage, registry: Server) ->
     page.page.get_by_role("dialog").get_by_label("Seconds").fill("60")
     fill_reason(page, "Change")
     page.wait_for_text("60 s after a version has gone")
-
-
-def test_the_keyboard_is_enough(open_page: OpenPage, registry: Server) -> None:
-    move_alias(registry, "2")
-    page, _ = opened(open_page, registry)
-    keyboard = page.page.keyboard
-    for _ in range(60):
-        keyboard.press("Tab")
-        if page.page.evaluate("document.activeElement.getAttribute('aria-label')") == "Roll back champion":
-            break
-    keyboard.press("Enter")
-    page.page.get_by_role("dialog").wait_for()
-    page.page.wait_for_function(
-        "document.activeElement.name === 'reason' || document.activeElement.tagName === 'DIALOG'"
-    )
-    page.page.get_by_role("dialog").get_by_label("Reason").focus()
-    keyboard.type("by keyboard")
-    keyboard.press("Tab")
-    keyboard.press("Tab")
-    keyboard.press("Enter")
-    page.wait_until(lambda: champion(registry) != "2", "the roll-back")
-    page.wait_for("!document.querySelector('dialog')", "the end of the dialog")
-    keyboard.press("c")
-    page.wait_for_text("digits: compare versions")
-
-
-def test_pages_read_without_a_script(open_page: OpenPage, registry: Server) -> None:
-    page = open_page(registry, script=False)
-    for path, shown in (("", "Aliases"), ("/versions/2", "its graph proves"), ("/compare?a=1&b=2", "metrics.accuracy")):
-        assert shown in page.open(f"{MODEL}{path}").inner_text("main")

@@ -170,13 +170,3 @@ def test_the_time_line_is_filtered_in_the_address_and_shows_differences(drifted:
     check_form(page)
     page.page.keyboard.press("j")
     assert page.page.evaluate("document.activeElement.closest('[data-row]') !== null")
-
-
-@pytest.mark.parametrize(
-    "path", [f"{MODEL}/monitor", f"{MODEL}/monitor/f0", f"{MODEL}/retraining", "/console/timeline"]
-)
-def test_pages_read_without_a_script(drifted: Server, open_page: OpenPage, path: str) -> None:
-    page = open_page(drifted, script=False)
-    page.open(path)
-    assert page.page.get_by_role("table").count() > 0
-    assert page.page.locator("img").count() == 0

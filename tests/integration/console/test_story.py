@@ -280,9 +280,9 @@ def push_by_keys(keys: Keyboard, server: Server, folder: Path, version: str) -> 
     file = folder / f"k{version}.onnx"
     file.write_bytes(scorer().SerializeToString())
     keys.go_to("File to push")
-    with keys.page.page.expect_file_chooser() as chooser:
-        keys.press("Enter")
-    chooser.value.set_files(str(file))
+    keys.press("Enter")
+    keys.page.wait_until(lambda: bool(keys.choosers), "the dialog for files")
+    keys.choosers.pop().set_files(str(file))
     keys.retype("Version", version)
     keys.retype("Reason", f"pushed {version} by keys")
     keys.use("Push")

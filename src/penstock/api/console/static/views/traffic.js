@@ -63,12 +63,14 @@ function Now({ model, present, recent }) {
 function LastMinutes({ series, end, at }) {
   const count = series?.requests.length;
   if (!count) return null;
-  const start = end - (count - 1) * series.step_seconds;
+  const step = series.step_seconds;
+  const start = end - (count - 1) * step; // the end of the first step
   const moment = Date.parse(at || "") / 1000;
+  const isBefore = moment < start - step;
   return html`<section class="card"><h2>Requests a second</h2>
-    ${moment < start && html`<p class="muted">${time(at)} is before these minutes; a dashboard of the metrics has older traffic.</p>`}
-    <${Chart} label="Requests a second" at=${[start, end]} series=${[{ name: "requests a second", values: series.requests.map((/** @type {number} */ item) => item / series.step_seconds) }]}
-      moments=${[{ name: `at ${time(at)}`, at: moment }]} /></section>`;
+    ${isBefore && html`<p class="muted">${time(at)} is before these minutes; a dashboard of the metrics has older traffic.</p>`}
+    <${Chart} label="Requests a second" at=${[start, end]} series=${[{ name: "requests a second", values: series.requests.map((/** @type {number} */ item) => item / step) }]}
+      moments=${isBefore ? [] : [{ name: `at ${time(at)}`, at: Math.max(start, moment) }]} /></section>`;
 }
 
 /** @param {{model: string, present: any, versions: string[], recent: Record<string, any>}} props */
