@@ -12,7 +12,7 @@ MOST_TABS = 150
 
 
 class Keyboard:
-    """Does things to a page by keys, as somebody without a mouse; ``choosers`` are the browser's open dialogs for files."""
+    """Does things to a page by keys; ``choosers`` are the open dialogs for files."""
 
     def __init__(self, page: GuardedPage) -> None:
         self.page = page
