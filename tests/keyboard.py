@@ -17,9 +17,12 @@ class Keyboard:
     def __init__(self, page: GuardedPage) -> None:
         self.page = page
         self.choosers: list[FileChooser] = []
-        page.page.on("filechooser", self.choosers.append)
+        page.page.on("filechooser", self._note_chooser)
         self.press = page.page.keyboard.press
         self.type = page.page.keyboard.type
+
+    def _note_chooser(self, chooser: FileChooser) -> None:
+        self.choosers.append(chooser)
 
     def go_to(self, label: str) -> None:
         """Press Tab until the focus is on what has this label or text, at its beginning."""
