@@ -22,7 +22,7 @@ from tests.browser import running_browser
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 SIZE: ViewportSize = {"width": 1200, "height": 760}
-MOST_BYTES = 150_000
+MOST_BYTES = 170_000
 STORY_SECONDS = 300.0
 SETTLE_MS = 2500
 """Time for a view to get the documents of its stream."""

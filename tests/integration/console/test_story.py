@@ -360,7 +360,7 @@ def refuse_and_approve(keys: Keyboard, server: Server, folder: Path) -> None:
         keys.open_tab("Retraining")
         wait_until(partial(is_waiting, server, version), PATIENCE_S, f"candidate {version}")
         keys.page.wait_for_text(f"Version {version}")
-        keys.use(button)
+        keys.use(f"{button} version {version}")
         keys.confirm(f"{button} by keys", button)
     keys.page.wait_until(lambda: [item["to"] for item in rollouts(server, "k")] == ["4"], "the rollout of version 4")
     assert candidate_state(server, "k", "3") == "refused"

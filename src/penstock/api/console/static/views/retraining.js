@@ -151,8 +151,8 @@ function Decision({ model, candidate: { version, state, approved }, begin }) {
   if (!permitted.allowed) return html`<${Permitted} action="Approve, refuse" reason=${permitted.reason} />`;
   const path = `/candidates/${encodeURIComponent(version)}`;
   return html`<div class="row end">
-    ${state !== "refused" && html`<button type="button" class="button danger" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>`}
-    ${state !== "passed" && !approved && html`<button type="button" class="button primary" onClick=${() => begin({ title: `Approve version ${version}`, action: "Approve", path: `${path}/approve`, text: "It is rolled out as soon as it passes all other gates." })}>Approve</button>`}
+    ${state !== "refused" && html`<button type="button" class="button danger" aria-label="Refuse version ${version}" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>`}
+    ${state !== "passed" && !approved && html`<button type="button" class="button primary" aria-label="Approve version ${version}" onClick=${() => begin({ title: `Approve version ${version}`, action: "Approve", path: `${path}/approve`, text: "It is rolled out as soon as it passes all other gates." })}>Approve</button>`}
   </div>`;
 }
 
