@@ -37,11 +37,17 @@ class Keyboard:
         self.go_to(label)
         self.press("Enter")
 
-    def open_tab(self, title: str) -> None:
-        """Go to another page of the model."""
+    def open_tab(self, title: str, model: str) -> None:
+        """Go to another page of a model, and wait until its view has its data."""
         self.use(title)
-        self.page.wait_for(f"document.querySelector('.tabs [aria-current]')?.innerText === {title!r}", title)
-        self.page.wait_for("!document.querySelector('[data-loading]')", title)
+        heading = model if title == "Versions" else f"{model}: {title.lower()}"
+        self.page.wait_for(f"document.querySelector('#app h1')?.innerText === {heading!r}", heading)
+        self.page.wait_for("!document.querySelector('[data-loading]')", heading)
+
+    def press_offered(self, key: str, what: str) -> None:
+        """Press a key of the page as soon as the page shows that it has it."""
+        self.page.wait_for(f"document.querySelector('#keys')?.innerText.includes({what!r})", f"the key for {what}")
+        self.press(key)
 
     def retype(self, label: str, text: str) -> None:
         """Replace the text of a field."""

@@ -307,39 +307,38 @@ def move_an_alias(keys: Keyboard, server: Server) -> None:
 
 
 def shift_traffic(keys: Keyboard, server: Server) -> None:
-    keys.open_tab("Traffic")
+    keys.open_tab("Traffic", "k")
     keys.go_to("Add a version")
     keys.press("ArrowDown")
     keys.retype("Points of version 2 out of 10,000", "2500")
     keys.press("Tab")
     keys.page.wait_for_text("What this does")
     keys.page.page.evaluate("document.activeElement.blur()")
-    keys.press("w")
+    keys.press_offered("w", "write the route")
     keys.confirm("a quarter for the second", "Write")
     keys.page.wait_until(lambda: document(server, "k/route")["split"] == {"1": 7500, "2": 2500}, "the route")
 
 
 def try_an_experiment(keys: Keyboard, server: Server) -> None:
-    keys.open_tab("Rollouts")
+    keys.open_tab("Rollouts", "k")
     keys.use("New experiment")
     keys.use("Start the experiment")
     keys.confirm("which is better", "Start")
-    keys.page.wait_for_text("Arms")
-    keys.press("x")
+    keys.press_offered("x", "stop")
     keys.confirm("seen enough", "Stop")
     keys.page.wait_until(lambda: document(server, "k/experiments")["experiments"][0]["state"] == "stopped", "its end")
 
 
 def change_the_policy(keys: Keyboard, server: Server) -> None:
     """By the form, and as YAML."""
-    keys.open_tab("Monitor")
-    keys.press("e")
+    keys.open_tab("Monitor", "k")
+    keys.press_offered("e", "edit the policy")
     keys.page.wait_for("document.querySelector('dialog input')", "the form")
     keys.retype("Window of the effect sizes", "120")
     keys.use("Check, then give a reason")
     keys.confirm("a shorter window", "Change the policy")
     keys.page.wait_until(lambda: document(server, "k/policy")["monitor"]["window_seconds"] == 120, "the window")
-    keys.press("e")
+    keys.press_offered("e", "edit the policy")
     keys.page.wait_for("document.querySelector('dialog input')", "the form")
     keys.use("YAML")
     keys.go_to("Policy as YAML")
@@ -351,13 +350,13 @@ def change_the_policy(keys: Keyboard, server: Server) -> None:
 
 
 def refuse_and_approve(keys: Keyboard, server: Server, folder: Path) -> None:
-    keys.open_tab("Retraining")
-    keys.press("r")
+    keys.open_tab("Retraining", "k")
+    keys.press_offered("r", "ask for retraining")
     keys.confirm("it is time", "Ask")
     for version, button in (("3", "Refuse"), ("4", "Approve")):
-        keys.open_tab("Versions")
+        keys.open_tab("Versions", "k")
         push_by_keys(keys, server, folder, version)
-        keys.open_tab("Retraining")
+        keys.open_tab("Retraining", "k")
         wait_until(partial(is_waiting, server, version), PATIENCE_S, f"candidate {version}")
         keys.page.wait_for_text(f"Version {version}")
         keys.use(f"{button} version {version}")
