@@ -361,7 +361,7 @@ def refuse_and_approve(keys: Keyboard, server: Server, folder: Path) -> None:
         keys.page.wait_for_text(f"Version {version}")
         keys.use(f"{button} version {version}")
         keys.confirm(f"{button} by keys", button)
-    keys.page.wait_until(lambda: [item["to"] for item in rollouts(server, "k")] == ["4"], "the rollout of version 4")
+    keys.page.wait_until(lambda: candidate_state(server, "k", "4") == "passed", "the approval")
     assert candidate_state(server, "k", "3") == "refused"
     assert reasons(server, "k") >= {
         "Refuse by keys",
