@@ -70,13 +70,14 @@ class TimelineStore:
         """Return the numbers of the newest event and audit entry of each model ("": of none) as text. It looks at the
         last entries alone, so that it costs the same whatever the length of the tables."""
         with self._database.reading() as connection:
-            events, audit = (dict(connection.execute(_newest(table)).all()) for table in (schema.events, schema.audit))
+            events, audit = _newest(connection, schema.events), _newest(connection, schema.audit)
         return {model: f"{events.get(model, 0)}-{audit.get(model, 0)}" for model in events.keys() | audit.keys()}
 
 
-def _newest(table: sa.Table) -> sa.Select[Any]:
+def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, int]:
     last = sa.select(table.c.model, table.c.seq).order_by(table.c.seq.desc()).limit(MOST_ENTRIES).subquery()
-    return sa.select(last.c.model, sa.func.max(last.c.seq)).group_by(last.c.model)
+    query = sa.select(last.c.model, sa.func.max(last.c.seq)).group_by(last.c.model)
+    return {str(model): int(number) for model, number in connection.execute(query)}
 
 
 def _in_order(merged: Sequence[Any], events: Sequence[Any], audit: Sequence[Any]) -> list[Any]:
