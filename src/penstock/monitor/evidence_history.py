@@ -37,9 +37,11 @@ class HistoryPoint:
 
 class ColumnHistories:
     """The points of one version in the order of time. A full history drops every second point and doubles its step, up
-    to ``LONGEST_STEP_S``; then it drops its oldest point. It takes 8 bytes for each column and point."""
+    to ``LONGEST_STEP_S``; then it drops its oldest point. It takes 8 bytes for each column and point. Stored points of
+    another number of ``columns`` are left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 0) -> None:
+        self._columns = columns
         self.step_s = FIRST_STEP_S
         self._points: deque[HistoryPoint] = deque()
         self._greatest: Floats32 | None = None
@@ -88,8 +90,9 @@ class ColumnHistories:
             "psi": _packed([point.psi for point in kept]),
         }
 
-    def restore_state(self, saved: Mapping[str, Any], columns: int) -> None:
+    def restore_state(self, saved: Mapping[str, Any]) -> None:
         """Continue after stored points; those of another number of columns are left out."""
+        columns = self._columns
         times = [float(at) for at in saved["at"]]
         log_e, psi = (np.frombuffer(b64decode(saved[name]), np.float16) for name in ("log_e", "psi"))
         if not times or not columns or not len(log_e) == len(psi) == len(times) * columns or len(times) > POINTS:
@@ -103,8 +106,8 @@ class ColumnHistories:
     @classmethod
     def restored(cls, saved: Mapping[str, Any], columns: int) -> "ColumnHistories":
         """Return stored points, without any if they are of another number of columns."""
-        histories = cls()
-        histories.restore_state(saved, columns)
+        histories = cls(columns)
+        histories.restore_state(saved)
         return histories
 
     def document(self, column: int) -> dict[str, Any]:

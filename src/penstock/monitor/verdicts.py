@@ -65,7 +65,7 @@ class VersionMonitor:
         self._autocorrelation = RowAutocorrelation(first)
         self._last, self._looked_at = first, now
         self._window: deque[tuple[float, RegionCounts]] = deque([(now, first)])
-        self._history = ColumnHistories()
+        self.history = ColumnHistories(len(self._features))
         self._described: dict[int, Document] = {}
         self._described_quality: Document | None = None
         self._alarms = 0
@@ -104,9 +104,9 @@ class VersionMonitor:
         changes = _with_threshold(
             drift.budget, [self._describe_drift(item) for item in self._drift.evaluate(fresh, drift)]
         )
-        self._history.see(self._drift.log_m)
-        if self._history.is_due(now):
-            self._history.add(now, self.distances()[0])
+        self.history.see(self._drift.log_m)
+        if self.history.is_due(now):
+            self.history.add(now, self.distances()[0])
         by_kind = self._by_kind(np.concatenate([np.zeros(0), *fresh]))
         violated = self._quality.evaluate(list(by_kind), quality, self._has_increased)
         changes += _with_threshold(quality.budget, [self._describe_violation(item) for item in violated])
@@ -208,7 +208,7 @@ class VersionMonitor:
             "quality": self._quality.export_state(),
             "kinds": self._kinds,
             "neighbours": self._autocorrelation.export_state(),
-            "history": self._history.export_state(),
+            "history": self.history.export_state(),
             "alarms": self.alarms,
         }
 
@@ -233,15 +233,7 @@ class VersionMonitor:
         if "neighbours" in saved:
             self._autocorrelation.restore_state(saved["neighbours"])
         if "history" in saved:
-            self.restore_history(saved["history"])
-
-    def export_history(self) -> Document:
-        """Return the evidence over time as JSON values."""
-        return self._history.export_state()
-
-    def restore_history(self, saved: Mapping[str, Any]) -> None:
-        """Show exported evidence over time before that which comes; no evidence is continued."""
-        self._history.restore_state(saved, len(self._features))
+            self.history.restore_state(saved["history"])
 
     # The results.
 
@@ -303,7 +295,7 @@ class VersionMonitor:
         return {
             "column": self._column(index),
             "log_e_threshold": round(math.log(self.policy.budget / columns_share(self.policy)), 3),
-            "history": self._history.document(index),
+            "history": self.history.document(index),
             "moments": {"mean": round(feature.mean, 6), "std": round(feature.std, 6)},
             "slices": self._slices.column(name, self._last, self._window[0][1]),
             "rates": rates(counts_by_kind(feature, self._counts(index))) if is_input else None,

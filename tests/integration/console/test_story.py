@@ -33,7 +33,7 @@ retraining:
 """
 """The policy that closes the loop: a drift asks for retraining, and a person approves what comes of it."""
 
-BY_HAND = """
+APPROVAL = """
 retraining:
   approval: true
   auto_rollout: {steps: [5000, 10000], min_step_seconds: 600, guards: [{metric: errors}]}
@@ -343,7 +343,7 @@ def change_the_policy(keys: Keyboard, server: Server) -> None:
     keys.use("YAML")
     keys.go_to("Policy as YAML")
     keys.press("ControlOrMeta+a")
-    keys.page.page.keyboard.insert_text(BY_HAND)
+    keys.page.page.keyboard.insert_text(APPROVAL)
     keys.use("Check, then give a reason")
     keys.confirm("a person decides", "Change the policy")
     keys.page.wait_until(lambda: document(server, "k/policy")["retraining"]["approval"] is True, "the policy")

@@ -134,8 +134,8 @@ def test_two_people_change_one_route(open_page: OpenPage, server: Server) -> Non
     box.fill("2000")
     box.press("Enter")
     app.get_by_role("button", name="Write the route").click()
-    theirs = {"split": {GOOD: 5000, SAME: 5000}, "reason": HOSTILE}
-    assert server.admin("PUT", f"{ADMIN}/route", theirs, {"penstock-actor": "bob"}).status == 200
+    meanwhile = {"split": {GOOD: 5000, SAME: 5000}, "reason": HOSTILE}
+    assert server.admin("PUT", f"{ADMIN}/route", meanwhile, {"penstock-actor": "bob"}).status == 200
     page.expect(409)
     dialog = give_reason(page, "mine", "Write")
     expect(dialog.get_by_text("bob")).to_be_visible(timeout=MS)

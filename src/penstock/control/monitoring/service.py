@@ -14,7 +14,6 @@ from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.monitoring.attributions import AttributionDrift
 from penstock.control.monitoring.drift.detection import DriftDetection
-from penstock.control.monitoring.drift.history_file import FILE as HISTORY
 from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.control.monitoring.events import relearned_event
@@ -105,7 +104,7 @@ class Monitoring:
         self.labels.limit_files(self._terms.served, self._terms.capture_bytes)
         self._spool = None if feedback is None else self.labels.connect_spool(feedback)
         self._versions = WatchedVersions(workers, self._terms, self._regions, self.labels, clock)
-        files = state.with_name("evidence.json"), home / HISTORY
+        files = state.with_name("evidence.json"), home / "evidence-history.json"
         judged = workers.regions, *files, self._evaluating, clock
         event_of = self._versions.event_of if evidence is None else None  # else the leader emits the events
         self._detection = DriftDetection(self._terms, self._regions, *judged, event_of)

@@ -18,7 +18,7 @@ SHOWN_COLUMNS: Final = 24
 """The most columns of the monitor's document: a model may have hundreds."""
 
 
-class ProcessService(Protocol):
+class StreamedControl(Protocol):
     """The control plane as the stream uses it; no call waits."""
 
     def readiness(self) -> Readiness:
@@ -28,7 +28,7 @@ class ProcessService(Protocol):
         """Return the workers, and the periodic tasks of all processes."""
 
 
-def load_by(control: ProcessService, registry_admin: RegistryService, services: TrafficApi) -> LoadDocument:
+def load_by(control: StreamedControl, registry_admin: RegistryService, services: TrafficApi) -> LoadDocument:
     """Return the function that loads the document of any topic other than the events; it may raise a ``Fault``."""
     lists, one = _lists(control, registry_admin, services), _of_model(registry_admin, services)
 
@@ -39,7 +39,7 @@ def load_by(control: ProcessService, registry_admin: RegistryService, services: 
 
 
 def _lists(
-    control: ProcessService, registry_admin: RegistryService, services: TrafficApi
+    control: StreamedControl, registry_admin: RegistryService, services: TrafficApi
 ) -> dict[str, Callable[[], Awaitable[Document]]]:
     async def models() -> Document:
         return {"models": await registry_admin.models()}

@@ -148,7 +148,7 @@ class DriftDetection:
             reference, policy, counted, now, snapshot.evidence if snapshot is not None and same else None
         )
         if snapshot is None and history is not None and before == digest:
-            monitor.restore_history(history)
+            monitor.history.restore_state(history)
         return monitor
 
     def write_evidence(self) -> None:
@@ -166,6 +166,6 @@ class DriftDetection:
         at keep what the last one has written."""
         digest, served = self._terms.references.digest, self._terms.served()
         earlier = {key: item for key, item in self._earlier.items() if key in served}
-        shown = {key: (digest(key), monitor.export_history()) for key, monitor in self._monitors.items()}
+        shown = {key: (digest(key), monitor.history.export_state()) for key, monitor in self._monitors.items()}
         if earlier or shown:
             write_histories(self._history, {**earlier, **shown})

@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 
-FILE: Final = "evidence-history.json"
-
 Histories = Mapping[VersionKey, tuple[str | None, Any]]
-"""The digest of the reference and the evidence over time (see ``VersionMonitor.export_history``) by version."""
+"""The digest of the reference and the evidence over time (see ``ColumnHistories.export_state``) by version."""
 
 
 def read_histories(file: Path) -> Histories:
