@@ -194,6 +194,7 @@ def access_table(found: Mapping[str, Sequence[float]]) -> Table:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument("--model", choices=MODELS, default=MODEL)
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests that are counted ({REQUESTS})")
     parser.add_argument("--auth", action="store_true", help="compare authentication on with off, without the ceiling")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured; the median counts (1)")
@@ -202,7 +203,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure each codec, and print the table."""
     require()
-    model, console, table = MODELS[MODEL], Console(), Table(box=SIMPLE_HEAD)
+    model, console, table = MODELS[arguments.model], Console(), Table(box=SIMPLE_HEAD)
     repository(model)
     if arguments.auth:
         console.print(access_table(measure_access(model, arguments.requests)))
