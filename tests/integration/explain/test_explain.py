@@ -3,15 +3,13 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from skl2onnx import to_onnx
-from sklearn.datasets import make_classification
-from sklearn.ensemble import GradientBoostingClassifier
 
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
@@ -20,14 +18,20 @@ from tests.harness import PATIENCE_S, Server, running, wait_until
 
 FEATURES = 6
 BACKGROUND, ENOUGH = 40, 30
-ROWS, LABELS = make_classification(300, FEATURES, random_state=7)
-ROWS = ROWS.astype(np.float32)
-TREES, WIDER = (
-    GradientBoostingClassifier(n_estimators=20, max_depth=depth, random_state=1).fit(ROWS, LABELS) for depth in (2, 3)
-)
+ROWS = np.random.default_rng(7).normal(size=(300, FEATURES)).astype(np.float32)
+
+
+@cache
+def trees(depth: int) -> Any:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    labels = (ROWS[:, 0] * ROWS[:, 1] + ROWS[:, 2] > 0).astype(int)
+    return GradientBoostingClassifier(n_estimators=20, max_depth=depth, random_state=1).fit(ROWS, labels)
 
 
 def save_trees(model: Any, path: Path) -> None:
+    from skl2onnx import to_onnx
+
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(to_onnx(model, ROWS[:1], options={"zipmap": False}).SerializeToString())
 
@@ -35,8 +39,8 @@ def save_trees(model: Any, path: Path) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
-    save_trees(TREES, models / "trees" / "1" / "model.onnx")
-    save_trees(WIDER, models / "trees" / "2" / "model.onnx")
+    save_trees(trees(2), models / "trees" / "1" / "model.onnx")
+    save_trees(trees(3), models / "trees" / "2" / "model.onnx")
     zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), models / "affine" / "1" / "model.onnx")
     environment = {"PENSTOCK_DIALECTS": '["kserve_v1"]'}
     with running(models, tmp_path_factory.mktemp("server"), "--workers", "1", env=environment) as server:
@@ -85,7 +89,7 @@ def test_explanations_of_trees_are_exact_and_no_predictions(server: Server) -> N
     assert arrays["attributions"].shape == (3, FEATURES)
     sums = arrays["base_value"] + arrays["attributions"].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(sums, arrays["prediction"], atol=1e-5)
-    np.testing.assert_allclose(arrays["prediction"][:, 0], TREES.decision_function(ROWS[:3]), atol=1e-4)
+    np.testing.assert_allclose(arrays["prediction"][:, 0], trees(2).decision_function(ROWS[:3]), atol=1e-4)
     assert list(arrays["features"]) == [f"X[{index}]" for index in range(FEATURES)]
     assert not arrays["error"].any()
     assert (counted(server, "penstock_requests_total"), counted(server, "penstock_monitor_rows_total")) == before
@@ -103,7 +107,7 @@ def test_sampled_explanations_state_their_error_and_agree_with_the_exact_ones(se
 def test_why_two_versions_differ(server: Server) -> None:
     arrays, facts = explain(server, ROWS[:1], path="trees/versions/2", against="1", outputs="probabilities:1")
     assert facts["exact"] is True and facts["against"] == "1"
-    difference = WIDER.decision_function(ROWS[:1]) - TREES.decision_function(ROWS[:1])
+    difference = trees(3).decision_function(ROWS[:1]) - trees(2).decision_function(ROWS[:1])
     np.testing.assert_allclose(arrays["prediction"][0], difference, atol=1e-4)
 
 
@@ -137,7 +141,7 @@ def test_kserve_v1_answers_predictions_and_explanations_by_feature(server: Serve
     reply = server.rest("POST", "/v1/models/trees:explain", body)
     assert reply.status == 200, reply
     answer = reply.json()
-    assert [row["label"] for row in answer["predictions"]] == WIDER.predict(ROWS[:2]).tolist()
+    assert [row["label"] for row in answer["predictions"]] == trees(3).predict(ROWS[:2]).tolist()
     first = answer["explanations"][0]
     assert set(first["attributions"]) == {f"X[{index}]" for index in range(FEATURES)}
     assert first["base_value"] + sum(first["attributions"].values()) == pytest.approx(first["prediction"], abs=1e-5)
