@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -13,28 +12,27 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests import harness
+from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import FEATURES, GOOD, SAME, models
+from tests.integration.traffic.drive import FEATURES, GOOD, SAME, models, scorer
 
 MONITOR = "/admin/v1/models/m/monitor"
+POLICY = {"monitor": {"live_reference_rows": 1000, "live_reference_seconds": 1, "window_seconds": 20}}
+"""A monitor that learns and looks soon."""
 BATCHES = count()
 
 
-@contextmanager
-def monitoring(workspace: Path) -> Iterator[Server]:
-    """A gateway whose monitor learns and looks soon."""
-    with harness.running(models(workspace / "models"), workspace, "--workers", "2") as running:
-        policy = {"monitor": {"live_reference_rows": 1000, "live_reference_seconds": 1, "window_seconds": 20}}
-        reply = running.as_owner("PUT", "/admin/v1/models/m/policy", policy)
-        assert reply.status == 200, reply
-        yield running
+def set_policy(server: Server) -> None:
+    reply = server.as_owner("PUT", "/admin/v1/models/m/policy", POLICY)
+    assert reply.status == 200, reply
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with monitoring(tmp_path_factory.mktemp("monitor")) as running:
+    workspace = tmp_path_factory.mktemp("monitor")
+    with harness.running(models(workspace / "models"), workspace, "--workers", "2") as running:
+        set_policy(running)
         yield running
 
 
@@ -179,13 +177,14 @@ def test_what_is_not_there(server: Server) -> None:
 
 
 @pytest.fixture
-def referenced(tmp_path: Path) -> Iterator[Server]:
-    """A gateway with a reference of a version."""
-    with monitoring(tmp_path) as running:
-        made = call(running.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
+def referenced(server: Server) -> Iterator[Server]:
+    """The gateway, with a reference of a version; its policy may be changed."""
+    if show(server, GOOD)["reference"] is None:
+        made = call(server.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
         assert made.status == 201, made
-        wait_until(lambda: show(running, GOOD)["reference"] is not None, PATIENCE_S, "the reference in use")
-        yield running
+        wait_until(lambda: show(server, GOOD)["reference"] is not None, PATIENCE_S, "the reference in use")
+    yield server
+    set_policy(server)
 
 
 def test_the_commands(referenced: Server, tmp_path: Path) -> None:
@@ -195,7 +194,8 @@ def test_the_commands(referenced: Server, tmp_path: Path) -> None:
         return harness.run_command(*arguments, folder=tmp_path)
 
     (tmp_path / "train.csv").write_bytes(csv(500))
-    graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
+    graph = tmp_path / "model.onnx"
+    zoo.save(scorer(), graph)
     made = run("profile", str(tmp_path / "train.csv"), "--model", str(graph), "-o", str(tmp_path / "ref.json"))
     assert made.returncode == 0, made.stderr
     assert "these are few rows" in made.stderr
@@ -322,7 +322,7 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
 
 
 def test_the_monitor_tests_itself(tmp_path: Path) -> None:
-    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", folder=tmp_path)
+    done = harness.run_command("monitor", "--self-test", "--streams", "1", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
     assert [item["holds"] for item in found] == [True] * 6

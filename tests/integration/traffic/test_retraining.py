@@ -251,8 +251,9 @@ def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path:
         assert runs.read_text() == "x"
 
 
-def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
-    with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as server:
+def test_what_a_sink_refuses_for_good_can_be_replayed(plain: Server, tmp_path: Path) -> None:
+    server = plain
+    with receiving() as hook:
         hook.answers = [(410, {})]
         set_policy(server, sinks={"hook": {"webhook": {"url": hook.url}}})
         assert server.admin("POST", "/admin/v1/models/m/outbox/replay", {}).status == 404
