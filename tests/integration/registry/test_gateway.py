@@ -26,7 +26,8 @@ def graph(version: int) -> bytes:
 def ask(server: Server, model: str = "m", version: str = "") -> Reply:
     path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
     described = server.rest("GET", path)
-    assert described.status == 200, described
+    if described.status != 200:
+        return described
     spec = described.json()["inputs"][0]
     shape = [1 if dim < 0 else dim for dim in spec["shape"]]
     tensor = {"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "data": [0] * int(np.prod(shape))}

@@ -188,7 +188,7 @@ def test_two_signers_are_needed_and_a_withdrawn_key_ends_its_versions(tmp_path: 
         assert (one.status, "2 signers must have signed it, and 1 have: ci" in one.json()["error"]) == (422, True)
         assert add(server, "lin", "1", signature(graph(1), tmp_path, BOB)).status == 201
         assert server.push("lin", "1", graph(1)).status == 201
-        assert ask(server, "lin").status == 200
+        wait_until(lambda: ask(server, "lin").status == 200, PATIENCE_S, "the version")
     env = settings(folder)
     stated = json.loads(env["PENSTOCK_ADMISSION__SIGNATURES"])
     stated["trusted"] = [{"name": "new", "public_key_file": str(folder / "new.pem")}]
@@ -242,7 +242,7 @@ def test_signatures_that_only_warn_refuse_nothing(tmp_path: Path) -> None:
     with harness.running(None, tmp_path / "gateway", env=env) as server:
         assert add(server, "lin", "1", signature(graph(1), tmp_path, FOREIGN)).json()["signers"] == []
         assert server.push("lin", "1", graph(1)).status == 201
-        assert ask(server, "lin").status == 200
+        wait_until(lambda: ask(server, "lin").status == 200, PATIENCE_S, "the version")
         assert "model lin version 1 is pushed although it has no signature of a trusted signer" in server.log_text()
         assert "model lin version 1 is loaded although its signatures do not allow it" in server.log_text()
 
