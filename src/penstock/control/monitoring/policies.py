@@ -49,6 +49,7 @@ class Policies:
         self._usual = replace(USUAL, sinks=self._rules.declared)
         self._due: KeyedWork[str] = KeyedWork(task, "policy of")
         self._policies: dict[str, MonitorPolicy] = {}
+        self._parsed: dict[str, Document] = {}
         self._changes = 0
         self._changed: dict[str, int] = {}
 
@@ -77,9 +78,13 @@ class Policies:
         newer = {model for model, change in self._changed.items() if since is not None and change > since}
         self._changed = {model: change for model, change in self._changed.items() if model in newer}
         policies = {model: policy for model, policy in self._policies.items() if model in documents or model in newer}
-        for model in self._due.due([model for model in documents if model not in newer]):
+        self._parsed = {model: document for model, document in self._parsed.items() if model in policies}
+        read = [model for model, document in documents.items() if self._parsed.get(model) != document]
+        for model in self._due.due([model for model in read if model not in newer]):
+            self._parsed.pop(model, None)
             with self._due.isolated(model):
                 policies[model] = stored_policy_in(documents[model], schedule_in, self._rules.declared)
+                self._parsed[model] = documents[model]
         changed = policies != self._policies
         self._policies = policies
         return changed
@@ -106,6 +111,7 @@ class Policies:
         check = partial(self._check_change, caller, model, policy_out(policy))
         revision = await self._pool.call(self._store.set_policy, model, kept, by, if_revision, mask, check)
         self._policies[model] = policy
+        self._parsed.pop(model, None)
         self._changes += 1
         self._changed[model] = self._changes
         self._due.record_success(model)

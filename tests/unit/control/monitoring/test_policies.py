@@ -73,6 +73,16 @@ def test_one_that_cannot_be_read_leaves_the_one_before_and_holds_up_no_other(pol
     assert policies.of("m") == USUAL
 
 
+def test_a_policy_is_read_again_only_if_it_has_changed(policies: Policies) -> None:
+    policies.take_over({"m": SHORT})
+    first = policies.of("m")
+    policies.take_over({"m": {**SHORT}})
+    assert policies.of("m") is first
+    policies.take_over({})
+    policies.take_over({"m": SHORT})
+    assert policies.of("m") == first
+
+
 # Owner-only settings.
 
 FILE, HOOK = {"file": {"path": "sinks/a"}}, {"webhook": {"url": "https://hooks.example/?token=PLANTED"}}
