@@ -23,8 +23,8 @@ def names_in(archive: Path) -> set[str]:
 
 def package_files() -> set[str]:
     """Every file of the package, as the repository holds it."""
-    files = (path for path in (ROOT / "src/penstock").rglob("*") if path.is_file())
-    return {str(path.relative_to(ROOT / "src")) for path in files if path.suffix not in {".pyc", ".so"}}
+    files = (path for path in (ROOT / "src/penstock").rglob("*") if path.is_file() and path.suffix != ".so")
+    return {str(path.relative_to(ROOT / "src")) for path in files if path.parent.name != "__pycache__"}
 
 
 @pytest.fixture(scope="module")
