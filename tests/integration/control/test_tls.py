@@ -234,7 +234,9 @@ def test_certificates_rotate_without_a_lost_call(gateway: Gateway, pairs: tuple[
 def test_a_pair_that_cannot_be_used_is_reported_and_even_new_workers_have_the_earlier(
     gateway: Gateway, pairs: tuple[Pair, Pair]
 ) -> None:
-    gateway.files.certificate.write_text("no certificate")
+    beside = gateway.files.certificate.with_suffix(".new")
+    beside.write_text("no certificate")
+    beside.replace(gateway.files.certificate)  # at once: a half-written file is refused too
     wait_until(
         lambda: gateway.metric("penstock_tls_certificate_reloads_total", result="refused") == 1, PATIENCE_S, "a report"
     )

@@ -11,7 +11,7 @@ def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) 
     options = ("--workers", "1")
     with harness.running(models(tmp_path / "models"), tmp_path, *options) as server, traffic(server):
         promote_champion(server, GOOD)
-        asked = ["rollout", "start", "m", "--to", SAME, "--guard", "errors:0.05", "--min-step-seconds", "1"]
+        asked = ["rollout", "start", "m", "--to", SAME, "--guard", "errors:0.05", "--min-step-seconds", "3"]
         command = [*harness.COMMAND, *asked, "--steps", "1000,5000,10000", "--watch", "--url", server.ops]
         lines, splits = [], []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=harness.environment(tmp_path)) as process:
