@@ -9,7 +9,7 @@ from penstock.core.versions import VersionKey
 from penstock.registry.records import ModelRecord, VersionState
 from penstock.registry.stores.traffic import EXPERIMENT, Trial
 from tests.simulation import invariants
-from tests.simulation.faults import FAILED, WRITTEN
+from tests.simulation.faults import CHANGES, FAILED, WRITTEN
 from tests.simulation.gateway import Gateway, World
 from tests.simulation.operations import Asked, harmful
 from tests.simulation.true_state import TrueState
@@ -77,6 +77,7 @@ class Checks:
         self.audit.read(self.state)
         invariants.what_was_acknowledged_is_written(self._asked, self.audit)
         invariants.what_was_refused_is_not_written(self._asked, self.audit)
+        invariants.an_operation_is_one_transaction(self._asked, CHANGES)
         self._retired |= _retired(models)
         self._check_trials({model.name: model for model in models})
 

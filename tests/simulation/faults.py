@@ -1,6 +1,7 @@
 """What goes wrong in the simulation: a database that refuses or forgets to answer, and a bucket that does not take."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -17,6 +18,12 @@ from penstock.registry.db.lease import LeaderConnections
 WRITTEN: list[str] = []
 FAILED: list[str] = []
 """What the watchers below have found in the present run, of writes and of failures; there should be nothing."""
+
+LAST_LINE = sa.text("SELECT max(seq) FROM audit")
+ACTORS_SINCE = sa.text("SELECT DISTINCT actor FROM audit WHERE seq > :first")
+
+CHANGES: Counter[str] = Counter()
+"""By actor, the transactions of the present run that have added lines to the audit."""
 
 
 class Trouble(Enum):
@@ -52,7 +59,10 @@ class FaultyDatabase:
         if trouble is Trouble.REFUSED:
             raise NotReady(AWAY)
         with self._database.writing() as connection:
+            first = connection.execute(LAST_LINE).scalar() or 0
             yield connection
+            actors = set(connection.execute(ACTORS_SINCE, {"first": first}).scalars())
+        CHANGES.update(actors)
         if trouble is Trouble.LOST:
             raise NotReady(AWAY)
 

@@ -106,6 +106,12 @@ def what_was_refused_is_not_written(asked: Iterable[Asked], audit: Audit) -> Non
     assert not done, f"refused and done: {done}"
 
 
+def an_operation_is_one_transaction(asked: Iterable[Asked], changes: Mapping[str, int]) -> None:
+    """What is written in two may end between them, in refusal of what is half done."""
+    split = [item for item in asked if changes.get(item.actor, 0) > 1]
+    assert not split, f"in more than one transaction: {split}"
+
+
 # Rollouts and experiments.
 
 

@@ -29,11 +29,12 @@ from penstock.core.triggers.state import rule_state_in
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder, read_lease
+from penstock.registry.records import Author
 from penstock.registry.stores import versions
 from penstock.registry.stores.contents import ContentStore
 from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, VersionVerdict
 from penstock.registry.stores.journal import Journal
-from penstock.registry.stores.outbox import Delivery
+from penstock.registry.stores.outbox import Decision, Delivery, Outbox
 from penstock.registry.stores.traffic import TrafficStore
 
 Patch = pytest.MonkeyPatch
@@ -140,6 +141,18 @@ def a_route_that_is_set_is_tried_again(patch: Patch) -> None:
         raise Conflict("the model has moved on")
 
     patch.setattr(TrafficStore, "set_route", twice)
+
+
+@breaks("an_operation_is_one_transaction")
+def a_decision_follows_its_approval(patch: Patch) -> None:
+    approve = Outbox.approve_version
+
+    def apart(self: Outbox, model: str, version: str, by: Author, decision: Decision | None = None) -> None:
+        approve(self, model, version, by)
+        if decision is not None:
+            self.commit(model, decision.revision, decision.document, decision.event, (), by, decision.action)
+
+    patch.setattr(Outbox, "approve_version", apart)
 
 
 # Rollouts and experiments.

@@ -60,6 +60,19 @@ def test_weights_change_hands_only_as_far_as_they_have_to(reconciler: Reconciler
     assert moved_points(before.ranges, after.ranges) == 3000
 
 
+def test_a_route_that_is_set_is_not_answered_by_a_refusal(
+    reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = reconciler.world.fleet
+
+    async def vanish() -> bool:
+        monkeypatch.setattr(fleet, "statuses", list)  # no worker serves the model any more
+        return True
+
+    monkeypatch.setattr(fleet, "serve_changes", vanish)
+    assert reconciler.set({"split": {"1": 10_000}})["set"]
+
+
 def test_a_refused_route_leaves_the_old_one(reconciler: Reconciler) -> None:
     revision = reconciler.set({"split": {"1": 10_000}})["revision"]
     reconciler.world.fleet.ill = {"2"}

@@ -70,7 +70,9 @@ class RouteAdmin:
         Raises:
             NotFound: no such model.
         """
-        statuses = self._statuses(model)
+        return await self._document(model, self._statuses(model))
+
+    async def _document(self, model: str, statuses: Mapping[str, VersionStatus]) -> Document:
         record, running = await self._read(model)
         trial = None if running is None else {"kind": running.kind, "id": running.id}
         who = {"answers": _who_answers(record, statuses, running), "trial": trial, "revision": record.revision}
@@ -127,7 +129,8 @@ class RouteAdmin:
 
     async def _to_api(self, model: str, revision: int) -> Document:
         acknowledged = await self._fleet.serve_changes()
-        return {**await self.route(model), "revision": revision, "acknowledged": acknowledged}
+        document = await self._document(model, self._statuses_of(model))  # it is done, whoever serves it
+        return {**document, "revision": revision, "acknowledged": acknowledged}
 
     async def shadow(self, model: str, version: str) -> Document:
         """Return the results of a version as a shadow here, and the requests with the largest disagreements; raises
@@ -205,10 +208,13 @@ class RouteAdmin:
         self._pool.close()
 
     def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
-        statuses = {status.version: status for status in self._fleet.statuses() if status.model == model}
+        statuses = self._statuses_of(model)
         if not statuses:
             raise unknown_model(model)
         return statuses
+
+    def _statuses_of(self, model: str) -> Mapping[str, VersionStatus]:
+        return {status.version: status for status in self._fleet.statuses() if status.model == model}
 
 
 def _champion(record: ModelRecord) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S
@@ -14,7 +15,7 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.state import RuleState, rule_state_in, rule_state_out
 from penstock.core.versions import VersionKey
 from penstock.registry.records import Author, Document
-from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.outbox import Decision, Outbox
 from penstock.registry.stores.traffic import TrialEvent
 
 SOON_S = 1.0
@@ -105,6 +106,9 @@ class CandidateDecisions:
         """Return the open request, and the candidates of earlier ones; raises ``NotFound``."""
         self._spec(model)
         state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
+        return self._document(model, state)
+
+    def _document(self, model: str, state: RuleState) -> Document:
         flight, candidates = state.in_flight, self.list_candidates(model, state)
         under_way = None if flight is None else {"version": flight.version, "since": flight.at}
         return {"model": model, "in_flight": under_way, "candidates": candidates}
@@ -124,12 +128,14 @@ class CandidateDecisions:
             Conflict: no request is under way that it could have come of.
         """
         state, revision = await self._open_state(model, version)
-        await self._run(self._outbox.approve_version, model, version, by)
+        after, decision = state, None
         if version not in state.approved:
             kept = {item: reason for item, reason in state.refused.items() if item != version}
             after = replace(state, approved=(*state.approved, version), refused=kept)
-            await self._decide(model, version, revision, after, "approve", by)
-        return await self.to_api(model)
+            event = _event_of(model, version, "candidate.approved.v1", "approval", by)
+            decision = Decision(revision, rule_state_out(after), event, "candidate.approve")
+        await self._run(self._outbox.approve_version, model, version, by, decision)
+        return self._document(model, after)  # nothing that could refuse: it is done
 
     async def refuse(self, model: str, version: str, by: Author) -> Document:
         """Refuse a version for rollout; the request stays open for another one.
@@ -147,8 +153,11 @@ class CandidateDecisions:
         approved = tuple(item for item in state.approved if item != version)
         reason = f"{by.actor}: {by.reason}" if by.reason else by.actor
         after = replace(state, approved=approved, refused={**state.refused, version: reason})
-        await self._decide(model, version, revision, after, "refuse", by)
-        return await self.to_api(model)
+        data: Document = {"reasons": [reason], "exam": None}
+        event = _event_of(model, version, "candidate.refused.v1", f"refusal {revision}", by, data)
+        commit = partial(self._outbox.commit, by=by, action="candidate.refuse")
+        await self._run(commit, model, revision, rule_state_out(after), event)
+        return self._document(model, after)
 
     async def _open_state(self, model: str, version: str) -> tuple[RuleState, int]:
         """Return the state of a model with a request under way, and its revision; raises as ``approve``."""
@@ -160,22 +169,18 @@ class CandidateDecisions:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
         return state, revision
 
-    async def _decide(self, model: str, version: str, revision: int, after: RuleState, verb: str, by: Author) -> None:
-        """Store a decision with its event and its line in the audit."""
-        data: Document = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
-        kind, key = "candidate.approved.v1", "approval"
-        if verb == "refuse":
-            kind, key = "candidate.refused.v1", f"refusal {revision}"
-            data |= {"reasons": [after.refused[version]], "exam": None}
-        event = TrialEvent(kind, f"models/{model}/versions/{version}", key, data)
-        commit = partial(self._outbox.commit, by=by, action=f"candidate.{verb}")
-        await self._run(commit, model, revision, rule_state_out(after), event)
-
     def _spec(self, model: str) -> ModelSpec:
         spec = next((item for item in self._fleet.desired.models if item.name == model), None)
         if spec is None:
             raise unknown_model(model)
         return spec
+
+
+def _event_of(
+    model: str, version: str, kind: str, key: str, by: Author, more: Mapping[str, Any] = MappingProxyType({})
+) -> TrialEvent:
+    data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason, **more}
+    return TrialEvent(kind, f"models/{model}/versions/{version}", key, data)
 
 
 def _candidate_document(version: str, verdict: CandidateVerdict, state: RuleState, approval: bool) -> Document:

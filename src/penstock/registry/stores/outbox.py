@@ -19,7 +19,7 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.signatures import SignatureStore
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent, cloud_event, event_id
-from penstock.registry.stores.traffic_gates import TrafficGates
+from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
@@ -52,6 +52,17 @@ class Delivery:
     begun: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision about a candidate: the revision that it was made for, the state of the rules after it, its
+    event, and its action in the audit."""
+
+    revision: int
+    document: Document
+    event: TrialEvent
+    action: str
+
+
 class Outbox:
     """The records of retraining; ``clock`` gives seconds since the epoch, by default those of the database.
 
@@ -81,9 +92,18 @@ class Outbox:
             record = read_model_or_new(connection, model)
             return TrafficGates(self._database).refusal(connection, record, version)
 
-    def approve_version(self, model: str, version: str, by: Author) -> None:
-        """Approve a candidate; see ``SignatureStore.approve_candidate``."""
-        SignatureStore(self._database, self._journal, self._clock).approve_candidate(model, version, by)
+    def approve_version(self, model: str, version: str, by: Author, decision: Decision | None = None) -> None:
+        """Approve a candidate, and store the decision to roll it out, both or neither; None: that is stored already.
+
+        Raises:
+            Refused, Unauthorised: see ``SignatureStore.approve_candidate``. Conflict: as ``commit``.
+        """
+        signatures = SignatureStore(self._database, self._journal, self._clock)
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
+            signatures.approve_candidate(connection, model, version, by)
+            if decision is not None:
+                self._write_state(connection, model, decision.revision, decision.document)
+                self._insert_decided(connection, model, decision.event, by, decision.action)
 
     @property
     def term(self) -> int | None:
@@ -120,26 +140,41 @@ class Outbox:
         Raises:
             Conflict: the state is at another revision.
         """
-        table = schema.rule_states
         with self._database.writing() as connection:
-            if revision:
-                where = (table.c.model == model, table.c.revision == revision)
-                done = connection.execute(table.update().where(*where).values(document=document, revision=revision + 1))
-                if not done.rowcount:
-                    raise Conflict(f"the state of the rules of model '{model}' has changed; read it again")
-            else:
-                if connection.execute(sa.select(table.c.model).where(table.c.model == model)).first() is not None:
-                    raise Conflict(f"the state of the rules of model '{model}' has changed; read it again")
-                connection.execute(table.insert().values(model=model, document=document, revision=1))
+            self._write_state(connection, model, revision, document)
             if event is not None:
-                self._traffic.insert_event(connection, model, event)
-                self._address(connection, model, event_id(event), sinks)
-                if by is not None:
-                    after = {"event": event_id(event), "type": event.type}
-                    self._journal.record_change(connection, model, action, "retraining", by, None, after)
-                    if pin is not None:
-                        self._traffic.pin_champion(connection, model, pin, by)
+                self._insert_decided(connection, model, event, by, action, sinks)
+                if by is not None and pin is not None:
+                    self._traffic.pin_champion(connection, model, pin, by)
         return revision + 1
+
+    @staticmethod
+    def _write_state(connection: sa.Connection, model: str, revision: int, document: Document) -> None:
+        """Write the state of a model's rules, if it is at a revision; raises ``Conflict``."""
+        table = schema.rule_states
+        known = connection.execute(sa.select(table.c.revision).where(table.c.model == model)).scalar()
+        if (known or 0) != revision:
+            raise Conflict(f"the state of the rules of model '{model}' has changed; read it again")
+        values = {"document": document, "revision": revision + 1}
+        if known is None:
+            connection.execute(table.insert().values(model=model, **values))
+        else:
+            connection.execute(table.update().where(table.c.model == model).values(**values))
+
+    def _insert_decided(
+        self,
+        connection: sa.Connection,
+        model: str,
+        event: TrialEvent,
+        by: Author | None,
+        action: str,
+        sinks: Sequence[str] = (),
+    ) -> None:
+        """Store the event of a decision for some sinks; with ``by``, also its line in the audit."""
+        self.insert_event(connection, model, event, sinks)
+        if by is not None:
+            after = {"event": event_id(event), "type": event.type}
+            self._journal.record_change(connection, model, action, "retraining", by, None, after)
 
     def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[RequestCounts]:
         """Return the history of a version's request counts, oldest first; ``slow_ms`` is the limit of slow requests."""

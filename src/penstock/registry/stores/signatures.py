@@ -83,31 +83,33 @@ class SignatureStore:
             Unauthorised: the same actor has pushed it.
         """
         with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
-            record = read_model(connection, model)
-            stored = _admitted(record, version)
-            if by.actor == stored.created_by:
-                raise Unauthorised(f"'{by.actor}' has pushed version '{version}'; somebody else must approve it")
-            self._gates.check_approvable(connection, record, stored)
-            if by.actor not in stored.approvers:
-                self._insert_approval(connection, stored, by)
-        return stored
+            return self._approve(connection, read_model(connection, model), version, by)
 
-    def approve_candidate(self, model: str, version: str, by: Author) -> None:
-        """Approve a version that came of a request for retraining. A version of a watched folder has no record, and
-        whoever has pushed a version may let its rollout start where callers are not known; this is no approval then.
+    def approve_candidate(self, connection: sa.Connection, model: str, version: str, by: Author) -> None:
+        """Approve a version that came of a request for retraining, within a transaction that audits refusals. A version
+        of a watched folder has no record, and whoever has pushed a version may let its rollout start where callers are
+        not known; this is no approval then.
 
         Raises:
             Refused: it is retired, or does not pass its other gates.
             Unauthorised: the same actor, who is known, has pushed it.
         """
-        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
-            record = read_model_or_new(connection, model)
-            if version not in record.versions:
-                return
-            self._gates.check_approvable(connection, record, _admitted(record, version))
-            own = record.versions[version].created_by == by.actor
-        if not own or by.method not in UNPROVEN:
-            self.approve(model, version, by)
+        record = read_model_or_new(connection, model)
+        if version not in record.versions:
+            return
+        stored = _admitted(record, version)
+        self._gates.check_approvable(connection, record, stored)
+        if by.actor != stored.created_by or by.method not in UNPROVEN:
+            self._approve(connection, record, version, by)
+
+    def _approve(self, connection: sa.Connection, model: ModelRecord, version: str, by: Author) -> VersionRecord:
+        stored = _admitted(model, version)
+        if by.actor == stored.created_by:
+            raise Unauthorised(f"'{by.actor}' has pushed version '{version}'; somebody else must approve it")
+        self._gates.check_approvable(connection, model, stored)
+        if by.actor not in stored.approvers:
+            self._insert_approval(connection, stored, by)
+        return stored
 
     def _insert_approval(self, connection: sa.Connection, record: VersionRecord, by: Author) -> None:
         table, model, version = schema.approvals, record.model, record.version

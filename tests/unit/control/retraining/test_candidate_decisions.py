@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
-from penstock.registry.records import Author, Document
-from tests.unit.control.retraining.test_candidates import Setup
+from penstock.registry.records import AdmissionReport, Author, Content, Document, VersionRecord
+from tests.unit.control.retraining.test_candidates import DELAYED, Setup
 
 ANN = Author("ann", "it is slow")
 
@@ -75,10 +76,7 @@ def test_a_version_without_a_verdict_is_shown_too(setup: Setup) -> None:
     }
 
 
-def test_an_approval_takes_a_refusal_back_and_a_refusal_an_approval(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(setup.outbox, "approve_version", lambda *_: None)
+def test_an_approval_takes_a_refusal_back_and_a_refusal_an_approval(setup: Setup) -> None:
     refuse(setup, "2")
     asyncio.run(setup.candidates.approve("m", "2", ANN))
     assert (state_of(setup).approved, dict(state_of(setup).refused)) == (("2",), {})
@@ -107,3 +105,42 @@ def test_what_cannot_be_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -
     setup.outbox.commit("m", 1, rule_state_out(RuleState()))
     with pytest.raises(Conflict, match="no request"):
         refuse(setup, "3")
+
+
+def test_an_approval_that_finds_another_state_writes_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = VersionRecord("m", "2", Content("sha256:0", 1, "onnx", ()), DELAYED, "me", report=AdmissionReport())
+    setup.world.store.add_version(version, Author("me"))
+    approve = setup.outbox.approve_version
+
+    def overtaken(*asked: Any) -> None:
+        change(setup, requests=(5.0,))  # as rules do at the same moment
+        approve(*asked)
+
+    monkeypatch.setattr(setup.outbox, "approve_version", overtaken)
+    with pytest.raises(Conflict, match="has changed"):
+        asyncio.run(setup.candidates.approve("m", "2", ANN))
+    monkeypatch.setattr(setup.outbox, "approve_version", approve)
+    assert not setup.world.store.model("m").versions["2"].approvers
+    assert "ann" not in [entry.actor for entry in setup.world.store.audit("m")]
+    for _ in range(2):  # a person tries it again: one approval, one decision
+        asyncio.run(setup.candidates.approve("m", "2", ANN))
+    assert state_of(setup).approved == ("2",)
+    lines = [entry.action for entry in setup.world.store.audit("m") if entry.actor == "ann"]
+    assert lines == ["version.approve", "candidate.approve"]
+
+
+@pytest.mark.parametrize("verb", ["approve", "refuse"])
+def test_what_is_decided_is_not_answered_by_a_refusal(setup: Setup, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    def vanishes(name: str) -> None:
+        write = getattr(setup.outbox, name)
+
+        def written(*asked: Any, **more: Any) -> Any:
+            done = write(*asked, **more)
+            setup.world.fleet.desired = Desired(2, ())  # no gateway serves the model any more
+            return done
+
+        monkeypatch.setattr(setup.outbox, name, written)
+
+    vanishes({"approve": "approve_version", "refuse": "commit"}[verb])
+    shown = asyncio.run(getattr(setup.candidates, verb)("m", "2", ANN))
+    assert shown["in_flight"] == {"version": "1", "since": 0.0}
