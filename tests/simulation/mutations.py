@@ -71,7 +71,7 @@ def breaks(
 # What is served.
 
 
-@breaks("aliases_lead_to_versions")
+@breaks("aliases_lead_to_versions", seed=14)
 def to_retire_looks_at_no_alias(patch: Patch) -> None:
     refuse = versions._refuse_needed
     patch.setattr(versions, "_refuse_needed", lambda record, item: refuse(replace(record, aliases={}), item))
@@ -82,14 +82,14 @@ def the_weight_of_a_control_is_off_by_one(patch: Patch) -> None:
     patch.setattr(rollout_documents, "POINTS", POINTS + 1)
 
 
-@breaks("routes_lead_to_versions", seed=2)
+@breaks("routes_lead_to_versions", seed=14)
 def to_retire_looks_at_no_route(patch: Patch) -> None:
     refuse = versions._refuse_needed
     patch.setattr(versions, "_refuse_needed", lambda record, item: refuse(replace(record, route=None), item))
     patch.setattr(versions, "needed_by_trials", lambda *_: {})
 
 
-@breaks("contents_are_kept")
+@breaks("contents_are_kept", seed=19)
 def to_collect_looks_at_no_version(patch: Patch) -> None:
     patch.setattr(ContentStore, "_needed", lambda *_: set())
 
@@ -121,7 +121,7 @@ def the_audit_draws_two_numbers_for_a_line(patch: Patch) -> None:
     patch.setattr(Journal, "record_audit", audit)
 
 
-@breaks("what_was_acknowledged_is_written", seed=2)
+@breaks("what_was_acknowledged_is_written", seed=11)
 def to_drop_an_alias_is_not_audited(patch: Patch) -> None:
     write = Journal.record_audit
 
@@ -132,7 +132,7 @@ def to_drop_an_alias_is_not_audited(patch: Patch) -> None:
     patch.setattr(Journal, "record_audit", audit)
 
 
-@breaks("what_was_refused_is_not_written")
+@breaks("what_was_refused_is_not_written", seed=6)
 def a_route_that_is_set_is_tried_again(patch: Patch) -> None:
     set_route = TrafficStore.set_route
 
@@ -163,7 +163,7 @@ def a_rollout_that_was_given_up_keeps_its_route(patch: Patch) -> None:
     patch.setattr(Rollout, "ended_without_promotion", False)
 
 
-@breaks("what_is_promoted_does_no_harm")
+@breaks("what_is_promoted_does_no_harm", seed=14)
 def a_rollout_ends_at_its_first_step(patch: Patch) -> None:
     def decide(snapshot: RolloutSnapshot) -> RolloutAction | None:
         at_once = snapshot.rollout.state is RolloutState.RUNNING and snapshot.acknowledged
@@ -189,12 +189,12 @@ class _Everything(tuple[str, ...]):
         return True
 
 
-@breaks("candidates_are_approved", seed=11)
+@breaks("candidates_are_approved", seed=9)
 def nobody_is_asked_for_approval(patch: Patch) -> None:
     patch.setattr(candidates, "rule_state_in", lambda kept: replace(rule_state_in(kept), approved=_Everything()))
 
 
-@breaks("harm_is_short", seed=1)
+@breaks("harm_is_short", seed=6)
 def a_rollout_decides_on_old_evidence(patch: Patch) -> None:
     observe, reported = TrafficStore.observe, set[tuple[str, str]]()
 
@@ -206,7 +206,7 @@ def a_rollout_decides_on_old_evidence(patch: Patch) -> None:
     patch.setattr(TrafficStore, "observe", once)
 
 
-@breaks("counts_belong_to_open_trials")
+@breaks("counts_belong_to_open_trials", seed=14)
 def counts_of_a_trial_outlive_it(patch: Patch) -> None:
     delete = schema.observations.delete
     patch.setattr(schema.observations, "delete", lambda: delete().where(sa.false()))
@@ -224,7 +224,7 @@ def rules_know_no_budget(patch: Patch) -> None:
     patch.setattr(rules, "decide", decide)
 
 
-@breaks("nothing_counts_twice")
+@breaks("nothing_counts_twice", seed=7)
 def a_gateway_that_was_taken_for_ended_says_all_again(patch: Patch) -> None:
     def row(self: Publisher, key: VersionKey, counts: VersionCounts) -> object:
         return pack_counts(key, self._gateway, counts)
@@ -232,12 +232,12 @@ def a_gateway_that_was_taken_for_ended_says_all_again(patch: Patch) -> None:
     patch.setattr(Publisher, "_row", row)
 
 
-@breaks("nothing_is_lost")
+@breaks("nothing_is_lost", seed=6)
 def counts_of_ended_gateways_are_deleted(patch: Patch) -> None:
     patch.setattr(fleet_evidence, "add_ended", lambda *_: None)
 
 
-@breaks("labels_count_once")
+@breaks("labels_count_once", seed=2)
 def a_batch_that_is_written_again_has_another_name(patch: Patch) -> None:
     add = EvidenceStore.add_labels
 
@@ -248,7 +248,7 @@ def a_batch_that_is_written_again_has_another_name(patch: Patch) -> None:
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
 
-@breaks("labels_count_for_their_version")
+@breaks("labels_count_for_their_version", seed=2)
 def batches_are_all_of_one_version(patch: Patch) -> None:
     add = EvidenceStore.add_labels
 
@@ -258,7 +258,7 @@ def batches_are_all_of_one_version(patch: Patch) -> None:
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
 
-@breaks("no_label_is_lost", seed=2)
+@breaks("no_label_is_lost", seed=40)
 def labels_count_as_written_before_they_are(patch: Patch) -> None:
     def publish(self: FleetEvidence) -> None:
         batches = self.labels.batches()
@@ -268,13 +268,13 @@ def labels_count_as_written_before_they_are(patch: Patch) -> None:
     patch.setattr(FleetEvidence, "_publish_labels", publish)
 
 
-@breaks("rewards_count_once")
+@breaks("rewards_count_once", seed=4)
 def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
     for module in (observations, trial):
         patch.setattr(module, "known_until", lambda *_: -1.0)
 
 
-@breaks("the_leader_reports_the_sum")
+@breaks("the_leader_reports_the_sum", seed=7)
 def the_leader_reports_its_own_share(patch: Patch) -> None:
     def read(self: FleetEvidence, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
         return sum_published(
@@ -287,7 +287,7 @@ def the_leader_reports_its_own_share(patch: Patch) -> None:
 # The outbox.
 
 
-@breaks("sent_events_have_arrived", seed=1)
+@breaks("sent_events_have_arrived", seed=19)
 def a_delivery_counts_as_sent_before_it_is(patch: Patch) -> None:
     async def sent(self: Dispatcher, delivery: Delivery) -> bool:
         spec = self._sinks(delivery.model).get(delivery.sink)
@@ -304,7 +304,7 @@ def the_newest_event_is_sent_first(patch: Patch) -> None:
     patch.setattr(sa.func, "min", sa.func.max, raising=False)
 
 
-@breaks("nothing_waits")
+@breaks("nothing_waits", seed=2)
 def a_sender_never_becomes_free(patch: Patch) -> None:
     patch.setattr(Dispatcher, "_on_sent", lambda *_: None)
 
@@ -312,7 +312,7 @@ def a_sender_never_becomes_free(patch: Patch) -> None:
 # Leadership.
 
 
-@breaks("somebody_leads")
+@breaks("somebody_leads", seed=15)
 def a_lease_never_ends(patch: Patch) -> None:
     patch.setattr(Lease, "is_free", property(lambda self: not self.holder))
 

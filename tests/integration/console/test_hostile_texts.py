@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import harness
-from tests.browser import OpenPage, needs_chromium
+from tests.browser import GuardedPage, OpenPage, needs_chromium
 from tests.harness import Server
 from tests.integration.traffic.drive import scorer
 
@@ -51,14 +51,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def tab(server: Server, open_tab: OpenPage) -> GuardedPage:
+    return open_tab(server)
+
+
 @pytest.mark.parametrize("path", VIEWS)
-def test_a_hostile_text_stays_text_and_in_its_place(server: Server, open_page: OpenPage, path: str) -> None:
+def test_a_hostile_text_stays_text_and_in_its_place(tab: GuardedPage, path: str) -> None:
     for size in ((1280, 900), (360, 780)):
-        page = open_page(server, size=size)
-        page.open(path)
-        page.wait_for("!document.querySelector('[data-loading]')", path)
-        assert not page.page.evaluate(HIT)
-        assert page.overflow() == 0, (path, size)
+        tab.page.set_viewport_size({"width": size[0], "height": size[1]})
+        tab.open(path)
+        tab.wait_for("!document.querySelector('[data-loading]')", path)
+        assert not tab.page.evaluate(HIT)
+        assert tab.overflow() == 0, (path, size)
+        tab.check()
 
 
 def test_the_texts_are_shown_as_they_are(server: Server, open_page: OpenPage) -> None:

@@ -289,7 +289,9 @@ def paths(server: Server) -> list[str]:
 def test_every_view_is_accessible_and_fits_a_narrow_window(
     open_page: OpenPage, server: Server, paths: list[str]
 ) -> None:
+    page, _ = show(open_page, server, paths[0], size=(360, 800))
     for path in paths:
-        page, _ = show(open_page, server, path, size=(360, 800))
+        page.open(f"{MODEL}/{path}")
+        expect(app_of(page).get_by_role("heading", level=2).first).to_be_visible(timeout=MS)
         page.check_accessible(path)
         assert page.overflow() <= 0, path
