@@ -47,7 +47,13 @@ DELAYED = (
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["tests.single_threads", *(f"penstock.cli.{module}" for module in cli.VERBS.values()), *DELAYED, "alembic.command"]
+    [
+        "tests.single_threads",
+        *(f"penstock.cli.{module}" for module in cli.VERBS.values()),
+        *DELAYED,
+        "alembic.command",
+        "tests.frozen",
+    ]
 )
 assert all(map(find_spec, DELAYED)), "a module that was moved is imported by each program anew"
 

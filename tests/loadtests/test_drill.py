@@ -28,9 +28,16 @@ GOOD, BAD = Interval(100, 0, 5.0), Interval(100, 20, 5.0)
 
 
 @pytest.mark.parametrize(
-    "name", ["errors at once", "crashing the worker", "identical", "errors late, a fleet's leader frozen"]
+    "name",
+    [
+        "errors at once",
+        "crashing the worker",
+        "identical",
+        pytest.param("errors late, a fleet's leader frozen", marks=pytest.mark.slow),
+    ],
 )
 def test_bad_kinds_and_a_good_one(name: str) -> None:
+    """Leaders of fleets that freeze are in tests/integration/traffic/test_leadership.py at each change."""
     kind = next(kind for kind in KINDS if kind.name == name)
     outcome = drill(kind, lambda _: None)
     assert outcome.right, outcome

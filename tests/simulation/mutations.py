@@ -258,8 +258,10 @@ def batches_are_all_of_one_version(patch: Patch) -> None:
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
 
-@breaks("no_label_is_lost", seed=40)
+@breaks("no_label_is_lost", slow=True)
 def labels_count_as_written_before_they_are(patch: Patch) -> None:
+    """One of tests/unit/control/monitoring/test_fleet_evidence.py finds it at once; here it takes tens of runs."""
+
     def publish(self: FleetEvidence) -> None:
         batches = self.labels.batches()
         self.labels.forget_current()

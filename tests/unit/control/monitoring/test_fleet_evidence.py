@@ -350,6 +350,16 @@ def away(*_: object) -> None:
     raise NotReady("away")
 
 
+def test_labels_that_could_not_be_written_wait(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    (member,), generator = fleet(tmp_path, clock, "a"), np.random.default_rng(9)
+    with monkeypatch.context() as patch:
+        patch.setattr(member.store, "add_labels", away)
+        with pytest.raises(NotReady):
+            label([member], generator, 40, 0.1)
+    member.step()
+    assert [batch.number for batch in member.store.labels_of("m", "1")] == [40]
+
+
 def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
     (member,), generator = fleet(tmp_path, clock, "a"), np.random.default_rng(9)
     for _ in range(5):
