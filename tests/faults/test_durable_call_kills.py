@@ -20,7 +20,7 @@ from tests.harness import PATIENCE_S, wait_until
 from tests.integration.traffic.drive import FEATURES, scorer
 
 PLUGIN = Path(__file__).parent / "durable_calls"
-SAMPLE = 12
+SAMPLE = 8
 """Points of the fast suite."""
 
 UNKNOWN = 599

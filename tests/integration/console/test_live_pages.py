@@ -18,6 +18,10 @@ pytestmark = needs_chromium
 TRAFFIC = "/console/models/m/traffic"
 STREAM = "/admin/v1/stream?"
 HIDDEN_MS = 6000
+STEP_MS, MOST_MS = 20, 3000
+"""How far the timers of a page run at each look, and at most: far enough to draw what has come, and to ask for nothing
+now and then."""
+
 HIDE = """hidden => {
     Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
     document.dispatchEvent(new Event("visibilitychange"));
@@ -114,8 +118,11 @@ def test_a_change_comes_to_the_timeline_by_the_stream(gateway: Server, open_page
     page.page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=5))
     set_route(gateway, split={GOOD: 5000, SAME: 5000}, reason="half and half")
 
+    looks = iter(range(MOST_MS // STEP_MS))
+
     def is_shown() -> bool:
-        page.page.clock.run_for(1)  # timers of the page hardly go on: nothing that asks now and then could bring it
+        if next(looks, None) is not None:
+            page.page.clock.run_for(STEP_MS)
         return "half and half" in page.page.inner_text("#app")
 
     page.wait_until(is_shown, "the change")

@@ -43,11 +43,7 @@ def move_alias(server: Server, version: str) -> None:
 
 def opened(open_page: OpenPage, server: Server, path: str = "", **options: Any) -> tuple[GuardedPage, Locator]:
     """A page of the model, and what its view shows, once it has its data."""
-    return show(open_page(server, **options), path)
-
-
-def show(page: GuardedPage, path: str) -> tuple[GuardedPage, Locator]:
-    """A page of the model in a tab."""
+    page = open_page(server, **options)
     page.open(f"{MODEL}{path}")
     page.wait_for("document.querySelector('#app h2') && !document.querySelector('[data-loading]')", "the view")
     return page, page.page.locator("#app")
@@ -63,19 +59,13 @@ def fill_reason(page: GuardedPage, action: str) -> None:
     dialog.get_by_role("button", name=action, exact=True).click()
 
 
-@pytest.fixture(scope="module")
-def small_tab(open_tab: OpenPage, registry: Server) -> GuardedPage:
-    return open_tab(registry, size=(360, 800))
-
-
 @pytest.mark.parametrize("path", ["", "/versions/2", "/versions/3", "/compare?a=1&b=2"])
-def test_pages_are_accessible_and_fit_a_small_window(small_tab: GuardedPage, path: str) -> None:
-    page, app = show(small_tab, path)
+def test_pages_are_accessible_and_fit_a_small_window(open_page: OpenPage, registry: Server, path: str) -> None:
+    page, app = opened(open_page, registry, path, size=(360, 800))
     assert page.overflow() == 0
     page.check_accessible(path)
     assert page.page.evaluate("window.hacked") is None
     assert app.locator("script, img").count() == 0
-    page.check()
 
 
 def test_a_version_shows_its_report_card_lineage_and_gates(open_page: OpenPage, registry: Server) -> None:
