@@ -17,7 +17,7 @@ from tests.integration.traffic.test_retraining import give_reference
 pytestmark = needs_chromium
 
 LOADED = "!document.querySelector('[data-loading]')"
-DESK, PHONE = (1280, 900), (360, 780)
+WINDOW, PHONE = (1280, 900), (360, 780)
 STREAM = "/admin/v1/stream?"
 IDLE_MS, LOOK_MS, ANSWER_MS = 35_000, 5_000, 50
 """How far the timers of a page run: over more than two intervals of anything that would ask again and again, and not as
@@ -97,7 +97,7 @@ def test_a_view_has_no_barrier_and_no_fault_asks_nothing_again_and_fits_a_phone(
     content: Content, tab: GuardedPage, view: str
 ) -> None:
     page = tab
-    page.page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
+    page.page.set_viewport_size({"width": WINDOW[0], "height": WINDOW[1]})
     page.open(content.paths[view])
     page.wait_for(LOADED, f"the view {view}")
     assert page.page.locator("h1").count() == 1
