@@ -1,7 +1,7 @@
 // What may be done with a version and with the aliases of its model: each asks for the reason, and rests on a revision.
 
 import { html, useState, valueTo } from "../lib/html.js";
-import { may, whoami } from "../lib/access.js";
+import { usePermissions, whoami } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { Permitted } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
@@ -96,8 +96,9 @@ export function VersionActions({ model, version, onDone }) {
   const [open, setOpen] = useState("");
   const close = () => setOpen("");
   const shared = { model, version: version.version, onClose: close, onDone };
-  const [operate, push] = [may("operate", model.name), may("push", model.name)];
-  const approve = mayApprove(model.name, version);
+  const may = usePermissions(model.name);
+  const [operate, push] = [may("operate"), may("push")];
+  const approve = isOwn(version) ? { allowed: false, reason: "You have pushed this version; somebody else approves it." } : may("approve");
   const isRetired = version.state === "RETIRED";
   return html`<div class="row">
       ${operate.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("alias")}>Move an alias here</button>`}
@@ -112,15 +113,10 @@ export function VersionActions({ model, version, onDone }) {
     ${open === "retire" && html`<${RetireDialog} ...${shared} />`}`;
 }
 
-/**
- * Whether the caller may approve a version: nobody approves what they have pushed.
- * @param {string} model
- * @param {Version} version
- */
-function mayApprove(model, version) {
+/** Whether the caller has pushed a version, which nobody approves themselves. @param {Version} version */
+function isOwn(version) {
   const caller = whoami.value;
-  const isOwn = caller !== null && caller.method !== "anonymous" && caller.name === version.created_by;
-  return isOwn ? { allowed: false, reason: "You have pushed this version; somebody else approves it." } : may("approve", model);
+  return caller !== null && caller.method !== "anonymous" && caller.name === version.created_by;
 }
 
 /** @param {{versions: Version[], value: string, onChange: (version: string) => void}} props */

@@ -15,7 +15,8 @@ export async function loadWhoami() {
 }
 
 /**
- * Returns what `may` returns, and renders the component again when it is known who the caller is.
+ * Returns whether the caller may do something with a model ("" stands for all models), and why not; renders the component
+ * again when it is known who the caller is. There is no other way to ask: a page would keep its first answer.
  * @param {string} model
  * @returns {(permission: string) => {allowed: boolean, reason: string}}
  */
@@ -34,12 +35,11 @@ export function matches(pattern, model) {
 }
 
 /**
- * Whether the caller may do something with a model ("" stands for all models), and why not.
  * @param {string} permission such as "operate"
- * @param {string} [model]
+ * @param {string} model
  * @returns {{allowed: boolean, reason: string}}
  */
-export function may(permission, model = "") {
+function may(permission, model) {
   const caller = whoami.value;
   if (!caller) return { allowed: false, reason: "Your permissions are not known yet." };
   const allowed = caller.grants.some(

@@ -2,7 +2,7 @@
 
 import { html, useAsync, useSignal, useState, valueTo } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
-import { may, whoami } from "../lib/access.js";
+import { usePermissions, whoami } from "../lib/access.js";
 import { useTopic } from "../lib/live.js";
 import { ago, time } from "../lib/format.js";
 import { Dialog } from "../components/dialog.js";
@@ -43,16 +43,20 @@ function Caller({ caller }) {
   </dl>`;
 }
 
-/** Why the caller sees no keys; "" if it does. @param {import("../lib/access.js").Caller} caller */
-function reasonAgainst(caller) {
+/**
+ * Why the caller sees no keys; "" if it does.
+ * @param {import("../lib/access.js").Caller} caller
+ * @param {string} reason why it may not administer all models
+ */
+function reasonAgainst(caller, reason) {
   if (caller.method === "anonymous") return "Keys need a credential, or the gateway's own user: penstock keys list";
   const some = caller.grants.some((grant) => grant.permissions.includes("administer"));
-  return some ? "" : may("administer").reason;
+  return some ? "" : reason;
 }
 
 /** @param {{caller: import("../lib/access.js").Caller}} props */
 function Keys({ caller }) {
-  const against = reasonAgainst(caller);
+  const against = reasonAgainst(caller, usePermissions("")("administer").reason);
   return html`<${Permitted} reason=${against}><${KeyTable} /><//>`;
 }
 

@@ -1,7 +1,7 @@
 // The page of a model: who answers, its versions and aliases, a push, and how versions come and go.
 
 import { Fragment, html, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { ago, bytes, milliseconds, rate } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
@@ -99,7 +99,7 @@ function memory(version) {
 /** @param {{model: Model, onDone: () => void}} props */
 function Aliases({ model, onDone }) {
   const [open, setOpen] = useState(/** @type {{kind: string, alias: string} | null} */ (null));
-  const allowed = may("operate", model.name);
+  const allowed = usePermissions(model.name)("operate");
   const rows = Object.entries(model.aliases).map(([alias, version]) => ({ alias, version, earlier: model.alias_history?.[alias] ?? [] }));
   /** @type {import("../components/table.js").Column<typeof rows[number]>[]} */
   const columns = [
@@ -123,7 +123,7 @@ function Aliases({ model, onDone }) {
 
 /** @param {{model: Model, onDone: () => void}} props */
 function Push({ model, onDone }) {
-  const allowed = may("push", model.name);
+  const allowed = usePermissions(model.name)("push");
   return html`<section aria-labelledby="push"><h2 id="push">Push a version</h2>
     <${Permitted} reason=${allowed.reason}><${PushForm} key=${model.name} model=${model.name} proposed=${nextVersion(model.versions)} onPushed=${onDone} /><//></section>`;
 }
@@ -131,7 +131,7 @@ function Push({ model, onDone }) {
 /** @param {{model: Model, onDone: () => void}} props */
 function Settings({ model, onDone }) {
   const [open, setOpen] = useState(false);
-  const allowed = may("operate", model.name);
+  const allowed = usePermissions(model.name)("operate");
   const { versions, transition, keep_warm_seconds: warm } = model.settings;
   return html`<section aria-labelledby="settings"><div class="row between"><h2 id="settings">Settings</h2>
       ${allowed.allowed && html`<button type="button" class="button" onClick=${() => setOpen(true)}>Change settings</button>`}</div>

@@ -2,7 +2,7 @@
 
 import { html, useAsync, useEffect, useSignal, useState, valueTo } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
-import { may, whoami } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { ago, duration, milliseconds, number, percent, time } from "../lib/format.js";
 import { columnsOf, metricRows, movedText, sliceRows } from "../lib/evidence.js";
 import { useDocument, useNewestEvent } from "../lib/refresh.js";
@@ -79,8 +79,7 @@ async function eventsOf(model) {
 /** @param {{model: string, value: Document, again: () => void}} props */
 function MonitorHead({ model, value, again }) {
   const [open, setOpen] = useState("");
-  useSignal(whoami);
-  const permitted = may("operate", model);
+  const permitted = usePermissions(model)("operate");
   const close = () => setOpen("");
   const relearn = (/** @type {{reason: string}} */ { reason }) =>
     send("POST", `/models/${encodeURIComponent(model)}/monitor/relearn`, { version: value.version }, { reason });

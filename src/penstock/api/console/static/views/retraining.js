@@ -1,8 +1,8 @@
 // Retraining of a model: its rules and their state, requests, candidates with their marks, and deliveries of events.
 
-import { html, useAsync, useSignal, useState } from "../lib/html.js";
+import { html, useAsync, useState } from "../lib/html.js";
 import { get, send } from "../lib/api.js";
-import { may, whoami } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { ago, duration, number, time } from "../lib/format.js";
 import { toYaml } from "../lib/policy-form.js";
 import { deliveriesOf, evidenceText, marksOf } from "../lib/retraining.js";
@@ -32,7 +32,6 @@ function Retraining({ params }) {
   const path = `/models/${encodeURIComponent(model)}`;
   const { value, error, again } = useDocument(`${path}/retraining`, `retraining:${model}`, { isTopic: true });
   const [act, setAct] = useState(/** @type {Act | null} */ (null));
-  useSignal(whoami);
   if (error && !value) return html`<${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   const begin = (/** @type {Act} */ next) => setAct({ ...next, path: path + next.path });
@@ -49,7 +48,7 @@ function Retraining({ params }) {
 /** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
 function Requests({ model, value, begin }) {
   const { in_flight: flight, failed, requests, limits } = value;
-  const permitted = may("operate", model);
+  const permitted = usePermissions(model)("operate");
   const ofDay = requests.filter((/** @type {number} */ at) => Date.now() / 1000 - at < DAY_S).length;
   return html`<dl class="facts">
       <dt>Under way</dt><dd>${flight ? html`a request of version ${flight.version}, ${ago(flight.since)}; it ends after ${duration(limits.timeout_seconds)} <${EventLink} model=${model} id=${flight.event} />` : "nothing"}</dd>
@@ -147,7 +146,7 @@ function GateList({ model, version }) {
 
 /** @param {{model: string, candidate: Document, begin: (act: Act) => void}} props */
 function Decision({ model, candidate: { version, state, approved }, begin }) {
-  const permitted = may("approve", model);
+  const permitted = usePermissions(model)("approve");
   if (!permitted.allowed) return html`<${Permitted} action="Approve, refuse" reason=${permitted.reason} />`;
   const path = `/candidates/${encodeURIComponent(version)}`;
   return html`<div class="row end">
@@ -166,7 +165,7 @@ function Problem({ text }) {
 function Deliveries({ model, value, begin }) {
   const rows = deliveriesOf(value.deliveries);
   const dead = rows.filter((row) => row.state === "dead").length;
-  const permitted = may("operate", model);
+  const permitted = usePermissions(model)("operate");
   const replay = (/** @type {Document} */ body, /** @type {string} */ what) => begin({ title: `Try ${what} again`, action: "Try again", path: "/outbox/replay", body });
   return html`${dead > 0 && html`<p class="note bad">${dead} ${dead === 1 ? "event was" : "events were"} given up.</p>`}
     ${dead > 0 && html`<${Permitted} action="Try again" reason=${permitted.reason}><button type="button" class="button" onClick=${() => replay({}, "all dead deliveries")}>Try all again</button><//>`}
