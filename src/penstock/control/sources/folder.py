@@ -123,6 +123,7 @@ class FolderContents:
         self._offers: dict[VersionKey, _OfferedVersion] = {}
         self._weights: dict[VersionKey, tuple[str, ...]] = {}
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(THREADS)  # a repository may hold more versions than calls of a pool may wait
         self._pool = BlockingPool("repositories", THREADS, "the repository", COPY_S)
         self.pools = (self._pool,)
 
@@ -257,6 +258,10 @@ class FolderContents:
             self._offers.pop(version.key, None)
 
     async def _examine(self, version: _FolderVersion) -> None:
+        async with self._turns:
+            await self._examine_now(version)
+
+    async def _examine_now(self, version: _FolderVersion) -> None:
         offer = self._offers.setdefault(version.key, _OfferedVersion())
         try:
             verdict = await self._verdict(version)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.control.calls.blocking import MOST_WAITING
 from penstock.control.reconcile.planner import SourceModel
 from penstock.control.reconcile.reconciler import NoModelsYet
 from penstock.control.sources import folder
@@ -94,6 +95,15 @@ def test_what_is_there_at_the_start_is_examined_copied_and_offered(tmp_path: Pat
     put(tmp_path / "models", "m", version="2")
     assert set(world.scan()["m"].versions) == {"1", "2"}
     assert sorted(world.admission.examined) == [b"no", b"yes"]  # the same bytes are examined once
+    world.close()
+
+
+def test_a_repository_may_hold_more_models_than_calls_may_wait(tmp_path: Path) -> None:
+    names = {f"m{number}" for number in range(MOST_WAITING + folder.THREADS + 8)}
+    for name in names:
+        put(tmp_path / "models", name, name.encode())
+    world = World(tmp_path, tmp_path / "models")
+    assert {name for name, found in world.scan().items() if "1" in found.versions} == names
     world.close()
 
 
