@@ -72,7 +72,7 @@ def test_the_protocol_is_agreed_on(secure: Server, certificate: Pair) -> None:
             assert wire.selected_alpn_protocol() == agreed
 
 
-def test_who_does_not_speak_it_is_not_answered(secure: Server) -> None:
+def test_a_client_without_the_protocol_is_not_answered(secure: Server) -> None:
     with grpc.insecure_channel(secure.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
         Stub(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_S)
     assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -123,7 +123,7 @@ def histogram(samples: Samples, name: str) -> list[tuple[list[tuple[float, float
     return [(sorted(buckets), samples[f"{name}_count", labels]) for labels, buckets in grouped.items()]
 
 
-def test_openmetrics_is_spoken_on_request(pair_server: Server) -> None:
+def test_openmetrics_is_served_on_request(pair_server: Server) -> None:
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     reply = pair_server.admin("GET", "/metrics", headers=accept)
     assert reply.headers["content-type"].startswith("application/openmetrics-text")

@@ -418,7 +418,7 @@ def test_a_wrong_timeout_header_is_refused(server: Server, text: str) -> None:
         refused(wire.reply(), 400, "penstock-timeout-ms")
 
 
-def test_a_timeout_header_is_honoured(server: Server) -> None:
+def test_a_timeout_header_is_respected(server: Server) -> None:
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
     reply = server.rest("POST", "/v2/models/slow/infer", body, {"penstock-timeout-ms": "1"})
     refused(reply, 504, "deadline")

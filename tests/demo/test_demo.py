@@ -59,7 +59,7 @@ def text_of(file: Path) -> str:
     return ""
 
 
-def test_it_tells_the_whole_story_and_serves_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
+def test_the_demo_runs_its_whole_story_and_serves_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
     with ExitStack() as stack:
         for port in (8000, 8001, 8002):  # taken, here or by somebody else: the demo has to find others
             held = stack.enter_context(socket.socket())
@@ -153,7 +153,7 @@ def test_once_ends_by_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
+def test_the_demo_with_once_runs_its_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
     done = once(tmp_path, "-m", "penstock")
     assert done.returncode == 0, done.stdout + done.stderr
     check_story(done.stdout)

@@ -95,7 +95,7 @@ def test_a_good_model_is_described(tmp_path: Path) -> None:
     }
 
 
-def test_where_a_proof_ended_is_told_whatever_the_graph_calls_it(tmp_path: Path) -> None:
+def test_the_node_at_which_a_proof_ended_is_reported_whatever_its_name(tmp_path: Path) -> None:
     nonzero = zoo.nonzero()
     nonzero.graph.node[0].name = "/a\x1b[2J/" + "long" * 1000
     (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", nonzero)))
@@ -261,7 +261,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_the_bait_is_never_read(tmp_path: Path, name: str) -> None:
+def test_a_planted_file_is_never_read(tmp_path: Path, name: str) -> None:
     model, folder = attack(name, tmp_path)
     bait = tmp_path / "bait"
     os.utime(bait, (1, 1))  # an access time this old is renewed by any read, whatever the mount says

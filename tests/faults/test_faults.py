@@ -114,7 +114,7 @@ def assert_counts_match(load: Load, before: Samples, after: Samples) -> None:
         assert answered <= counted <= answered + sum(tally.lost.values()), protocol
 
 
-def test_readiness_tells_of_a_missing_worker_and_ends_with_the_last(two: Server) -> None:
+def test_readiness_reports_a_missing_worker_and_ends_with_the_last(two: Server) -> None:
     survivor = worker_pids(two)[0]
 
     def is_one_missing() -> bool:
@@ -211,7 +211,7 @@ def test_a_worker_that_dies_over_and_over_does_not_take_the_others_along(two: Se
     RestJson(two).infer(SAFE)
 
 
-def test_a_call_that_is_far_slower_than_the_warm_up_hurts_nobody(tmp_path: Path) -> None:
+def test_a_call_that_is_far_slower_than_the_warm_up_disturbs_no_other(tmp_path: Path) -> None:
     """The cost of ``steps`` lies in its data, so that the warm-up cannot have seen it."""
     zoo.save(zoo.looping(None), tmp_path / "models" / "steps.onnx")
     zoo.save(zoo.logistic(), tmp_path / "models" / "logistic.onnx")

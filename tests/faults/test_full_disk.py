@@ -113,7 +113,7 @@ def fill(path: Path) -> None:
             return
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(server: Server, small: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_lost(server: Server, small: Path) -> None:
     filler = small / "home" / "filler"
     fill(filler)
     for version in (3, 4):
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(server: Server, small: Path) ->
         assert successor.admin("GET", "/admin/v1/audit").json() == audit
 
 
-def test_no_descriptors_left_is_told_and_passes(server: Server, small: Path) -> None:
+def test_a_lack_of_descriptors_is_reported_and_ends(server: Server, small: Path) -> None:
     pid = server.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = len(list(Path(f"/proc/{pid}/fd").iterdir()))

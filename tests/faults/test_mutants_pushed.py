@@ -39,11 +39,11 @@ def survives(tmp_path: Path, count: int, seed: int) -> None:
         assert server.is_ready()
 
 
-def test_fifty_broken_graphs_hurt_nobody(tmp_path: Path) -> None:
+def test_fifty_broken_graphs_disturb_no_other_model(tmp_path: Path) -> None:
     survives(tmp_path, 50, seed=3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_thousand_broken_graphs_hurt_nobody(tmp_path: Path) -> None:
+def test_two_thousand_broken_graphs_disturb_no_other_model(tmp_path: Path) -> None:
     survives(tmp_path, 2000, seed=7)

@@ -77,7 +77,7 @@ def test_only_the_owner_lets_a_policy_run_code_or_reach_files_and_addresses(tmp_
         assert server.admin("POST", "/admin/v1/models/m/rollouts", rollout).status == 403
 
 
-def test_a_bounded_sink_reaches_nothing_of_this_machine_and_tells_no_open_port(tmp_path: Path) -> None:
+def test_a_bounded_sink_reaches_nothing_of_this_machine_and_reveals_no_open_port(tmp_path: Path) -> None:
     """A stored policy that does not say that its sinks are the owner's, as those of earlier releases."""
     home = tmp_path / "home"
     with receiving() as hook:

@@ -217,7 +217,7 @@ def test_health_follows_readiness_and_watchers_are_let_go(models: Path) -> None:
         assert list(watched) == []
 
 
-def test_reflection_describes_everything_we_speak(channel: grpc.Channel) -> None:
+def test_reflection_describes_every_service(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert set(database.get_services()) == {
         INFERENCE_SERVICE,

@@ -60,7 +60,7 @@ def _is_closed(raw: Raw) -> bool:
         return True
 
 
-def test_those_that_never_spoke_make_room_at_once(models: Path) -> None:
+def test_connections_that_never_sent_anything_are_closed_first(models: Path) -> None:
     with workers.running(models, GrpcOptions(max_connections=MOST)) as worker, ExitStack() as stack:
         working = stack.enter_context(closing(Raw(worker.address)))
         calls(working)

@@ -666,7 +666,7 @@ def test_deadlines_of_many_requests_end_each_at_its_own(own: Worker) -> None:
         own.awaits({"deadline": 50}, since=before)
 
 
-def test_health_is_told_where_no_memory_is_left(own: Worker) -> None:
+def test_health_is_answered_where_no_memory_is_left(own: Worker) -> None:
     memory = own.plane.memory
     size = memory.limit - memory.used
     assert own.call(lambda: memory.take(size))

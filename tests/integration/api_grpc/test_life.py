@@ -100,7 +100,7 @@ def test_ipv6(worker: Worker) -> None:
     assert worker.run(asked()) == [4, 4, 4]
 
 
-def test_many_connections_that_say_nothing_hurt_nobody(worker: Worker) -> None:
+def test_many_idle_connections_disturb_no_other(worker: Worker) -> None:
     async def silent() -> list[float]:
         host, port = worker.address.split(":")
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(50)]

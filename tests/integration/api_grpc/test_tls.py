@@ -53,7 +53,7 @@ def test_who_agrees_on_h2_is_served(secure: Worker, certificate: Pair) -> None:
 
 
 @pytest.mark.parametrize("protocols", [(), ("http/1.1",), ("h3", "grpc-exp")], ids=["none", "HTTP/1.1", "others"])
-def test_who_does_not_agree_on_h2_is_closed_and_told_once(
+def test_a_client_that_does_not_agree_on_h2_is_closed_and_logged_once(
     secure: Worker,
     certificate: Pair,
     protocols: tuple[str, ...],
@@ -74,7 +74,7 @@ def test_who_does_not_agree_on_h2_is_closed_and_told_once(
 
 
 @pytest.mark.parametrize("texts", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""])
-def test_who_speaks_no_tls_is_closed_without_noise(
+def test_a_client_without_tls_is_closed_without_a_log_line(
     secure: Worker, certificate: Pair, texts: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):

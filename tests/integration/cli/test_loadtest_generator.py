@@ -157,7 +157,7 @@ def test_a_closed_connection_is_replaced() -> None:
     assert found.good + found.failures["connection lost"] == 60 and found.good > 30
 
 
-def test_refusals_and_silence_are_failures_of_their_own() -> None:
+def test_refusals_and_missing_answers_are_failures_of_their_own() -> None:
     def refuse_or_wait(number: int, wire: socket.socket) -> bool:
         if number % 3 == 1:
             wire.sendall(b"HTTP/1.1 429 Too Many\r\ncontent-length: 0\r\n\r\n")

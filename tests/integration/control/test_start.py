@@ -78,7 +78,7 @@ def test_ipv6(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--http-port", "--grpc-port", "--ops-port"])
-def test_a_port_in_use_is_told_in_one_line(folder: Path, refusal: Refusal, flag: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(folder: Path, refusal: Refusal, flag: str) -> None:
     others = [text for item in ("--http-port", "--grpc-port", "--ops-port") if item != flag for text in (item, "0")]
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
@@ -114,7 +114,7 @@ def test_the_ports_of_a_running_server_are_in_use(folder: Path, tmp_path: Path, 
         (("{folder}", "another"), "another"),
     ],
 )
-def test_bad_options_are_told_in_one_line(
+def test_bad_options_are_reported_in_one_line(
     folder: Path, tmp_path: Path, refusal: Refusal, arguments: tuple[str, ...], part: str
 ) -> None:
     (tmp_path / "file").write_text("http_prt: 1")

@@ -184,7 +184,7 @@ def mebibytes(quantity: str) -> int:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_ops_port_is_closed_but_to_whom_the_values_name(name: str) -> None:
+def test_the_ops_port_is_open_only_to_peers_that_the_values_name(name: str) -> None:
     values = SETS[name]["values"]
     is_exposed = values.get("ops", {}).get("exposed", False)
     services = [one for one in manifests_of(name) if one["kind"] == "Service"]

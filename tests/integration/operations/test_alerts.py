@@ -94,7 +94,7 @@ def is_alert_of(rule: Rule, case: Case) -> bool:
     return isinstance(rule, Alert) and is_needed(rule, (), case)
 
 
-def test_every_alert_fires_and_stays_quiet(tmp_path: Path) -> None:
+def test_every_alert_fires_and_does_not_fire_without_cause(tmp_path: Path) -> None:
     groups = fleet_groups()
     assert {case.alert for case in CASES} == names_of(groups)
     assert all(case.quiet for case in CASES)
@@ -105,14 +105,14 @@ def names_of(groups: Sequence[Group]) -> set[str]:
     return {rule["alert"] for rule in alerts_in(rules_document(groups, Links()))}
 
 
-def test_burn_rates_fire_and_stay_quiet(tmp_path: Path) -> None:
+def test_burn_rate_alerts_fire_and_do_not_fire_without_cause(tmp_path: Path) -> None:
     groups = model_groups(OBJECTIVES)
     of_each = {(case.alert, case.severity) for case in BURNS}
     assert of_each == {(name, severity) for name in names_of(groups) for severity in ("page", "ticket")}
     promtool(tmp_path, groups, BURNS)
 
 
-def test_alerts_of_a_policy_fire_and_stay_quiet(tmp_path: Path) -> None:
+def test_alerts_of_a_policy_fire_and_do_not_fire_without_cause(tmp_path: Path) -> None:
     groups = model_groups(TRIGGERS)
     assert {case.alert for case in POLICY_CASES} == names_of(groups)
     promtool(tmp_path, groups, POLICY_CASES)

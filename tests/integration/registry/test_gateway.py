@@ -168,7 +168,7 @@ def test_without_an_alias_a_roll_back_goes_to_the_version_before_the_newest(serv
     assert ask(server, "plainly").headers["penstock-model-version"] == "1"
 
 
-def test_a_retired_version_is_gone_for_callers_and_stays_in_the_books(server: Server) -> None:
+def test_a_retired_version_is_gone_for_callers_and_stays_in_the_registry(server: Server) -> None:
     for number in (1, 2):
         server.push("old", str(number), graph(number))
     assert server.admin("DELETE", "/admin/v1/models/old/versions/1", None, {"penstock-reason": "old"}).status == 200
@@ -210,7 +210,7 @@ def test_resources_first_unloads_before_it_loads(server: Server) -> None:
     assert server.rest("GET", "/v2/models/small/versions/1").status == 404
 
 
-def test_the_books_can_be_verified(server: Server) -> None:
+def test_the_audit_can_be_verified(server: Server) -> None:
     server.push("checked", "1", graph(41))
     lines = [json.loads(line) for line in server.admin("POST", "/admin/v1/registry/verify").body.splitlines()]
     assert lines[-1] == {"findings": []}
@@ -255,7 +255,7 @@ def test_bad_bodies_are_refused(server: Server) -> None:
     assert "metrics" in answer.error()
 
 
-def test_the_books_outlive_the_gateway(tmp_path: Path) -> None:
+def test_the_audit_survives_the_gateway(tmp_path: Path) -> None:
     with harness.running(None, tmp_path) as server:
         server.push("m", "1", graph(1))
         server.push("m", "2", graph(2))

@@ -49,7 +49,7 @@ def test_bundles_by_a_certificate_verify() -> None:
 @pytest.mark.skipif(not PACKAGE, reason="the package brings Sigstore and TUF; set PENSTOCK_MODEL_SIGNING to try it")
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "P-521"])
 @pytest.mark.parametrize("single", [True, False])
-def test_ours_verify_by_the_package(kind: str, single: bool, tmp_path: Path) -> None:
+def test_bundles_of_penstock_verify_by_the_package(kind: str, single: bool, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     for name, content in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -244,7 +244,7 @@ def test_every_change_is_in_the_audit_and_stays_there(store: VersionStore, datab
     assert len(store.audit()) == 4
 
 
-def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: VersionStore, clock: Clock) -> None:
+def test_contents_that_a_version_or_a_running_task_needs_are_never_deleted(store: VersionStore, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:kept"), BY)
     lease = store.contents.lease("sha256:leased", 60.0)
     assert store.contents.mark_for_deletion(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]

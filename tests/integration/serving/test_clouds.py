@@ -166,9 +166,7 @@ def test_rows_of_every_type_are_answered_in_the_accepted_one(
         ),
     ],
 )
-def test_answers_have_the_type_that_the_client_likes_best(
-    sagemaker: Server, accept: str, kind: str, body: bytes
-) -> None:
+def test_answers_have_the_type_that_the_client_prefers(sagemaker: Server, accept: str, kind: str, body: bytes) -> None:
     answer = invoke(sagemaker, CSV, "text/csv", accept)
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, body)
 

@@ -102,7 +102,7 @@ def is_succeeded(members: list[Member]) -> bool:
     return members[0].evidence.is_known
 
 
-def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: list[Server]) -> None:
+def test_two_real_gateways_share_a_verdict_and_labels_and_emit_each_event_once(gateways: list[Server]) -> None:
     path = f"/admin/v1/models/m/versions/{GOOD}/reference"
     assert call(gateways[0].ops, "PUT", path, csv()).status == 201
     for gateway in gateways:

@@ -91,7 +91,7 @@ def give_reference(server: Server) -> None:
     wait_until(lambda: show(server, GOOD)["reference"] is not None, PATIENCE_S, "the reference")
 
 
-def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) -> None:
+def test_a_drift_asks_for_retraining_and_every_sink_receives_the_event(tmp_path: Path) -> None:
     train = tmp_path / "train.py"
     train.write_text(
         "import json, os, shutil, sys\n"
@@ -213,7 +213,7 @@ def states(server: Server) -> list[str]:
     return [delivery["state"] for delivery in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]]
 
 
-def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path) -> None:
+def test_a_failed_training_is_run_once_reported_and_ends_its_request(tmp_path: Path) -> None:
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
         set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201

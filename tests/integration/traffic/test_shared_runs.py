@@ -144,7 +144,7 @@ def test_the_configuration_says_whether_requests_share_runs_and_why(server: Serv
     assert batching(server, model).startswith(reason)
 
 
-def test_who_asks_for_batching_and_does_not_get_it_is_told_why_and_how(server: Server) -> None:
+def test_an_owner_whose_batching_is_refused_learns_why_and_what_to_do(server: Server) -> None:
     metadata = server.rest("GET", "/v2/models/rescaled_waits").json()
     assert metadata["properties"] == {"batching": batching(server, "rescaled_waits")}
     assert (

@@ -28,7 +28,7 @@ from tests.unit.cli.test_loadtest_progress import Terminal
         ("10.0.0.1", False),
     ],
 )
-def test_an_address_is_told_from_a_version(text: str, found: bool) -> None:
+def test_an_address_is_distinguished_from_a_version(text: str, found: bool) -> None:
     assert is_address(text) is found
 
 

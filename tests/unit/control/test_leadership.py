@@ -68,7 +68,7 @@ def test_a_lease_that_is_not_due_takes_no_thread(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
+def test_a_database_that_is_away_is_reported_and_the_term_ends_by_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]

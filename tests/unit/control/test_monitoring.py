@@ -221,7 +221,7 @@ def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_is_back(
+def test_a_change_that_is_found_while_the_database_is_away_is_reported_once_when_it_is_back(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
     def away(*_: object) -> None:
@@ -253,7 +253,7 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
 
 
 @pytest.mark.parametrize("reported_before", [False, True])
-def test_a_kill_between_a_change_and_its_event_loses_nothing_and_tells_it_once(
+def test_a_kill_between_a_change_and_its_event_loses_nothing_and_emits_it_once(
     reported_before: bool, watcher: Watcher
 ) -> None:
     """SIGKILL once the evidence is written down, before its event is, or right after it was told."""
@@ -582,7 +582,7 @@ class Shops:
 
 
 @pytest.mark.simulation
-def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
+def test_a_broken_feed_is_distinguished_from_a_changed_population(watcher: Watcher) -> None:
     shops = Shops(watcher)
     for _ in range(20):
         assert shops.send(40) == []
@@ -600,7 +600,7 @@ def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
     assert watcher.show()["quality"]["state"] == "ok"
 
 
-def test_a_changed_world_is_told_as_such(watcher: Watcher) -> None:
+def test_a_changed_population_is_reported_as_such(watcher: Watcher) -> None:
     reference = trained()
     watcher.give(reference)
     for _ in range(20):
@@ -790,7 +790,7 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
     assert comparisons.closed_strata("a rollout", 3, -1.0) is None
 
 
-def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:
+def test_labels_that_come_too_late_are_counted_separately(watcher: Watcher) -> None:
     remember(watcher, ["a"], [0.9])
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"label_horizon_seconds": 60}}, ME))
     watcher.world.clock.now = time.time() + 61
@@ -808,7 +808,7 @@ def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watch
 
 
 @pytest.mark.simulation
-def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
+def test_a_fall_of_performance_is_reported(watcher: Watcher) -> None:
     watcher.world.clock.now = time.time()
     generator = np.random.default_rng(3)
 

@@ -74,7 +74,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES, st.floats(0, 1e6), st.integers(0, 5000), st.floats(0, 1e6), st.sets(st.text(min_size=1)))
-def test_nothing_needed_or_young_goes_and_the_rest_has_room(
+def test_nothing_needed_or_recent_is_deleted_and_the_rest_fits(
     entries: list[StoredEntry], age_s: float, size: int, young_s: float, needed: set[str]
 ) -> None:
     gone = overdue(entries, RetentionLimit(age_s, size, young_s), needed.__contains__)

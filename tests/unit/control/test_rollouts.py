@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def test_a_good_version_is_walked_up_and_crowned(world: World) -> None:
+def test_a_good_version_is_promoted_step_by_step(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
     assert (trial["state"], trial["weight"], trial["from"]) == ("running", 1000, "1")
@@ -328,7 +328,7 @@ def test_people_come_first(world: World) -> None:
         gateway.act(again | {"id": "nobody"}, "pause")
 
 
-def test_one_at_a_time_and_no_hands_on_the_route_meanwhile(world: World) -> None:
+def test_one_rollout_at_a_time_and_no_change_of_its_route_meanwhile(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
     with pytest.raises(Conflict, match="not over"):

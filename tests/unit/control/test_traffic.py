@@ -50,7 +50,7 @@ def test_the_champion_is_the_stable_one(reconciler: Reconciler) -> None:
     assert reconciler.set({"split": {"1": 9000, "3": 1000}})["stable"] == "1"
 
 
-def test_weights_change_hands_only_as_far_as_they_have_to(reconciler: Reconciler) -> None:
+def test_weights_move_only_as_far_as_they_have_to(reconciler: Reconciler) -> None:
     reconciler.set({"split": {"1": 8000, "2": 2000}})
     before = reconciler.world.store.model("m").route
     reconciler.set({"split": {"1": 5000, "2": 3000, "3": 2000}})
@@ -99,7 +99,7 @@ def test_a_route_goes_and_says_so(reconciler: Reconciler) -> None:
     assert reconciler.world.store.audit("m")[-1].after is None
 
 
-def test_a_version_that_stops_to_answer_is_told_once(reconciler: Reconciler) -> None:
+def test_a_version_that_stops_answering_is_reported_once(reconciler: Reconciler) -> None:
     reconciler.set({"split": {"1": 5000, "2": 5000}})
     assert reconciler.traffic._newly_degraded() == []
     reconciler.world.fleet.ill = {"2", "3"}
@@ -238,7 +238,7 @@ def degraded(world: World) -> list[Document]:
     return [event for event in world.traffic.events() if event["type"] == "io.penstock.route.degraded.v1"]
 
 
-def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler: Reconciler) -> None:
+def test_a_version_that_cannot_answer_is_reported_once_by_all_gateways(reconciler: Reconciler) -> None:
     world = reconciler.world
     gateways = [reconciler.traffic, RouteAdmin(world.store, world.traffic, world.fleet)]
     reconciler.set({"split": {"1": 9000, "2": 1000}})
@@ -260,7 +260,9 @@ def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler
     assert len(degraded(world)) == 2  # it is another time
 
 
-def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_cannot_be_written_is_emitted_later(
+    reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = reconciler.world
     reconciler.set({"split": {"1": 9000, "2": 1000}})
     asyncio.run(reconciler.traffic.step())

@@ -126,7 +126,7 @@ def test_what_a_free_thread_does(queue: str, of: BatchRules, now: int, does: tup
     st.integers(0, 5),
     st.integers(0, 10),
 )
-def test_a_run_has_the_first_and_only_its_likes_and_stays_in_bounds(
+def test_a_run_has_the_first_and_only_compatible_requests_and_stays_in_bounds(
     queue: list[tuple[str, int]], most: int, preferred: set[int], delay: int, now: int
 ) -> None:
     keys, rows = [key for key, _ in queue], [number for _, number in queue]

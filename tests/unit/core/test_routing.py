@@ -56,7 +56,7 @@ def test_every_version_has_as_many_points_as_its_weight(split: dict[str, int]) -
 
 @settings(deadline=None, max_examples=examples(50))
 @given(splits(), splits(), splits())
-def test_no_more_points_change_hands_than_weights_do(
+def test_no_more_points_move_than_weights_do(
     first: dict[str, int], second: dict[str, int], third: dict[str, int]
 ) -> None:
     ranges = lay_out(first)

@@ -178,7 +178,7 @@ def test_one_request_is_under_way_until_its_version_answers() -> None:
         ({"version": "0"}, False),  # somebody led the champion there
     ],
 )
-def test_a_request_outlives_whoever_stands_in(snapshot: dict[str, Any], held: bool) -> None:
+def test_a_request_outlives_its_substitute(snapshot: dict[str, Any], held: bool) -> None:
     under_way = RuleState(in_flight=InFlight("1", 1000.0), requests=(1000.0,), approved=("2",))
     after, _ = decide((), RuleLimits(), under_way, VersionSnapshot("m", now=1010.0, monitor=monitor(), **snapshot))
     assert (after.in_flight is not None, after.approved) == (held, ("2",) if held else ())

@@ -132,7 +132,7 @@ def test_outputs_of_unknown_rank_are_seen_in_the_warm_up(tmp_path: Path) -> None
     assert model.signature.batching
 
 
-def test_a_promise_of_batching_that_one_run_breaks_is_not_believed(tmp_path: Path) -> None:
+def test_a_claim_of_batching_that_one_run_contradicts_is_not_believed(tmp_path: Path) -> None:
     assert load(graphs.reshape(tmp_path, [-1, 9], ("N", 9), ("M", 9)), ModelOptions(), 1).signature.batching
     held = graphs.reshape(tmp_path, [1, 9], ("N", 9), None)
     assert not load(held, ModelOptions(), 1).signature.batching
@@ -178,7 +178,7 @@ def test_callers_see_the_stated_shapes(tmp_path: Path) -> None:
     assert result.ravel().tolist() == given.ravel().tolist()
 
 
-def test_a_default_warm_up_that_fails_is_borne(tmp_path: Path) -> None:
+def test_a_default_warm_up_that_fails_does_not_fail_the_load(tmp_path: Path) -> None:
     node = helper.make_node("Div", ["one", "x"], ["y"])
     path = graphs.save(
         tmp_path,

@@ -68,7 +68,7 @@ def test_version_one_uses_the_hierarchy_of_the_cpu_controller() -> None:
 
 
 @given(st.text())
-def test_any_text_of_groups_and_quotas_is_borne(text: str) -> None:
+def test_any_text_of_groups_and_quotas_is_read_without_a_fault(text: str) -> None:
     group_folders(text, "cpu")
     quota_v2(text)
     quota_v1(text, text)

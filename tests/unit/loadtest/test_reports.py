@@ -175,5 +175,5 @@ def test_the_page_is_whole_and_asks_nobody(results: LoadTestResults, outcome: st
          "the generator of the load could not reach 200/s"),
     ],
 )  # fmt: skip
-def test_a_capacity_says_how_sure_it_is(trials: list[CapacityTrial], sentence: str) -> None:
+def test_a_capacity_states_its_confidence(trials: list[CapacityTrial], sentence: str) -> None:
     assert sentence in describe_capacity(CapacitySearch(tuple(trials), conclude(trials, 100), measured()))

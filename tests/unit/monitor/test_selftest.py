@@ -24,7 +24,7 @@ def test_a_case_that_misses_its_limits_does_not_hold() -> None:
     assert run(nothing, 0, most=400).delay is None
 
 
-def test_rows_that_are_alike_are_so() -> None:
+def test_rows_that_are_alike_are_correlated() -> None:
     stream = selftest.SyntheticStream(0, 0.6)
     rows = stream.rows(5000)[0][0].data[:, 5]
     assert (rows[1:] * rows[:-1]).mean() == pytest.approx(0.6, abs=0.05)

@@ -80,7 +80,7 @@ def test_rejections_are_counted_by_reason_and_remembered_for_a_while() -> None:
         (5, 0, 0, True),
     ],
 )
-def test_who_would_come_too_delayed_hears_it_at_once(
+def test_a_request_that_would_wait_too_long_is_refused_at_once(
     ahead: int, cancelled: int, left_ns: int, misses_deadline: bool
 ) -> None:
     world = World(most=100.0)

@@ -206,7 +206,7 @@ def test_nothing_runs_that_nobody_waits_for(
     assert not calls[1].run_began
 
 
-def test_a_joint_run_that_fails_hurts_only_whose_fault_it_is(tmp_path: Path) -> None:
+def test_a_batched_run_that_fails_fails_only_the_call_at_fault(tmp_path: Path) -> None:
     zoo.save(zoo.gather(), tmp_path / "model.onnx")
     slot = Slot.in_process()
     model = engine.load(tmp_path / "model.onnx", ModelOptions(independent_rows=True), 1, RowProof(True))

@@ -236,7 +236,7 @@ def test_a_class_that_does_not_exist() -> None:
         priority_of({CLASS: b"urgent"})
 
 
-def test_a_bug_is_logged_and_callers_are_told_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_logged_and_hidden_from_callers(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         found = fault_of(KeyError("/srv/secret"))
     assert (type(found), str(found)) == (Internal, "the request failed")

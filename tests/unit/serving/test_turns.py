@@ -217,7 +217,7 @@ def test_the_newest_of_the_least_urgent_makes_capacity(world: World) -> None:
     assert Totals.of([version.slot], 1).shed == dict(zip(SHED_REASONS, (0, 0, 3, 0), strict=True))
 
 
-def test_who_finds_no_capacity_hears_it_and_is_not_run(world: World) -> None:
+def test_a_request_without_capacity_is_refused_and_not_run(world: World) -> None:
     version = Scripted(most=2.0)
     calls = [call_of(version) for _ in range(5)]
 
@@ -232,7 +232,7 @@ def test_who_finds_no_capacity_hears_it_and_is_not_run(world: World) -> None:
     story(scenario)
 
 
-def test_who_would_come_too_delayed_in_a_queue_hears_it(world: World) -> None:
+def test_a_request_that_would_wait_too_long_in_a_queue_is_refused(world: World) -> None:
     version = Scripted()
     version.limiter.note_run(1e9, 1)
     patient = [call_of(version) for _ in range(16)]

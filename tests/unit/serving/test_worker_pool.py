@@ -332,7 +332,7 @@ def test_a_configured_delay_gathers_calls(
     asyncio.run(outcomes())
 
 
-def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
+def test_a_latency_objective_bounds_batched_runs(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     model.batch_cost = RunCost(100_000.0, 1_000.0)

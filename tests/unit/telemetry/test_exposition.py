@@ -65,7 +65,7 @@ def test_buckets_are_cumulative_and_in_seconds() -> None:
     assert samples[key("batch_rows_bucket", model="m", version="1", le="1.0")] == 5
 
 
-def test_openmetrics_is_spoken_on_request() -> None:
+def test_openmetrics_is_served_on_request() -> None:
     accept = "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"
     body, content_type = Exposition(lambda: READINGS).render(accept)
     assert content_type.startswith("application/openmetrics-text")

@@ -579,7 +579,7 @@ def test_a_stream_ends_with_its_credential() -> None:
     assert page.hub.streams == 0
 
 
-def test_a_quiet_stream_stays_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_stream_stays_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "HEARTBEAT_S", 0.0)
     page = Page(World(), "route:m")
     asyncio.run(page.run(lambda: messages.HEARTBEAT in page.texts))

@@ -79,7 +79,7 @@ def test_what_is_held_stays_within_the_window_and_one_answer(steps: list[tuple[b
         (("FP32", (-1, 0)), ("INT8", (-1, 3)), 4, 15),
     ],
 )
-def test_what_shapes_tell_of_an_answer(row_in: Any, row_out: Any, request_bytes: int, expected: int) -> None:
+def test_what_shapes_say_about_an_answer(row_in: Any, row_out: Any, request_bytes: int, expected: int) -> None:
     signature = Signature([TensorSpec("x", *row_in)], [TensorSpec("y", *row_out)], batching=True)
     loaded = VersionInfo(VersionIdentity("m", "1"), signature, Slot.in_process().block(1))
     assert AnswerSizes(loaded).expected(request_bytes) == expected

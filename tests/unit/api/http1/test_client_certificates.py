@@ -192,7 +192,7 @@ def test_another_certificate_holds_for_new_connections(run: Run, pair: Pair, fol
     run(test())
 
 
-def test_who_speaks_no_tls_gets_no_answer(run: Run, pair: Pair) -> None:
+def test_a_client_without_tls_gets_no_answer(run: Run, pair: Pair) -> None:
     async def test() -> None:
         async with listening(pair.contexts()) as (_, address):
             reader, writer = await asyncio.open_connection(*address)

@@ -129,5 +129,5 @@ def test_other_codings_are_not_offered() -> None:
         (b"gzip;q=nonsense", b""),
     ],
 )
-def test_the_coding_a_client_likes_best(header: bytes, coding: bytes) -> None:
+def test_the_coding_that_a_client_prefers(header: bytes, coding: bytes) -> None:
     assert preferred_coding(header) == coding

@@ -111,7 +111,7 @@ def test_a_caller_that_is_cancelled_leaves_nothing_waiting() -> None:
         asyncio.run(act(pool, hanging))
 
 
-def test_what_has_no_room_is_refused_at_once() -> None:
+def test_what_does_not_fit_is_refused_at_once() -> None:
     async def act(pool: BlockingPool, hanging: Hanging) -> None:
         first = asyncio.create_task(pool.call(hanging, "first"))
         await becomes(pool, running=1)
@@ -168,7 +168,7 @@ def test_an_abandoned_call_outlives_the_loop_that_asked(caplog: pytest.LogCaptur
 
 
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(0, 12))
-def test_never_more_than_the_threads_run_and_never_more_than_the_room_waits(
+def test_never_more_calls_run_than_threads_and_never_more_wait_than_the_queue_holds(
     threads: int, capacity: int, calls: int
 ) -> None:
     async def act(pool: BlockingPool, hanging: Hanging) -> None:

@@ -49,7 +49,7 @@ def test_a_later_change_takes_the_place_of_one_under_way_of_its_model_alone() ->
     asyncio.run(act())
 
 
-def test_a_fault_is_told_and_the_next_change_is_brought(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_is_reported_and_the_next_change_is_delivered(caplog: pytest.LogCaptureFixture) -> None:
     async def act() -> None:
         fleet = Fleet()
         background = BackgroundServing(fleet)

@@ -102,7 +102,7 @@ def test_a_fresh_instance_has_its_slots_and_its_ports(stack: ExitStack, homes: l
     assert opening.instance.read("instance")["options"]["http_port"] == ports[0]
 
 
-def test_instances_of_living_control_processes_are_left_alone(stack: ExitStack, homes: list[Path]) -> None:
+def test_instances_of_running_control_processes_are_left_alone(stack: ExitStack, homes: list[Path]) -> None:
     first, second = opened(stack, homes), opened(stack, homes)
     assert first.instance.path != second.instance.path
     assert first.instance.path.exists()

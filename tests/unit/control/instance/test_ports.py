@@ -51,7 +51,7 @@ def test_a_held_port_takes_no_connection(stack: ExitStack) -> None:
         socket.create_connection((address.host, address.port), 5)
 
 
-def test_a_strangers_port_is_refused(stack: ExitStack) -> None:
+def test_a_port_of_another_program_is_refused(stack: ExitStack) -> None:
     stranger = stack.enter_context(socket.create_server(("127.0.0.1", 0), reuse_port=True))
     with pytest.raises(PortUnavailable, match="in use"):
         reserve(address_of(stranger), "--http-port")

@@ -40,7 +40,7 @@ def database() -> Database:
 
 @pytest.mark.parametrize("fails", ["away", "loses"])
 @pytest.mark.parametrize("replaced", [False, True])
-def test_events_wait_for_the_database_and_are_told_once(
+def test_events_wait_for_the_database_and_are_emitted_once(
     tmp_path: Path, database: Database, fails: str, replaced: bool
 ) -> None:
     file = tmp_path / "events.json"
@@ -57,7 +57,7 @@ def test_events_wait_for_the_database_and_are_told_once(
     assert not database.reported
 
 
-def test_a_database_that_stays_away_is_told_of_once(
+def test_a_database_that_stays_away_is_logged_once(
     tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = EventQueue(database.emit_event, tmp_path / "events.json")
@@ -67,7 +67,7 @@ def test_a_database_that_stays_away_is_told_of_once(
     assert [record.message for record in caplog.records] == ["events wait for the registry's database: away"] * 2
 
 
-def test_events_that_come_while_others_are_told_are_told_too(tmp_path: Path, database: Database) -> None:
+def test_events_that_come_while_others_are_emitted_are_emitted_too(tmp_path: Path, database: Database) -> None:
     queue = EventQueue(database.emit_event, tmp_path / "events.json")
 
     async def many() -> None:

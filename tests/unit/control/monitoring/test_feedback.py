@@ -91,7 +91,9 @@ def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: P
         labels.close()
 
 
-def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_end_the_deletion_that_frees_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = time.time()
     labels = FeedbackMonitor(
         tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now

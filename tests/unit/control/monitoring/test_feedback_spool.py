@@ -182,7 +182,7 @@ def test_labels_have_the_age_at_which_they_came(
         assert [(stratum["age"], sorted(stratum["sums"])) for stratum in found["strata"]] == [(2, ["1", "2"])]
 
 
-def test_what_is_too_old_or_already_known_is_told_so_where_it_belongs(
+def test_labels_that_are_too_old_or_already_known_are_reported_where_they_belong(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
@@ -244,7 +244,7 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
         labels.close()
 
 
-def test_a_model_takes_no_more_room_than_it_leaves_free(
+def test_a_model_takes_no_more_space_than_it_leaves_free(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
@@ -255,7 +255,7 @@ def test_a_model_takes_no_more_room_than_it_leaves_free(
         assert 0 < first.send_feedback(*reported, model="n").pending <= most / 2 + 1
 
 
-def test_room_and_time_are_bounded(
+def test_size_and_time_are_bounded(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
@@ -409,7 +409,7 @@ def test_a_spool_knows_whether_another_gateway_may_remember_answers(database: Da
         member.pool.close()
 
 
-def test_a_spool_takes_no_more_than_there_is_room_for(
+def test_a_spool_takes_no_more_than_its_limit(
     database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joiner = Joiner()
@@ -427,7 +427,7 @@ def test_a_spool_takes_no_more_than_there_is_room_for(
     here.pool.close()
 
 
-def test_a_spool_whose_database_is_away_says_so_to_whoever_asks_and_goes_on(
+def test_a_spool_whose_database_is_away_says_so_and_goes_on(
     database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = spool(database, clocks, "here", Joiner())

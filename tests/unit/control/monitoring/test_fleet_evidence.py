@@ -201,7 +201,7 @@ def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None
 
 
 @pytest.mark.simulation
-def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_path: Path, clock: Clock) -> None:
+def test_another_gateway_goes_on_with_the_evidence_and_emits_no_event_twice(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "abc")
     generator = np.random.default_rng(5)
     for shift in (0.0, 0.0, 0.6, 0.6):
@@ -288,7 +288,7 @@ def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Pat
 
 
 @pytest.mark.simulation
-def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp_path: Path, clock: Clock) -> None:
+def test_another_gateway_learns_from_the_labels_and_reports_no_change_twice(tmp_path: Path, clock: Clock) -> None:
     members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
     for wrong in (0.1,) * 4 + (0.6,):
         label(members, generator, 300, wrong)

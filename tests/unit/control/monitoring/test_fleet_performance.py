@@ -55,7 +55,7 @@ def test_many_gateways_say_what_one_says(gateways: int) -> None:
     assert one.document["labels"] == 10 * EACH
 
 
-def test_a_batch_that_is_read_again_teaches_nothing() -> None:
+def test_a_batch_that_is_read_again_changes_nothing() -> None:
     performance = FleetPerformance()
     first = batches(rows(100, 0.1, 0.0), 2)
     performance.learn(first, None, POLICY, 0.0)
@@ -66,7 +66,7 @@ def test_a_batch_that_is_read_again_teaches_nothing() -> None:
     assert performance.export_state() == (2, 100)
 
 
-def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
+def test_the_next_leader_goes_on_and_emits_no_event_again() -> None:
     parts = [batches(rows(EACH, 0.02 if number < 5 else 0.4, number * EACH), 2, 1 + 2 * number) for number in range(10)]
     whole = FleetPerformance()
     reported = learned(whole, parts)

@@ -17,7 +17,7 @@ FOUND = {
 }
 
 
-def test_a_drift_is_told_with_column_time_and_evidence() -> None:
+def test_a_drift_is_reported_with_column_time_and_evidence() -> None:
     assert sentence(DriftChange(DRIFT, "age", True, FOUND), ["age", "income"]) == (
         "age drifts from its reference since 2025-11-28T12:30:00Z with log evidence 13.2 (an alarm needs 11.7); "
         "PSI 0.300 over 812 rows (chance gives up to 0.060), most in bin 40..50 (+12.5%), cause: changed world; "

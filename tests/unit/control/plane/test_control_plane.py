@@ -86,7 +86,7 @@ def restarts(readings: list[Reading]) -> dict[str, float]:
     return {item.labels[0]: item.value for item in found if item.value}
 
 
-def test_a_worker_that_ends_is_replaced_and_what_it_had_in_hand_is_lost(tmp_path: Path) -> None:
+def test_a_worker_that_ends_is_replaced_and_its_requests_in_flight_are_lost(tmp_path: Path) -> None:
     async def act(gateway: Gateway) -> None:
         await gateway.until_beating(1)
         assert gateway.plane.losses("m", "1") == 0
@@ -131,7 +131,7 @@ def test_a_plane_that_stops_ends_its_workers_and_takes_the_instance_away(tmp_pat
     at(tmp_path, act)
 
 
-def test_a_source_that_holds_nothing_is_told_at_the_start(tmp_path: Path) -> None:
+def test_an_empty_source_is_reported_at_the_start(tmp_path: Path) -> None:
     async def run() -> None:
         gateway = Gateway(tmp_path)
         gateway.source.models = []

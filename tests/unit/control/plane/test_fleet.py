@@ -51,7 +51,7 @@ def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
     assert [gateway["id"] for gateway in asyncio.run(second.document())["gateways"]] == ["b"]
 
 
-def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None:
+def test_a_gateway_without_a_heartbeat_for_a_day_is_forgotten(database: Database) -> None:
     store = GatewayStore(database)
     store.beat(GatewayDescription("old", "h", "1.0", 0.0, 0, {}))
     with database.recording() as connection:
@@ -68,7 +68,7 @@ def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:
     assert (shown["gateways"][0]["state"], shown["gateways"][0]["leads"]) == ("silent", False)
 
 
-def test_what_a_gateway_tells_of_is_bounded() -> None:
+def test_what_a_gateway_publishes_is_bounded() -> None:
     many = [VersionStatus(f"m{number}", "1", ReadyState.READY) for number in range(MOST_MODELS + 1)]
     assert len(ready_versions(many)) == MOST_MODELS
 

@@ -80,7 +80,7 @@ def test_gauges_of_dead_workers_do_not_count() -> None:
     assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
 
 
-def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
+def test_refusals_for_lack_of_memory_or_time_count_by_model() -> None:
     slot = Slot.in_process()
     for block, reason in ((1, "queue_full"), (2, "queue_full"), (2, "too_late")):
         slot.block(block).count_shed(SHED_REASONS.index(reason))
@@ -97,7 +97,7 @@ def test_states_are_one_of_each() -> None:
     assert values == {("m", "1", state.value): float(state is ReadyState.READY) for state in ReadyState}
 
 
-def test_contents_are_told_once_their_digest_is_known() -> None:
+def test_contents_are_reported_once_their_digest_is_known() -> None:
     desired = Desired(1, (ModelSpec("m", (VersionSpec("1", "/a"), VersionSpec("2", "/b"))),))
     placed = {
         ("m", "1"): MaterializedVersion("/a", "t", digest="sha256:aa", memory_bytes=7),
@@ -146,7 +146,7 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
     ]
 
 
-def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:
+def test_each_worker_reports_its_memory_while_it_runs_and_its_stalls_for_good() -> None:
     slots = [Slot.in_process(), Slot.in_process()]
     for slot in slots:
         slot.set_memory(1000, 10)
@@ -164,7 +164,7 @@ def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -
     assert slots[1].memory == (0, 0)
 
 
-def test_tasks_of_workers_are_told_and_those_of_living_ones_may_be_a_problem() -> None:
+def test_tasks_of_workers_are_reported_and_those_of_running_ones_may_be_a_problem() -> None:
     slots = [Slot.in_process(), Slot.in_process()]
     for slot in slots:
         slot.set_task(HEARTBEAT, TaskState(1, 2_500, DEAD))

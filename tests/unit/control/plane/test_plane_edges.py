@@ -144,7 +144,7 @@ def test_a_live_worker_is_adopted_and_none_takes_its_place(tmp_path: Path) -> No
     asyncio.run(act())
 
 
-def test_what_a_worker_had_in_hand_that_ended_while_nobody_watched_is_lost(tmp_path: Path) -> None:
+def test_requests_in_flight_of_a_worker_that_ended_unwatched_are_lost(tmp_path: Path) -> None:
     async def act(gateway: Gateway) -> None:
         await gateway.until_beating(1)
         before, worker = gateway.plane, gateway.processes[0]

@@ -26,7 +26,7 @@ def test_the_state_in_a_slot_counts_for_the_process_that_wrote_it() -> None:
     assert worker_states(processes, slots) == [(1, STATE_NAMES[1]), (9, STATE_NAMES[0]), (0, "absent")]
 
 
-def test_living_workers_have_memory_and_tasks() -> None:
+def test_running_workers_have_memory_and_tasks() -> None:
     living, gone = slot_of(health=OVERDUE), slot_of(0)
     own: Any = SimpleNamespace(name="routes", last_success=5.0, failures=0, problem="")
     document = process_document([(1, "ready"), (0, "absent")], [living, gone], [living], [own])

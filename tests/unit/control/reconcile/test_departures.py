@@ -3,7 +3,7 @@
 from penstock.control.reconcile.departures import Departures
 
 
-def test_a_version_that_is_gone_is_told_of_for_a_while() -> None:
+def test_a_version_that_is_gone_is_reported_for_a_while() -> None:
     now = 0.0
     gone = Departures(10.0, lambda: now)
     one, two = ("m", "1"), ("m", "2")

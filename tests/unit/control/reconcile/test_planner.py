@@ -158,12 +158,12 @@ names = st.text(max_size=5)
         aliases=st.dictionaries(names, st.dictionaries(names, names)),
     )
 )
-def test_a_ledger_survives_being_stored(state: ControllerState) -> None:
+def test_the_state_of_the_controller_survives_being_stored(state: ControllerState) -> None:
     assert controller_state_in(json.loads(json.dumps(controller_state_out(state)))) == state
 
 
 @pytest.mark.parametrize("stored", [{}, {"revision": 4}])
-def test_a_partial_ledger_is_as_at_the_beginning(stored: dict[str, int]) -> None:
+def test_a_partial_state_of_the_controller_is_as_at_the_beginning(stored: dict[str, int]) -> None:
     assert controller_state_in(stored) == ControllerState(revision=stored.get("revision", 0))
 
 

@@ -11,7 +11,7 @@ from penstock.core.errors import NotReady
 from tests.unit.control.reconcile.test_reconciler import FakeFleet, FakeSource, found, served, with_reconciler
 
 
-def test_while_it_waits_for_models_nothing_is_loaded_and_workers_are_told_once() -> None:
+def test_while_it_waits_for_models_nothing_is_loaded_and_workers_are_notified_once() -> None:
     async def run() -> None:
         source, fleet = FakeSource(found("m", "1")), FakeFleet()
         fleet.reconciler = reconciler = Reconciler(source, fleet, ControllerState(), 20, 5.0)

@@ -124,7 +124,7 @@ def test_a_person_agrees_first_where_the_policy_wants_that(tmp_path: Path, caplo
     assert setup.go() == [("2", "3")]
 
 
-def test_a_rollout_that_cannot_begin_is_tried_again_and_told_once(
+def test_a_rollout_that_cannot_begin_is_tried_again_and_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup = Pushed(tmp_path)

@@ -140,7 +140,7 @@ def counted(folder: Path, *lines: str) -> SinkSpec:
     return command(f"open({str(folder / 'runs')!r}, 'a').write('x')", *lines)
 
 
-def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Path) -> None:
+def test_a_training_that_fails_is_run_once_and_reported_with_its_output(tmp_path: Path) -> None:
     setup = Setup(tmp_path, counted(tmp_path, "print('no rows')", "raise SystemExit(3)"))
     setup.ask("a")
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Pa
     assert len(setup.reported()) == 2
 
 
-def test_a_training_waits_for_room_on_the_disk_however_long_it_takes(tmp_path: Path) -> None:
+def test_a_training_waits_for_space_on_the_disk_however_long_it_takes(tmp_path: Path) -> None:
     setup = Setup(tmp_path, counted(tmp_path))
     setup.lacking = [OSError(errno.ENOSPC, "No space left on device")] * (MOST_ATTEMPTS + 1)
     setup.request("a")
@@ -175,7 +175,7 @@ def test_a_training_waits_for_room_on_the_disk_however_long_it_takes(tmp_path: P
     assert not setup.reported()
 
 
-def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
+def test_a_disk_that_stays_read_only_is_tried_less_often_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup, due = Setup(tmp_path, counted(tmp_path)), []
@@ -198,7 +198,7 @@ def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
     ]
 
 
-def test_a_sink_that_is_away_is_told_of_once_and_each_event_that_is_given_up(
+def test_a_sink_that_is_away_is_logged_once_and_so_is_each_event_that_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}, SinkOrigin.OWNER))
@@ -228,7 +228,7 @@ def test_what_is_remembered_of_a_sink_goes_with_it(tmp_path: Path) -> None:
     assert setup.dispatcher._not_started == {}
 
 
-def test_a_training_that_could_not_be_started_runs_once_there_is_room(tmp_path: Path) -> None:
+def test_a_training_that_could_not_be_started_runs_once_there_is_space(tmp_path: Path) -> None:
     setup = Setup(tmp_path, counted(tmp_path))
     setup.ask("a")
     [delivery] = setup.outbox.due()

@@ -218,7 +218,7 @@ def test_blobs_that_are_not_shared_are_said_to_be(fleet: Fleet, tmp_path: Path) 
     assert list(own.stored()) == []
 
 
-def test_what_cannot_be_handed_over_is_told_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_handed_over_is_reported_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.join("b")
     fleet.keep("b", "b1")
 

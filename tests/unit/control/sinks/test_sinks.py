@@ -72,7 +72,7 @@ def test_a_webhook_is_a_cloudevent_and_signed(hook: Receiver, around: SinkContex
     assert reported == {key: str(value) for key, value in EVENT.items() if key not in ("data", "datacontenttype")}
 
 
-def test_airflow_is_asked_by_a_run_id_that_tells_repeats(hook: Receiver, around: SinkContext) -> None:
+def test_airflow_is_asked_by_a_run_id_that_identifies_repeats(hook: Receiver, around: SinkContext) -> None:
     hook.answers = [(200, {}), (409, {})]
     for _ in range(2):
         sent("airflow", around, url=f"{hook.url}/", dag="train m", token_file="token")
@@ -323,7 +323,7 @@ def test_a_command_that_is_done_stays_done_where_its_output_cannot_be_kept(aroun
     assert (folder / "output.txt").is_symlink()
 
 
-def test_a_command_that_fails_is_told_with_its_last_lines(around: SinkContext) -> None:
+def test_a_command_that_fails_is_reported_with_its_last_lines(around: SinkContext) -> None:
     script = "print('\\n'.join(f'line {n}' for n in range(100))); raise SystemExit(3)"
     with pytest.raises(SinkFault, match="the command ended with 3; its last output:") as reported:
         sent("command", around, argv=[sys.executable, "-c", script])
@@ -385,7 +385,7 @@ def test_a_command_that_closes_its_output_is_waited_for(around: SinkContext) -> 
     assert (around.home / "retraining" / EVENT["id"] / "end").exists()
 
 
-def test_an_output_that_is_no_text_is_told_as_one(around: SinkContext) -> None:
+def test_an_output_that_is_not_text_is_reported_as_text(around: SinkContext) -> None:
     script = r"import os; os.write(1, b'a\0b\xff\n'); raise SystemExit(3)"
     with pytest.raises(SinkFault) as reported:
         sent("command", around, argv=[sys.executable, "-c", script])

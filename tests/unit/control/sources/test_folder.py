@@ -173,7 +173,7 @@ def test_a_version_that_is_gone_is_let_go_of_and_a_model_in_two_places_is_not_se
     world.close()
 
 
-def test_nothing_to_offer_yet_is_told_apart_from_a_repository_that_went_away(tmp_path: Path) -> None:
+def test_a_repository_without_models_is_distinguished_from_one_that_went_away(tmp_path: Path) -> None:
     world = World(tmp_path, tmp_path / "models")
     with pytest.raises(NoModelsYet):
         world.scan()

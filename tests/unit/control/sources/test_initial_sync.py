@@ -39,7 +39,7 @@ def test_what_is_there_at_the_start_is_served_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("fault", [NotReady("the database is away"), InvalidInput("no such registry")])
-def test_a_source_that_cannot_offer_anything_is_told(fault: Exception) -> None:
+def test_a_source_that_offers_nothing_is_reported(fault: Exception) -> None:
     with pytest.raises(type(fault)):
         asyncio.run(InitialSync(Script(fault)).at_start())
 

@@ -116,7 +116,7 @@ def test_only_what_is_wanted_is_fetched(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_content_on_its_way_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_content_on_its_way_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1")
         world.layout.gate.clear()
@@ -175,7 +175,7 @@ def test_a_scan_of_an_unchanged_registry_reads_nothing(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_last_picture_outlives_its_database(tmp_path: Path) -> None:
+def test_the_last_snapshot_outlives_its_database(tmp_path: Path) -> None:
     store = FakeStore("1", "2")
     file = tmp_path / "last.json"
     stored_snapshot = RegistrySnapshot(store, file)

@@ -170,7 +170,7 @@ def test_a_worker_that_connects_anew_is_not_parted_with_its_old_connection(tmp_p
     between(tmp_path, act)
 
 
-def test_a_full_disk_is_said_to_whoever_asks_for_a_model(tmp_path: Path) -> None:
+def test_a_full_disk_is_answered_to_requests_for_a_model(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         async def full(model: str, config: str | None, by: Author) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -11,7 +11,7 @@ from penstock.control.workers.slots import SlotFile
 from tests.harness import PATIENCE_S, wait_until
 
 
-def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
+def test_watchers_of_a_descriptor_are_notified_before_it_is_closed() -> None:
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     process = WorkerProcess(child.pid, child)
     reported: list[int] = []
@@ -21,7 +21,7 @@ def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
     assert len(reported) == 1
 
 
-def test_a_process_tells_the_processor_time_that_it_has_used() -> None:
+def test_a_process_reports_the_processor_time_that_it_has_used() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     process = WorkerProcess(busy.pid, busy)
     wait_until(lambda: process.processor_ns() > 50_000_000, PATIENCE_S, "processor time")

@@ -151,7 +151,7 @@ def between(tmp_path: Path, act: Callable[[Ends], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_a_worker_hears_what_to_serve_and_is_heard(tmp_path: Path) -> None:
+def test_a_worker_receives_what_to_serve_and_reports_back(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         ends.channel.publish(SPEC)
         link = ends.link(slot=1)
@@ -171,7 +171,7 @@ def test_a_worker_hears_what_to_serve_and_is_heard(tmp_path: Path) -> None:
     between(tmp_path, act)
 
 
-def test_attempts_to_load_are_told_once_each(tmp_path: Path) -> None:
+def test_attempts_to_load_are_reported_once_each(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         link = ends.link()
         await ends.until(lambda: bool(ends.wanted))
@@ -273,7 +273,7 @@ def test_a_worker_gives_up_after_its_grace_time(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
+def test_processes_of_other_users_are_not_listened_to(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         for first in (b'{"type":"hello","slot":0}\n', b'{"type":"report","slot":0}\n', b"noise\n", b""):
             ends.admitted = not first.startswith(b'{"type":"hello"')
@@ -364,7 +364,7 @@ def test_an_outbox_keeps_the_newest_of_each_kind_in_order() -> None:
     assert list(outbox._waiting.values()) == [{"n": 3}, {"n": 2}]
 
 
-def test_a_line_has_room_for_a_thousand_models() -> None:
+def test_a_message_holds_a_thousand_models() -> None:
     labels = "x" * 4000
     many = tuple(ModelSpec(f"m{n}", (VersionSpec("1", "/m", "/m", labels, n, "t"),)) for n in range(1000))
     assert len(json.dumps(desired_out(Desired(1, many)))) < LINE_BYTES / 2

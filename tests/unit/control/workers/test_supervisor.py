@@ -70,7 +70,7 @@ def test_one_slot(seen: SlotObservation, action: SupervisorAction | None) -> Non
         ([], None),
     ],
 )
-def test_deaths_come_before_kills_and_kills_before_births(
+def test_ended_workers_are_reaped_before_kills_and_kills_come_before_starts(
     slots: list[SlotObservation], action: SupervisorAction | None
 ) -> None:
     assert decide(slots, NOW, LIMITS) == action
@@ -132,7 +132,7 @@ def test_the_delay_never_leaves_its_bounds(deaths: int) -> None:
     assert 0 <= delay_ns(deaths, LIMITS) <= LIMITS.longest_delay
 
 
-def test_a_pulse_counts_silence_while_we_watch() -> None:
+def test_a_heartbeat_counts_missed_beats_only_while_it_is_watched() -> None:
     heartbeat = track(Heartbeat(), 5, 10, PERIOD_NS)
     assert heartbeat == Heartbeat(5, 0)
     heartbeat = track(heartbeat, 5, 20, PERIOD_NS)
@@ -140,7 +140,7 @@ def test_a_pulse_counts_silence_while_we_watch() -> None:
     assert track(heartbeat, 6, 30, PERIOD_NS) == Heartbeat(6, 0)
 
 
-def test_silence_of_a_worker_that_uses_the_processor_counts_a_tenth() -> None:
+def test_missed_heartbeats_of_a_worker_that_uses_the_processor_count_a_tenth() -> None:
     heartbeat = Heartbeat(5, processor_ns=100)
     for used in (110, 120, 120):
         heartbeat = track(heartbeat, 5, 10, PERIOD_NS, used)
@@ -151,7 +151,7 @@ def test_a_late_look_proves_little() -> None:
     assert track(Heartbeat(5, 0), 5, 60 * SECOND, 60 * SECOND).silent_ns == 2 * PERIOD_NS
 
 
-def test_announced_work_is_no_silence() -> None:
+def test_announced_work_is_no_missed_heartbeat() -> None:
     assert track(Heartbeat(90 * SECOND, SECOND), 90 * SECOND, 60 * SECOND, PERIOD_NS).silent_ns == 0
 
 
@@ -240,7 +240,7 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
     assert len(stage.born) == 2
 
 
-def test_a_frozen_worker_is_ended_and_replaced_within_its_patience() -> None:
+def test_a_frozen_worker_is_ended_and_replaced_within_its_timeout() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.settle()
@@ -252,7 +252,7 @@ def test_a_frozen_worker_is_ended_and_replaced_within_its_patience() -> None:
     assert len(stage.born) == 2
 
 
-def test_a_worker_that_is_at_work_gets_ten_times_the_patience() -> None:
+def test_a_worker_that_uses_the_processor_gets_ten_times_the_timeout() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.settle()
@@ -298,7 +298,7 @@ def test_workers_that_die_young_are_replaced_less_and_less_often() -> None:
     assert tenths[:8] == [2, 3, 5, 9, 17, 33, 65, 101]  # one look to see the death, then the delay
 
 
-def test_a_long_life_ends_the_series_of_quick_deaths() -> None:
+def test_a_long_run_ends_the_series_of_quick_failures() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.born[-1].over = True

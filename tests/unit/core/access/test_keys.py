@@ -15,7 +15,7 @@ KEY = write_key("abcdefghijk1", bytes(range(SECRET_BYTES)))
     st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=ID_CHARACTERS, max_size=ID_CHARACTERS),
     st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES),
 )
-def test_a_key_tells_its_id(key_id: str, secret: bytes) -> None:
+def test_a_key_contains_its_id(key_id: str, secret: bytes) -> None:
     assert key_id_of(write_key(key_id, secret)) == key_id
 
 

@@ -304,7 +304,7 @@ def test_a_rate_that_stays_below_another(margin: float) -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [((0, 0), B), (A, (0, 0))])
-def test_a_batch_of_one_side_only_teaches(a: tuple[float, ...], b: tuple[float, ...]) -> None:
+def test_a_batch_of_one_arm_only_trains_the_bet(a: tuple[float, ...], b: tuple[float, ...]) -> None:
     for found in (
         two_sample.rate_exceeds(SEEN, a, b, 0.01),
         two_sample.rate_below(SEEN, a, b, 0.01),
@@ -315,7 +315,7 @@ def test_a_batch_of_one_side_only_teaches(a: tuple[float, ...], b: tuple[float, 
         assert found.n_canary + found.n_control == SEEN.n_canary + SEEN.n_control + sum(a) + sum(b)
 
 
-def test_the_first_batch_only_teaches() -> None:
+def test_the_first_batch_only_trains_the_bet() -> None:
     for found in (
         two_sample.rate_exceeds(Evidence(), A, B, 0.01),
         two_sample.rate_below(Evidence(), A, B, 0.01),

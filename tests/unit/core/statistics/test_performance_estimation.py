@@ -124,7 +124,7 @@ SURE: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("name", SURE)
-def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
+def test_overconfident_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
     """One in 100,000 labels at most: of the nightly run, less than three in 200,000."""
     random, rows = np.random.default_rng(1), 200_000 if THOROUGH else 20_000
     probabilities = SURE[name](random, rows)
@@ -141,7 +141,7 @@ def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
 @pytest.mark.parametrize(
     ("says", "true", "most"), [(0.99, 0.9, 250), (0.999, 0.99, 2500), (0.9, 0.8, 700), (0.9, 0.97, 900)]
 )
-def test_a_sure_model_that_is_right_less_often_is_found_soon(says: float, true: float, most: int) -> None:
+def test_an_overconfident_model_is_found_soon(says: float, true: float, most: int) -> None:
     random, found = np.random.default_rng(3), []
     for _ in range(examples(20)):
         gap, rows = Gap(), 0
@@ -169,7 +169,7 @@ def test_the_calibration_error() -> None:
 
 
 @pytest.mark.parametrize(("tilt", "worse"), [(-1.0, True), (1.0, False)])
-def test_a_gap_is_over_when_answers_are_as_right_as_they_are_sure_and_not_before(tilt: float, worse: bool) -> None:
+def test_a_calibration_gap_is_over_when_accuracy_equals_confidence_and_not_before(tilt: float, worse: bool) -> None:
     generator = np.random.default_rng(40)
     probabilities = generator.beta(4, 2, 20_000)
     shifted = 1 / (1 + (1 - probabilities) / probabilities * math.exp(-tilt))

@@ -162,7 +162,7 @@ def test_any_json_object_parses_or_is_invalid(document: dict[str, Any]) -> None:
         read(parse_json(json.dumps(document)), Path("/nonexistent"))
 
 
-def test_everything_that_is_honoured(tmp_path: Path) -> None:
+def test_every_supported_setting(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("ash\nbirch \n\ncedar\n\n")
     (tmp_path / "warmup").mkdir()
     (tmp_path / "warmup" / "x.bin").write_bytes(b"\0\1")

@@ -190,7 +190,7 @@ def test_wide_rows_are_handed_over_before_they_take_much_memory() -> None:
 
 
 @pytest.mark.parametrize("scores", [np.array([[2.0, 3.0]], np.float32), np.array([[np.nan, 1.0]], np.float32)])
-def test_numbers_that_are_no_probabilities_say_nothing_of_how_sure(scores: np.ndarray) -> None:
+def test_numbers_that_are_no_probabilities_give_no_confidence(scores: np.ndarray) -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(2), learned)
     give(gathering, [served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])

@@ -434,7 +434,7 @@ async def test_settings_come_first() -> None:
 
 
 @on_loop
-async def test_what_is_not_http2_is_told_so() -> None:
+async def test_a_client_that_does_not_use_http2_is_answered_so() -> None:
     session = session_before_preface()
     session.send(b"GET / HTTP/1.1\r\n\r\n")
     found = goaway(session.read())

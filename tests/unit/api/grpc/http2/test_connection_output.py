@@ -114,7 +114,7 @@ async def test_a_reset_stream_waits_for_nothing() -> None:
 
 
 @on_loop
-async def test_a_stream_that_has_said_all_is_not_told_of_its_reset() -> None:
+async def test_a_stream_that_has_sent_everything_is_not_notified_of_its_reset() -> None:
     session = Session(CLOSED)
     stream = session.open(1)
     stream.io.send_data(stream, b"part")

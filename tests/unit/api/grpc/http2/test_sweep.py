@@ -64,7 +64,7 @@ def test_who_does_not_begin_is_cut_however_slowly_the_bytes_come(sent: bytes) ->
     swept(work, sent)
 
 
-def test_who_is_quiet_is_asked_and_stays_if_it_answers() -> None:
+def test_an_idle_connection_is_pinged_and_stays_if_it_answers() -> None:
     def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 59)
         assert wire.kinds() == []

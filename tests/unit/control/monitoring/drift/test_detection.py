@@ -62,7 +62,7 @@ def until_changed(gateway: Gateway, shift: float) -> list[tuple[str, bool]]:
     return next(changes for changes in looks if changes)
 
 
-def test_a_change_is_told_once_and_nothing_of_calm_rows(tmp_path: Path) -> None:
+def test_a_change_is_reported_once_and_unchanged_rows_are_not(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
     assert gateway.detection.monitor(KEY) is None
     for _ in range(20):
@@ -145,7 +145,7 @@ def test_evidence_is_written_down_at_every_change_and_every_few_seconds(tmp_path
     assert gateway.file.exists()
 
 
-def test_a_version_that_cannot_be_judged_is_told_of_and_judged_again(tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_judged_is_reported_and_judged_again(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
     gateway.unreadable = True
     assert gateway.send(400) == []

@@ -52,7 +52,7 @@ def reported(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], flo
     return {labels[2:]: value for labels, value in zip(found.labels, found.values, strict=True)}
 
 
-def test_rows_are_told_of_by_column_and_bin() -> None:
+def test_rows_are_reported_by_column_and_bin() -> None:
     world = World(trained(rows=2000))
     series = world.series()
     assert set(reported(series, metrics.FEATURE_BINS).values()) == {0}
@@ -97,7 +97,7 @@ def test_the_verdict_of_all_gateways_takes_the_place_of_this_ones() -> None:
     assert reported(series, metrics.DRIFT_ALARMS) == {(): 3}
 
 
-def test_only_so_many_columns_are_told_of() -> None:
+def test_only_so_many_columns_are_reported() -> None:
     world = World(trained(rows=2000))
     assert len(reported(world.series(), metrics.DRIFT_STATE)) == len(world.reference.features) <= MOST_MEASURED
 

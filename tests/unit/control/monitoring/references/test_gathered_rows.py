@@ -42,7 +42,7 @@ def test_rows_are_unpacked_as_they_were() -> None:
     assert found.names == NAMES
 
 
-def test_only_as_many_rows_are_packed_as_there_is_room_for() -> None:
+def test_only_as_many_rows_are_packed_as_fit() -> None:
     whole = rows(4000)
     capacity = len(pack(whole)[1]) // 3
     number, packed = pack(whole, capacity)
@@ -83,7 +83,7 @@ def test_rows_of_the_same_time_take_turns_and_those_of_one_part_stay_as_they_are
     assert values(concatenate_gathered([rows(2), rows(2, 100)])) == [0, 1, 100, 101]
 
 
-def test_a_reference_says_how_sure_answers_are_only_where_all_rows_say_so() -> None:
+def test_a_reference_has_confidences_of_answers_only_where_all_rows_have_them() -> None:
     both = interleave([rows(20, sure=(5, 15)), rows(20, sure=(1, 19))])
     assert learn(both).confidence == ConfidenceHistogram(2, (6, 34))
     assert learn(interleave([rows(20, sure=(5, 15)), rows(20)])).confidence is None
