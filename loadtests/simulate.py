@@ -20,7 +20,7 @@ from rich.table import Table
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, apply_action, decide
-from penstock.core.rollouts.gates import steps_in
+from penstock.core.rollouts.gates import parse_steps
 from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import OPEN, add_batch, start_rollout
@@ -103,7 +103,7 @@ CASES = (
 def run(case: Case, seed: int, most: int | None = None) -> int | None:
     """One rollout; after how many canary requests it was rolled back, None if it never was."""
     generator = np.random.default_rng(seed)
-    spec = RolloutSpec("2", "1", steps=steps_in([500, 10_000]), min_step_s=NEVER_S, alpha=0.01, guards=(case.guard,))
+    spec = RolloutSpec("2", "1", steps=parse_steps([500, 10_000]), min_step_s=NEVER_S, alpha=0.01, guards=(case.guard,))
     rollout = start_rollout(spec, 0.0)
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):

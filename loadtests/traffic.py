@@ -28,7 +28,7 @@ from loadtests.h2load import Window, closed_loop, require
 from loadtests.processes import Server, halves, penstock, running
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.core.labels import Protocol
-from penstock.core.routing import route_in
+from penstock.core.routing import parse_route
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.memory_budget import MemoryBudget
@@ -206,7 +206,7 @@ class _Answered:
 def microseconds(number: int = 200_000) -> dict[str, float]:
     """A request's share: the pick by a sticky header, and the offer to a shadow whose queue is full, which is the one
     that has to be cheap."""
-    route = route_in({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})
+    route = parse_route({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})
     loaded: Any = {version: _Stand() for version in (SMALL, OTHER)}
     around: Any = None
     router = Router("m", route, loaded, loaded[SMALL], around)

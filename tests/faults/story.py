@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from penstock.control.monitoring.fleet_evidence import region_counts
 from penstock.control.monitoring.publication import CountsLayout, layout_id, sum_published
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.reference import Reference, reference_in
+from penstock.monitor.reference import Reference, decode_reference
 from penstock.monitor.rows import RegionCounts, RegionLayout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import EvidenceStore
@@ -258,7 +258,7 @@ class Evidence:
         self._database = open_database(url.replace("postgresql://", "postgresql+psycopg://"), 10)
         self._store = EvidenceStore(self._database)
         file = home / "references" / f"{digest.removeprefix('sha256:')}.json"
-        self.reference: Reference = reference_in(json.loads(file.read_text()))
+        self.reference: Reference = decode_reference(json.loads(file.read_text()))
         self._shape = CountsLayout(layout_id(digest, ()), RegionLayout.of(self.reference))
 
     def counted(self, version: str, gateway: str = "") -> RegionCounts:

@@ -185,7 +185,7 @@ def test_a_program_that_takes_too_long_is_ended_with_all_it_started(monkeypatch:
 
 def test_nothing_runs_without_a_required_layer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-P", "-m", child.PROGRAM]
-    rights = child.program_out(SandboxedProgram(AllowedPaths(), ResourceLimits(4 << 30)))
+    rights = child.encode_program(SandboxedProgram(AllowedPaths(), ResourceLimits(4 << 30)))
     arguments = [json.dumps({**rights, "required": True}), "tests.attempts", world.values()]
     code = (
         "import os, sys; from tests.refused_calls import refuse; refuse('landlock'); "

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.control.retraining.rules import Retraining
 from penstock.control.sinks import SinkContext
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.leases import LEASE_S
-from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.policies import MonitorPolicy, parse_policy
 from penstock.core.sinks import SinkOrigin
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Author, ModelRecord
@@ -27,13 +27,13 @@ from tests.harness import PATIENCE_S, processor_seconds, wait_until
 SPEED = 100
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
 QUIET = {**DRIFTING, "state": "ok"}
-POLICY = policy_in(
+POLICY = parse_policy(
     {
         "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"], "cooldown_seconds": 0}],
         "sinks": {"log": {"file": {"path": "events.jsonl"}}},
         "retraining": {"timeout_seconds": 1, "budget_per_day": 1000, "escalate_after": 1000},
     },
-    schedule_in,
+    parse_schedule,
     origins=SinkOrigin.OWNER,
 )
 

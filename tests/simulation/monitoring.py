@@ -9,8 +9,8 @@ import numpy as np
 
 from penstock.control.monitoring.fleet_evidence import FleetEvidence, Run
 from penstock.control.monitoring.publication import CountsLayout, VersionCounts
-from penstock.control.monitoring.schedules import schedule_in
-from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.control.monitoring.schedules import parse_schedule
+from penstock.core.policies import MonitorPolicy, parse_policy
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
@@ -60,7 +60,7 @@ def policy_of(model: str) -> MonitorPolicy:
         "gates": {"beats": {"metric": "accuracy", "by": 0.0}},
     }
     sinks = {SINK: {"webhook": {"url": "http://sink.invalid/"}}}
-    return policy_in({"sinks": sinks, "triggers": _TRIGGERS, "retraining": retraining}, schedule_in)
+    return parse_policy({"sinks": sinks, "triggers": _TRIGGERS, "retraining": retraining}, parse_schedule)
 
 
 class Monitoring:

@@ -25,7 +25,7 @@ from penstock.core.rollouts.rollout import Rollout, RolloutState
 from penstock.core.routing import POINTS
 from penstock.core.triggers import rules as triggers_rules
 from penstock.core.triggers.rules import RuleLimits
-from penstock.core.triggers.state import rule_state_in
+from penstock.core.triggers.state import decode_rule_state
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder, read_lease
@@ -191,7 +191,9 @@ class _Everything(tuple[str, ...]):
 
 @breaks("candidates_are_approved", seed=9)
 def nobody_is_asked_for_approval(patch: Patch) -> None:
-    patch.setattr(candidates, "rule_state_in", lambda kept: replace(rule_state_in(kept), approved=_Everything()))
+    patch.setattr(
+        candidates, "decode_rule_state", lambda kept: replace(decode_rule_state(kept), approved=_Everything())
+    )
 
 
 @breaks("harm_is_short", seed=6)

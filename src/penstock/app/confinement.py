@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.app.repositories import copies_folder
 from penstock.config.settings import Settings
-from penstock.core.confinement import BEST_EFFORT, REQUIRED, ConfinementReport, Layer, Program, report_out
+from penstock.core.confinement import BEST_EFFORT, REQUIRED, ConfinementReport, Layer, Program, encode_report
 from penstock.engine.confinement.confine import expect_layers
 from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.monitor.answer_segments import ANSWERS
@@ -74,7 +74,7 @@ def log_layers(settings: Settings) -> None:
 
 def describe_confinement(settings: Settings) -> dict[str, Any]:
     """Return the mode, and the layers of each kind of program, as JSON values."""
-    programs = {str(program): report_out(expect_layers(program)) for program in Program}
+    programs = {str(program): encode_report(expect_layers(program)) for program in Program}
     return {"mode": confinement_mode(settings), **programs}
 
 

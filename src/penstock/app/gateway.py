@@ -47,7 +47,7 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
-from penstock.control.workers.protocol import access_out, delegation_out, shares_out, tls_out
+from penstock.control.workers.protocol import encode_access, encode_delegation, encode_shares, encode_tls
 from penstock.core.access.delegation import KEY_BYTES
 from penstock.core.access.exposure import Exposure
 from penstock.core.access.table import AccessTable
@@ -203,7 +203,7 @@ class GatewayProcess:
             settings.retention.series_seconds,
         )
         if certificates is not None:
-            self._plane.channel.announce(tls_out(certificates.material))
+            self._plane.channel.announce(encode_tls(certificates.material))
 
     def _start_worker(self, slot: int) -> process.WorkerProcess:
         if is_required(self._settings) and (missing := missing_layers(Program.WORKER)):
@@ -215,12 +215,12 @@ class GatewayProcess:
         """Authenticate callers from now on, and have the workers do so before they serve the first model."""
 
         def announce(table: AccessTable) -> None:
-            self._plane.channel.announce(access_out(table))
+            self._plane.channel.announce(encode_access(table))
 
-        self._plane.channel.announce(delegation_out(self._delegation_key))
+        self._plane.channel.announce(encode_delegation(self._delegation_key))
 
         def share(shares: Shares) -> None:
-            self._plane.channel.announce(shares_out(shares))
+            self._plane.channel.announce(encode_shares(shares))
 
         slots, addresses = self._plane.counters.slots, self._settings.limits.address_quota
         self._access = open_access(self._settings.auth, self._place, database, announce, slots, share, addresses)
@@ -315,7 +315,7 @@ class GatewayProcess:
             return
 
         def change(material: TlsMaterial, authorities_changed: bool) -> None:
-            self._plane.channel.announce(tls_out(material))
+            self._plane.channel.announce(encode_tls(material))
             if authorities_changed:
                 server.retire_certified()
 

@@ -12,11 +12,11 @@ from penstock.config.settings import Settings
 from penstock.control.sinks import SinkContext
 from penstock.control.sinks.credentials import secret_fault
 from penstock.control.sinks.secret_store import SecretSource, SecretStore, read_secret_file
-from penstock.core.addresses import hosts_in
+from penstock.core.addresses import parse_hosts
 from penstock.core.masking import SecretMask
 from penstock.core.secrets import Secret, SecretFault
 from penstock.core.sink_rules import SinkRules
-from penstock.core.sinks import BUILT_IN, SinkOrigin, SinkSpec, sinks_in
+from penstock.core.sinks import BUILT_IN, SinkOrigin, SinkSpec, parse_sinks
 from penstock.engine.durable_files import replace_file
 
 KEY_BYTES = 32
@@ -48,14 +48,14 @@ class SinkConfiguration:
 def read_sink_configuration(settings: Settings, home: Path) -> SinkConfiguration:
     """Return what the settings say about sinks, after ``load_plugins``. Blocks, but runs no command."""
     faults: list[str] = []
-    declared = sinks_in(settings.sinks, faults, SinkOrigin.CONFIGURATION)
+    declared = parse_sinks(settings.sinks, faults, SinkOrigin.CONFIGURATION)
     store = SecretStore(
         {
             name: SecretSource(None if item.file is None else item.file.expanduser(), item.value, item.command)
             for name, item in settings.secrets.items()
         }
     )
-    context = SinkContext(home, secrets=store, hosts=hosts_in(settings.sink_hosts))
+    context = SinkContext(home, secrets=store, hosts=parse_hosts(settings.sink_hosts))
     faults += [f"secrets: {fault}" for fault in store.faults()] + _mlflow_faults(settings.mlflow, store)
     for name, spec in declared.items():
         faults += [

@@ -28,7 +28,7 @@ from penstock.control.instance.options import WorkerOptions, options_in
 from penstock.control.instance.ports import Address, is_loopback, share
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.workers.client import Link
-from penstock.control.workers.protocol import tensors_out
+from penstock.control.workers.protocol import encode_tensors
 from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.access.origins import OriginPolicy
 from penstock.core.access.quota_shares import QuotaShare
@@ -219,8 +219,8 @@ class Worker:
     def _describe(self, model: str, version: str) -> None:
         metadata = self._plane.queries.metadata(model, version)
         signature = {
-            "inputs": tensors_out(metadata.inputs),
-            "outputs": tensors_out(metadata.outputs),
+            "inputs": encode_tensors(metadata.inputs),
+            "outputs": encode_tensors(metadata.outputs),
             BATCHING: self._plane.queries.sharing(model, version),
         }
         self._link.describe(model, version, signature)

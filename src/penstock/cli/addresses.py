@@ -55,7 +55,7 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str | TlsAddress:
     address = f"[{host}]:{ports[port]}" if ":" in host else f"{host}:{ports[port]}"
     if options.tls is not None:
         return TlsAddress(address, options.tls.certificate_file.expanduser())
-    recorded = _read_record(location_in(options))
+    recorded = _read_record(choose_location(options))
     return _recorded_address(address, recorded) if _port_of(recorded.get(port)) == ports[port] else address
 
 
@@ -83,7 +83,7 @@ def address_of(url: str) -> str | TlsAddress:
     return TlsAddress(address) if secure else address
 
 
-def location_in(options: Settings) -> RegistryLocation:
+def choose_location(options: Settings) -> RegistryLocation:
     """Return the location of the registry in the settings.
 
     Raises:
@@ -132,7 +132,7 @@ def _page_port(url: str | None, registry: str | None) -> str | TlsAddress | None
             fail("--url: a browser needs HOST:PORT of the ops port, not a socket", ExitCode.USAGE)
         return address_of(url)
     options = read_settings(registry)
-    if recorded := _read_record(location_in(options)):
+    if recorded := _read_record(choose_location(options)):
         return _recorded_address(local_form(str(recorded["ops"])), recorded)
     return local_address("ops") if registry is None and may_use_configured_port(options) else None
 
@@ -144,7 +144,7 @@ def health_address() -> Address:
         typer.Exit: the settings are invalid.
     """
     options = read_settings()
-    socket = location_in(options).home / NAME
+    socket = choose_location(options).home / NAME
     return socket if may_use_socket(options) and socket.is_socket() else local_address("ops")
 
 

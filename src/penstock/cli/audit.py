@@ -75,7 +75,7 @@ def verify(
         if proof is not None:
             _verify_proof(_text_of(proof), keys, as_json)
         else:
-            given = "" if checkpoint is None else _checkpoints_in(checkpoint)
+            given = "" if checkpoint is None else _read_checkpoints(checkpoint)
             _show_result(open_registry(url, registry).verify_audit(given, keys), as_json)
 
 
@@ -141,7 +141,7 @@ def _text_of(path: Path) -> str:
         fail(f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}", ExitCode.USAGE)
 
 
-def _checkpoints_in(path: Path) -> str:
+def _read_checkpoints(path: Path) -> str:
     """Return the checkpoints of a file as signed notes, of many the largest: they cover the others."""
     from penstock.core.audit.kept_checkpoints import read_kept_checkpoints
     from penstock.core.errors import InvalidInput

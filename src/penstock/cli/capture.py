@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from penstock.cli.addresses import location_in, read_settings
+from penstock.cli.addresses import choose_location, read_settings
 from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.failures import end_on_failure
@@ -99,7 +99,7 @@ def _write(settings: "Settings", selection: "RowSelection", output: Path, of_fle
     from penstock.monitor.captured_rows import CapturedRows
     from penstock.monitor.row_tables import write_table
 
-    location = location_in(settings)
+    location = choose_location(settings)
     if not of_fleet:
         captured = CapturedRows(location.home / CAPTURES, AnswerStore(location.home / ANSWERS))
         return {"rows": write_table(captured.batches(selection), selection, output)}

@@ -5,7 +5,7 @@ from penstock.cli.client import Document
 from penstock.cli.failures import as_call_failed
 from penstock.cli.registry_client import actor
 from penstock.config.settings import Settings
-from penstock.registry.key_documents import key_document, lifetime_in, new_key_in, overlap_in
+from penstock.registry.key_documents import key_document, parse_lifetime, parse_new_key, parse_overlap
 from penstock.registry.location import location_of
 from penstock.registry.records import Author
 from penstock.registry.registry import open_store
@@ -32,13 +32,13 @@ class LocalKeys:
     def create_key(self, wanted: Document) -> Document:
         """See ``KeyClient``."""
         with as_call_failed():
-            key = new_key_in(wanted, self._connections.clock.now())
+            key = parse_new_key(wanted, self._connections.clock.now())
             return self._shown_once(self._store.create(key, self._by(wanted)))
 
     def rotate_key(self, name: str, wanted: Document) -> Document:
         """See ``KeyClient``."""
         with as_call_failed():
-            overlap_s, life_s = overlap_in(wanted), lifetime_in(wanted)
+            overlap_s, life_s = parse_overlap(wanted), parse_lifetime(wanted)
             return self._shown_once(self._store.rotate(name, overlap_s, life_s, self._by(wanted)))
 
     def revoke_key(self, name: str, reason: str) -> list[Document]:

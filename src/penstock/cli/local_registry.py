@@ -19,12 +19,12 @@ from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.scratch import scratch_file, temporary_folder
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import decode_reference
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.auditing import RegistryAudit
 from penstock.registry.documents import ADMITTED, VersionDisplay, archive_document, model_document, signature_document
 from penstock.registry.location import RegistryLocation
-from penstock.registry.model_settings import settings_in, settings_out
+from penstock.registry.model_settings import decode_settings, encode_settings
 from penstock.registry.records import AdmissionReport, AliasMove, Author, ModelRecord
 from penstock.registry.registry import ReceivedContent, admit, check_alias, check_names, open_registry, usable_versions
 from penstock.registry.stores.aliases import ANY
@@ -145,10 +145,10 @@ class LocalRegistry:
         with as_call_failed():
             record = self._registry.store.model(model)
             if not changes:
-                return {**settings_out(record.settings), "revision": record.revision}
-            settings = settings_in({**settings_out(record.settings), **changes})
+                return {**encode_settings(record.settings), "revision": record.revision}
+            settings = decode_settings({**encode_settings(record.settings), **changes})
             revision = self._registry.store.configure(model, settings, self._by(reason))
-        return {**settings_out(settings), "revision": revision}
+        return {**encode_settings(settings), "revision": revision}
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """See ``RegistryClient``."""
@@ -159,7 +159,7 @@ class LocalRegistry:
             folder, graph = self._registry.layout.materialize(stored.content, stored.rewrite)
             features = card_features(stored.metadata.get("card"))
             document = profile_file(path, graph, stored.content.config, folder, features)
-            reference = reference_in(document)
+            reference = decode_reference(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)
             revision = store.set_reference(record, document, self._by(""))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.addresses import location_in, read_settings
+from penstock.cli.addresses import choose_location, read_settings
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Where
 from penstock.cli.registry_client import EXIT_OF
@@ -28,7 +28,7 @@ def migrate(
     from penstock.registry.db.schema import REVISIONS
     from penstock.registry.registry import make_private
 
-    location = location_in(read_settings(registry))
+    location = choose_location(read_settings(registry))
     try:
         make_private(location.home)
         open_database(location.database, timeout_s=timeout).close()

@@ -84,25 +84,25 @@ def _refusing_faults(file: Path) -> Iterator[None]:
 
 def _refuse_invalid(document: Document) -> None:
     """Refuse a policy that no gateway would take; only the gateway knows the sinks of its configuration."""
-    from penstock.control.monitoring.schedules import schedule_in
-    from penstock.core.policies import refuse_unreachable, stored_policy_in
+    from penstock.control.monitoring.schedules import parse_schedule
+    from penstock.core.policies import decode_stored_policy, refuse_unreachable
 
-    refuse_unreachable(stored_policy_in(document, schedule_in, {}))
+    refuse_unreachable(decode_stored_policy(document, parse_schedule, {}))
 
 
 def _refuse_unusable(document: Document, config: Path | None) -> None:
     """Refuse a policy that a gateway with this configuration would not take, as far as its secrets are here."""
     from penstock.app.sink_configuration import read_sink_configuration
     from penstock.config.settings import load_settings
-    from penstock.control.monitoring.schedules import schedule_in
+    from penstock.control.monitoring.schedules import parse_schedule
     from penstock.core.errors import InvalidInput
-    from penstock.core.policies import policy_in, refuse_unreachable
+    from penstock.core.policies import parse_policy, refuse_unreachable
     from penstock.core.sinks import SinkOrigin
     from penstock.registry.location import location_of
 
     settings = load_settings(config)
     sinks = read_sink_configuration(settings, location_of(settings.registry, settings.home, settings.blobs).home)
-    policy = policy_in(document, schedule_in, sinks.declared, SinkOrigin.OWNER)
+    policy = parse_policy(document, parse_schedule, sinks.declared, SinkOrigin.OWNER)
     refuse_unreachable(policy)
     if faults := sinks.rules_here.faults_of(policy.own_sinks):
         raise InvalidInput("; ".join(faults))

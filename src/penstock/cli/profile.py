@@ -37,7 +37,7 @@ def profile(
     from penstock.core.lineage import card_features
     from penstock.engine import model as engine
     from penstock.monitor.profile import profile as made
-    from penstock.monitor.reference import reference_out
+    from penstock.monitor.reference import encode_reference
     from penstock.monitor.tables import read_table
     from penstock.registry.admission import inspection
     from penstock.registry.config import model_config
@@ -53,7 +53,7 @@ def profile(
         loaded = engine.load(model, options, threads=1)
         with progress(data.name) as on_progress:
             reference = made(table, loaded, names, on_progress, label, described, time)
-        output.write_text(json.dumps(reference_out(reference)) + "\n")
+        output.write_text(json.dumps(encode_reference(reference)) + "\n")
     except (Fault, ConfigFault) as fault:
         fail(str(fault), ExitCode.USAGE)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Selects the client of a registry: the admin API of a running gateway, or the registry itself where none runs."""
 
-from penstock.cli.addresses import location_in, may_use_configured_port, ops_address, read_settings, running_gateway
+from penstock.cli.addresses import choose_location, may_use_configured_port, ops_address, read_settings, running_gateway
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed
 from penstock.cli.console import ExitCode
@@ -19,7 +19,7 @@ def open_registry(url: str | None, registry: str | None) -> RegistryClient:
         return found
     from penstock.cli.local_registry import LocalRegistry
 
-    return LocalRegistry(location_in(found), found)
+    return LocalRegistry(choose_location(found), found)
 
 
 def find_gateway(url: str | None, registry: str | None) -> AdminApiClient | Settings:
@@ -27,7 +27,9 @@ def find_gateway(url: str | None, registry: str | None) -> AdminApiClient | Sett
     if url is not None:
         return AdminApiClient(ops_address(url))
     options = read_settings(registry)
-    address = running_gateway(location_in(options), by_settings=registry is None and may_use_configured_port(options))
+    address = running_gateway(
+        choose_location(options), by_settings=registry is None and may_use_configured_port(options)
+    )
     return options if address is None else AdminApiClient(address)
 
 

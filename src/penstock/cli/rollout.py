@@ -86,7 +86,7 @@ def start(
     if hold_back is not None:
         asked["hold_back"] = hold_back
     if steps:
-        asked["steps"] = _steps_in(steps)
+        asked["steps"] = _parse_steps(steps)
     if guard:
         asked["guards"] = [_guard(item) for item in guard]
     with gateway(url, registry) as client:
@@ -165,10 +165,10 @@ def _which(client: AdminApiClient, name: str, which: str | None) -> str:
     return str(rollouts[0]["id"])
 
 
-def _steps_in(text: str) -> list[Any]:
+def _parse_steps(text: str) -> list[Any]:
     if not text.lstrip().startswith("["):
         return [_step(item.strip()) for item in text.split(",")]
-    steps: list[Any] = _json_in("--steps", text)
+    steps: list[Any] = _parse_json("--steps", text)
     return steps
 
 
@@ -181,7 +181,7 @@ def _step(text: str) -> int | Document:
 
 def _guard(text: str) -> Document:
     if text.lstrip().startswith("{"):
-        guard: Document = _json_in("--guard", text)
+        guard: Document = _parse_json("--guard", text)
         return guard
     metric, _, limit = text.partition(":")
     word = limit_word(metric)
@@ -193,7 +193,7 @@ def _guard(text: str) -> Document:
         fail(f"--guard: expected METRIC, METRIC:NUMBER or JSON (got '{text}')", ExitCode.USAGE)
 
 
-def _json_in(option: str, text: str) -> Any:
+def _parse_json(option: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:

@@ -36,11 +36,11 @@ def read_rows(file: Path, metadata: Document) -> "BoundRows":
 def layout_of(metadata: Document) -> "RowLayout":
     """Return how rows become the inputs of a model with this metadata."""
     from penstock.core.frames.binding import row_layout
-    from penstock.core.frames.terms import ROWS, terms_in
+    from penstock.core.frames.terms import ROWS, decode_terms
     from penstock.core.signature import Signature, TensorSpec
 
     specs = [TensorSpec(item["name"], item["datatype"], tuple(item["shape"])) for item in metadata["inputs"]]
-    terms = terms_in((metadata.get("properties") or {}).get(ROWS, ""))
+    terms = decode_terms((metadata.get("properties") or {}).get(ROWS, ""))
     return row_layout(Signature(specs, [], batching=all(spec.shape[:1] == (-1,) for spec in specs)), terms)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from penstock.config.fields import Check, Expected, Field, Prepare, Section
-from penstock.core.addresses import hosts_in
+from penstock.core.addresses import parse_hosts
 from penstock.core.secrets import Secret
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -312,7 +312,7 @@ class SecretSettings(Section):
 
 
 def _check_host(text: str) -> None:
-    hosts_in([text])
+    parse_hosts([text])
 
 
 SinkHost = Annotated[str, Check(_check_host)]

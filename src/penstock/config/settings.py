@@ -28,7 +28,7 @@ from penstock.config.sections import (
     TlsSettings,
     WatchSettings,
 )
-from penstock.core.addresses import HIDDEN, credentials_in, hide_credentials, hide_tokens
+from penstock.core.addresses import HIDDEN, find_credentials, hide_credentials, hide_tokens
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -235,7 +235,7 @@ def settings_document(settings: Settings) -> dict[str, Any]:
 
 def address_credentials(settings: Settings) -> frozenset[str]:
     """Return the passwords and queries in addresses of the settings, so that logs can leave them out."""
-    return frozenset().union(*map(credentials_in, _texts_in(plain_value(settings))))
+    return frozenset().union(*map(find_credentials, _texts_in(plain_value(settings))))
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -54,7 +54,7 @@ class HostList:
 
     def permits_host(self, host: str) -> bool:
         """Whether the host of a URL is listed."""
-        address = _address_in(host)
+        address = _parse_address(host)
         if address is not None:
             return self._lists(address)
         name = host.lower().rstrip(".")
@@ -62,14 +62,14 @@ class HostList:
 
     def permits_address(self, text: str) -> bool:
         """Whether a connection to this address of a listed host may be opened."""
-        address = _address_in(text)
+        address = _parse_address(text)
         return address is not None and (is_public(address) or self._lists(address))
 
     def _lists(self, address: IPAddress) -> bool:
         return any(address in network for network in self.networks)
 
 
-def hosts_in(entries: Iterable[str]) -> HostList:
+def parse_hosts(entries: Iterable[str]) -> HostList:
     """Parse a list of hosts: names, ``*.`` and a domain, addresses, and networks (``10.0.0.0/8``).
 
     Raises:
@@ -115,7 +115,7 @@ def hide_credentials(text: str) -> str:
     return f"{scheme}://{HIDDEN + at if user or at else ''}{host}{mark + HIDDEN if mark else ''}"
 
 
-def credentials_in(text: str) -> frozenset[str]:
+def find_credentials(text: str) -> frozenset[str]:
     """Return the secrets in an address, as they are and decoded: the user, the password and the values of the query;
     only those that are long enough to be found in other texts without a mistake.
 
@@ -154,7 +154,7 @@ def _split_once(text: str, separators: str) -> tuple[str, str, str]:
     return text[:found], text[found : found + 1], text[found + 1 :]
 
 
-def _address_in(text: str) -> IPAddress | None:
+def _parse_address(text: str) -> IPAddress | None:
     try:
         return ipaddress.ip_address(text)
     except ValueError:

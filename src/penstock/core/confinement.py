@@ -116,11 +116,11 @@ def _signals(mechanisms: Mechanisms) -> tuple[str, str]:
     return (landlock, "") if landlock and mechanisms.landlock >= SIGNALS_ABI else ("", why)
 
 
-def report_out(report: ConfinementReport) -> dict[str, Any]:
+def encode_report(report: ConfinementReport) -> dict[str, Any]:
     """Return a report as JSON values."""
     return {"in_force": dict(report.in_force), "missing": dict(report.missing)}
 
 
-def report_in(values: Mapping[str, Any]) -> ConfinementReport:
+def decode_report(values: Mapping[str, Any]) -> ConfinementReport:
     """Return the report in JSON values."""
     return ConfinementReport(dict(values["in_force"]), dict(values["missing"]))

@@ -109,7 +109,7 @@ class ErasureReport:
         return {**asdict(self), "problems": list(self.problems)}
 
 
-def report_in(document: Mapping[str, Any]) -> ErasureReport:
+def decode_report(document: Mapping[str, Any]) -> ErasureReport:
     """Read a report from its JSON values."""
     return ErasureReport(**{**document, "problems": tuple(document["problems"])})
 

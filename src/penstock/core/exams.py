@@ -49,7 +49,7 @@ class Exams:
         return replace(self, results={**self.results, version: result})
 
 
-def exams_out(exams: Exams) -> dict[str, Any]:
+def encode_exams(exams: Exams) -> dict[str, Any]:
     """Encode exams as JSON values."""
     results = [
         [version, result.gates, None if result.reasons is None else list(result.reasons)]
@@ -58,7 +58,7 @@ def exams_out(exams: Exams) -> dict[str, Any]:
     return {"against": exams.against, "count": exams.count, "results": results}
 
 
-def exams_in(values: Mapping[str, Any]) -> Exams:
+def decode_exams(values: Mapping[str, Any]) -> Exams:
     """Decode exams from their JSON values."""
     results = {
         version: ExamResult(gates, None if reasons is None else tuple(reasons))

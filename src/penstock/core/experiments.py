@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InvalidInput
-from penstock.core.label_matching import Stratum, delay_out
-from penstock.core.routing import POINTS, route_in
+from penstock.core.label_matching import Stratum, describe_delay
+from penstock.core.routing import POINTS, parse_route
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.versions import sort_key
 
@@ -83,7 +83,7 @@ class Experiment:
 _KNOWN = {"arms", "sticky", "mode", "floor", "ceiling", "every_seconds", "alpha", "reason"}
 
 
-def spec_in(document: Document) -> ExperimentSpec:
+def parse_spec(document: Document) -> ExperimentSpec:
     """Parse the specification from an operator.
 
     Raises:
@@ -92,7 +92,7 @@ def spec_in(document: Document) -> ExperimentSpec:
     faults = [f"'{name}' is not a field of an experiment" for name in sorted(set(document) - _KNOWN)]
     route = None
     try:
-        route = route_in({"split": document.get("arms"), "sticky": document.get("sticky")})
+        route = parse_route({"split": document.get("arms"), "sticky": document.get("sticky")})
     except InvalidInput as fault:
         faults.append(str(fault).replace("'split'", "'arms'"))
     arms = {} if route is None else route.split
@@ -199,7 +199,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
     spec = experiment.spec
     alpha = spec.alpha / len(spec.arms)
     arms: dict[str, dict[str, Any]] = {}
-    delay = delay_out(experiment.ages)  # the same for every arm, as rewards count at the same age only
+    delay = describe_delay(experiment.ages)  # the same for every arm, as rewards count at the same age only
     for arm in spec.arms:
         mean = experiment.rewards.get(arm, Mean())
         interval = confidence(mean, alpha)
@@ -215,7 +215,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
     best = max(arms, key=lambda arm: arms[arm]["low"])
     is_best = all(arms[best]["low"] > item["high"] for arm, item in arms.items() if arm != best)
     return {
-        **spec_out(spec),
+        **encode_spec(spec),
         "state": experiment.state.value,
         "arms": arms,
         "best": best if is_best else None,
@@ -223,7 +223,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
+def encode_spec(spec: ExperimentSpec) -> dict[str, Any]:
     """Encode the specification."""
     return {
         "arms": dict(spec.arms),
@@ -236,10 +236,10 @@ def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
     }
 
 
-def experiment_out(experiment: Experiment) -> dict[str, Any]:
+def encode_experiment(experiment: Experiment) -> dict[str, Any]:
     """Encode the experiment for the store."""
     return {
-        "spec": spec_out(experiment.spec),
+        "spec": encode_spec(experiment.spec),
         "weights": dict(experiment.weights),
         "state": experiment.state.value,
         "stage": experiment.stage,
@@ -251,10 +251,10 @@ def experiment_out(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def experiment_in(values: Document) -> Experiment:
+def decode_experiment(values: Document) -> Experiment:
     """Decode an experiment from the store."""
     return Experiment(
-        spec_in(values["spec"]),
+        parse_spec(values["spec"]),
         values["weights"],
         ExperimentState(values["state"]),
         values["stage"],

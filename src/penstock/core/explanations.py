@@ -86,7 +86,7 @@ def options_in(parameters: Mapping[str, Any]) -> ExplanationOptions:
     Raises:
         InvalidInput: a value is none of those that are possible.
     """
-    output, columns = _output_in(parameters.get("outputs"))
+    output, columns = _parse_output(parameters.get("outputs"))
     return ExplanationOptions(
         method=_choice(parameters, "method", METHODS),
         output=output,
@@ -126,7 +126,7 @@ def _text(parameters: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _output_in(stated: Any) -> tuple[str, tuple[int, ...]]:
+def _parse_output(stated: Any) -> tuple[str, tuple[int, ...]]:
     """Return the output and the columns in a list such as ``"probabilities:1"``, or as ``["y:0", "y:2"]``."""
     if stated is None or stated == "":
         return "", ()

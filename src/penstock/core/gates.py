@@ -280,7 +280,7 @@ def _is_ahead(asked: HoldoutGate, value: float, other: float, by: float) -> bool
 _NUMBERS = ("max_bytes", "max_memory_bytes", "max_run_us", "max_slower")
 
 
-def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
+def parse_gates(stated: Any, path: str, faults: list[str]) -> Gates:
     """Parse gates from an operator; every error is added to ``faults`` with its path."""
     if not isinstance(stated, dict):
         faults.append(f"'{path}' must be an object")
@@ -301,7 +301,7 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
     if not isinstance(beats, dict) or set(beats) - {"metric", "by", "lower"} or (beats and not _is_valid_beats(beats)):
         faults.append(f"'{path}.beats' has a metric, a margin (by), and lower: true where less is better")
         beats = {}
-    exam = _held_out_in(stated["held_out"], f"{path}.held_out", faults) if "held_out" in stated else None
+    exam = _parse_holdout(stated["held_out"], f"{path}.held_out", faults) if "held_out" in stated else None
     return Gates(**values, **flags, card=tuple(card), **beats, held_out=exam)
 
 
@@ -322,18 +322,18 @@ _NOISE = {"sd": ("noise", 0, 10), "fall_by": ("noise_by", 0, math.inf)}
 MOST_COLUMNS = 8
 
 
-def _held_out_in(stated: Any, path: str, faults: list[str]) -> HoldoutGate | None:
+def _parse_holdout(stated: Any, path: str, faults: list[str]) -> HoldoutGate | None:
     if not isinstance(stated, dict) or stated.get("metric") not in METRICS:
         faults.append(f"'{path}' must be an object whose metric is one of {', '.join(sorted(METRICS))}")
         return None
     before, values = len(faults), dict[str, Any]()
-    _numbers_in(stated, path, _EXAM, {"metric", "slices", "noise"}, values, faults)
+    _parse_numbers(stated, path, _EXAM, {"metric", "slices", "noise"}, values, faults)
     slices, noise = stated.get("slices", {}), stated.get("noise", {})
     if not isinstance(slices, dict) or not isinstance(noise, dict):
         faults.append(f"'{path}.slices' and '{path}.noise' must be objects")
         return None
-    _numbers_in(slices, f"{path}.slices", _SLICES, {"columns"}, values, faults)
-    _numbers_in(noise, f"{path}.noise", _NOISE, set(), values, faults)
+    _parse_numbers(slices, f"{path}.slices", _SLICES, {"columns"}, values, faults)
+    _parse_numbers(noise, f"{path}.noise", _NOISE, set(), values, faults)
     columns = slices.get("columns", [])
     if not _names(columns) or bool(columns) != bool(slices):
         faults.append(f"'{path}.slices.columns' must be a list of 1 to {MOST_COLUMNS} names of inputs or features")
@@ -350,7 +350,7 @@ def _names(columns: Any) -> bool:
     )
 
 
-def _numbers_in(
+def _parse_numbers(
     stated: Document,
     path: str,
     fields: Mapping[str, tuple[str, float, float]],

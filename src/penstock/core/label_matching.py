@@ -174,7 +174,7 @@ def add_sums(one: Sums, other: Sums) -> Sums:
     return one[0] + other[0], one[1] + other[1], one[2] + other[2]
 
 
-def delay_out(ages: Mapping[int, int]) -> dict[str, float] | None:
+def describe_delay(ages: Mapping[int, int]) -> dict[str, float] | None:
     """Return the ages of labels in seconds, by the number of each class: an upper bound of the median, and of all; None
     without labels.
     """

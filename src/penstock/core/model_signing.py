@@ -121,7 +121,7 @@ class SignatureVerdict:
     faults: tuple[str, ...] = ()
 
 
-def signature_policy_in(values: Mapping[str, Any]) -> SignaturePolicy:
+def parse_signature_policy(values: Mapping[str, Any]) -> SignaturePolicy:
     """Return a policy from its JSON values (``dataclasses.asdict``)."""
     signers = tuple(TrustedSigner(**{**item, "models": tuple(item["models"])}) for item in values["signers"])
     return SignaturePolicy(SignatureMode(values["mode"]), signers, values["threshold"], values["bound"])

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.sinks import SinkOrigin, SinkSpec, sinks_in
+from penstock.core.sinks import SinkOrigin, SinkSpec, parse_sinks
 from penstock.core.texts import shorten
-from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
+from penstock.core.triggers.parsing import ScheduleParser, parse_limits, parse_triggers
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
 from penstock.core.value_patterns import PATTERNS
-from penstock.core.version_gates import VersionGates, version_gates_in
+from penstock.core.version_gates import VersionGates, parse_version_gates
 
 Document = Mapping[str, Any]
 
@@ -127,13 +127,13 @@ OWNER_SINKS = "owner_sinks"
 NO_SINKS: Mapping[str, SinkSpec] = {}
 
 
-def policy_in(
+def parse_policy(
     document: Document,
-    schedule_in: ScheduleIn,
+    parse_schedule: ScheduleParser,
     declared: Mapping[str, SinkSpec] = NO_SINKS,
     origins: Mapping[str, SinkOrigin] | SinkOrigin = SinkOrigin.POLICY,
 ) -> MonitorPolicy:
-    """Parse a policy from an operator's document; defaults fill what is missing. ``schedule_in`` parses schedules.
+    """Parse a policy from an operator's document; defaults fill what is missing. ``parse_schedule`` parses schedules.
     ``declared`` are the sinks of the configuration, and ``origins`` says who declared the others.
 
     Raises:
@@ -141,10 +141,12 @@ def policy_in(
     """
     stated = document.get("sinks", {})
     known = [*declared, *(stated if isinstance(stated, dict) else ())]
-    return _policy_in(document, schedule_in, declared, origins, known)
+    return _parse_policy(document, parse_schedule, declared, origins, known)
 
 
-def stored_policy_in(document: Document, schedule_in: ScheduleIn, declared: Mapping[str, SinkSpec]) -> MonitorPolicy:
+def decode_stored_policy(
+    document: Document, parse_schedule: ScheduleParser, declared: Mapping[str, SinkSpec]
+) -> MonitorPolicy:
     """Parse a stored policy; rules may name sinks that the configuration has no longer, and nothing is sent there.
 
     Raises:
@@ -152,18 +154,18 @@ def stored_policy_in(document: Document, schedule_in: ScheduleIn, declared: Mapp
     """
     parts = {name: part for name, part in document.items() if name != OWNER_SINKS}
     origins = dict.fromkeys(document.get(OWNER_SINKS, ()), SinkOrigin.OWNER)
-    return _policy_in(parts, schedule_in, declared, origins, None)
+    return _parse_policy(parts, parse_schedule, declared, origins, None)
 
 
-def stored_policy_out(policy: MonitorPolicy) -> dict[str, Any]:
+def encode_stored_policy(policy: MonitorPolicy) -> dict[str, Any]:
     """Return a policy as it is stored: with its secrets, and who declared its sinks."""
     owner = sorted(name for name, spec in policy.own_sinks.items() if spec.origin is SinkOrigin.OWNER)
-    return {**policy_out(policy), **({OWNER_SINKS: owner} if owner else {})}
+    return {**describe_policy(policy), **({OWNER_SINKS: owner} if owner else {})}
 
 
-def _policy_in(
+def _parse_policy(
     document: Document,
-    schedule_in: ScheduleIn,
+    parse_schedule: ScheduleParser,
     declared: Mapping[str, SinkSpec],
     origins: Mapping[str, SinkOrigin] | SinkOrigin,
     known: Collection[str] | None,
@@ -182,10 +184,10 @@ def _policy_in(
     _names(capture, "capture.mask_patterns", len(PATTERNS), values, "patterns", faults)
     if unknown := sorted(set(values.get("patterns", ())) - PATTERNS.keys()):
         faults.append(f"'capture.mask_patterns' has '{unknown[0]}'; expected some of {', '.join(PATTERNS)}")
-    values["sinks"] = {**declared, **sinks_in(document.get("sinks", {}), faults, origins)}
-    values["triggers"] = triggers_in(document.get("triggers", []), known, faults, schedule_in)
-    values["limits"] = limits_in(document.get("retraining", {}), faults)
-    values["gates"] = version_gates_in(document.get("gates", {}), "gates", faults)
+    values["sinks"] = {**declared, **parse_sinks(document.get("sinks", {}), faults, origins)}
+    values["triggers"] = parse_triggers(document.get("triggers", []), known, faults, parse_schedule)
+    values["limits"] = parse_limits(document.get("retraining", {}), faults)
+    values["gates"] = parse_version_gates(document.get("gates", {}), "gates", faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):
             faults.append(f"'slo.{word}' must be a number above 0, and {_SLO[word]:g} at most")
@@ -267,7 +269,7 @@ def _unknown_slices(policy: MonitorPolicy, known: ReferenceColumns | None) -> It
             )
 
 
-def policy_out(policy: MonitorPolicy) -> dict[str, Any]:
+def describe_policy(policy: MonitorPolicy) -> dict[str, Any]:
     """Return a policy as operators see it."""
     monitor = {word: getattr(policy, name) for word, (name, *_) in _FIELDS.items()}
     capture = {word: getattr(policy, name) for word, (name, *_) in _CAPTURE.items()}

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.core.routing import POINTS, Range, RouteSpec, default_version, effective, moved_points, stand_in
+from penstock.core.routing import POINTS, Range, RouteSpec, choose_substitute, default_version, effective, moved_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _absent_texts(plan: RoutePlan) -> Iterator[str]:
 
 
 def _instead(plan: RoutePlan) -> str | None:
-    return stand_in(plan.route, plan.able) or default_version(plan.champion, plan.able)
+    return choose_substitute(plan.route, plan.able) or default_version(plan.champion, plan.able)
 
 
 def _rule_texts(plan: RoutePlan) -> Iterator[str]:

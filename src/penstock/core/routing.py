@@ -77,7 +77,7 @@ class RouteSpec:
 # From and to JSON.
 
 
-def route_in(document: Document, before: RouteSpec | None = None, champion: str | None = None) -> RouteSpec:
+def parse_route(document: Document, before: RouteSpec | None = None, champion: str | None = None) -> RouteSpec:
     """Parse a route from an operator's document; ``before`` keeps its points where the weights allow.
 
     Raises:
@@ -100,7 +100,7 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
     return RouteSpec(split, sticky, rules, shadow, stable or stable_of(split, champion), ranges, salt)
 
 
-def route_out(route: RouteSpec) -> dict[str, Any]:
+def describe_route(route: RouteSpec) -> dict[str, Any]:
     """Return a route as operators see it."""
     return {
         "split": dict(route.split),
@@ -111,13 +111,13 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
     }
 
 
-def stored_out(route: RouteSpec) -> dict[str, Any]:
+def encode_stored_route(route: RouteSpec) -> dict[str, Any]:
     """Encode a route for the store."""
     stored = {"salt": route.salt, "watched": route.watched}
-    return {**route_out(route), "ranges": [list(item) for item in route.ranges], **stored}
+    return {**describe_route(route), "ranges": [list(item) for item in route.ranges], **stored}
 
 
-def stored_in(values: Document) -> RouteSpec:
+def decode_stored_route(values: Document) -> RouteSpec:
     """Decode a route from the store."""
     return RouteSpec(
         dict(values["split"]),
@@ -213,7 +213,7 @@ def default_version(champion: str | None, able: Collection[str]) -> str | None:
     return champion if champion in able else max(able, key=sort_key, default=None)
 
 
-def stand_in(route: RouteSpec, able: Collection[str]) -> str | None:
+def choose_substitute(route: RouteSpec, able: Collection[str]) -> str | None:
     """Return the version that replaces versions that cannot answer: the stable one, else the heaviest; None if none of
     the split can.
     """
@@ -228,7 +228,7 @@ def effective(route: RouteSpec, champion: str | None, able: Collection[str]) -> 
     replacement, or to the version that would answer without a route.
     """
     points = {version: weight if version in able else 0 for version, weight in route.split.items()}
-    instead = stand_in(route, able) or default_version(champion, able)
+    instead = choose_substitute(route, able) or default_version(champion, able)
     if instead is not None:
         points[instead] = points.get(instead, 0) + POINTS - sum(points.values())
     return points

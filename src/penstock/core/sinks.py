@@ -130,7 +130,7 @@ class SinkSpec:
         return (*([keys] if isinstance(keys, str) else keys), *tokens, *values.get("secrets", {}).values())
 
 
-def sinks_in(
+def parse_sinks(
     stated: Any, faults: list[str], origins: Mapping[str, SinkOrigin] | SinkOrigin = SinkOrigin.POLICY
 ) -> dict[str, SinkSpec]:
     """Parse sinks; every error is added to ``faults`` with its path. ``origins`` says who declared them, one for all or

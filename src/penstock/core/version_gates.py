@@ -159,7 +159,7 @@ def withheld_by_default(failing: Iterable[str], route: RouteSpec | None, aliases
     return set(failing) - routed - set(aliases)
 
 
-def version_gates_in(stated: Any, path: str, faults: list[str]) -> VersionGates:
+def parse_version_gates(stated: Any, path: str, faults: list[str]) -> VersionGates:
     """Parse gates from an operator; every error is added to ``faults`` with its path."""
     if not isinstance(stated, dict):
         faults.append(f"'{path}' must be an object")
@@ -168,23 +168,23 @@ def version_gates_in(stated: Any, path: str, faults: list[str]) -> VersionGates:
     known = {"signatures", "card", "provenance", "metrics", "approvals"}
     faults += [f"'{path}.{name}' is not a gate" for name in sorted(set(stated) - known)]
     gates = VersionGates(
-        _number_in(stated.get("signatures", 0), f"{path}.signatures", faults),
-        _names_in(stated.get("card", []), f"{path}.card", faults),
-        _names_in(stated.get("provenance", []), f"{path}.provenance", faults),
-        _metrics_in(stated.get("metrics", {}), f"{path}.metrics", faults),
-        _number_in(stated.get("approvals", 0), f"{path}.approvals", faults),
+        _parse_number(stated.get("signatures", 0), f"{path}.signatures", faults),
+        _parse_names(stated.get("card", []), f"{path}.card", faults),
+        _parse_names(stated.get("provenance", []), f"{path}.provenance", faults),
+        _parse_metrics(stated.get("metrics", {}), f"{path}.metrics", faults),
+        _parse_number(stated.get("approvals", 0), f"{path}.approvals", faults),
     )
     return gates if len(faults) == before else VersionGates()
 
 
-def _number_in(value: Any, path: str, faults: list[str]) -> int:
+def _parse_number(value: Any, path: str, faults: list[str]) -> int:
     if type(value) is int and 0 <= value <= MOST_SIGNERS:
         return value
     faults.append(f"'{path}' must be a whole number from 0 to {MOST_SIGNERS}")
     return 0
 
 
-def _names_in(value: Any, path: str, faults: list[str]) -> tuple[str, ...]:
+def _parse_names(value: Any, path: str, faults: list[str]) -> tuple[str, ...]:
     good = (
         isinstance(value, list) and len(value) <= MOST_NAMES and all(isinstance(item, str) and item for item in value)
     )
@@ -194,14 +194,14 @@ def _names_in(value: Any, path: str, faults: list[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _metrics_in(stated: Any, path: str, faults: list[str]) -> dict[str, MetricBounds]:
+def _parse_metrics(stated: Any, path: str, faults: list[str]) -> dict[str, MetricBounds]:
     if not isinstance(stated, dict) or len(stated) > MOST_NAMES:
         faults.append(f"'{path}' must give at most {MOST_NAMES} metrics their bounds")
         return {}
-    return {str(name): _bounds_in(bounds, f"{path}.{name}", faults) for name, bounds in stated.items()}
+    return {str(name): _parse_bounds(bounds, f"{path}.{name}", faults) for name, bounds in stated.items()}
 
 
-def _bounds_in(stated: Any, path: str, faults: list[str]) -> MetricBounds:
+def _parse_bounds(stated: Any, path: str, faults: list[str]) -> MetricBounds:
     good = (
         isinstance(stated, dict)
         and bool(stated)

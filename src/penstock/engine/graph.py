@@ -103,7 +103,7 @@ def _with_observed(tensor: GraphTensor, shapes: Sequence[Shape]) -> GraphTensor:
     return replace(tensor, shape=tuple(None if axis in contradicted else dim for axis, dim in enumerate(tensor.shape)))
 
 
-def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
+def parse_labels(metadata: str) -> dict[str, tuple[str, ...]]:
     """Return the class names in a graph's metadata, by output; none if they have another form."""
     try:
         stated = json.loads(metadata or "{}")

@@ -15,7 +15,7 @@ from penstock.engine.accelerators import add_accelerator, with_elements
 from penstock.engine.custom_operators import shared_library
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, load_fault
-from penstock.engine.graph import CLASS_LABELS, GraphInterface, GraphTensor, labels_in
+from penstock.engine.graph import CLASS_LABELS, GraphInterface, GraphTensor, parse_labels
 
 _FATAL = 4
 _LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
@@ -159,7 +159,7 @@ def read_graph(session: Any) -> GraphInterface:
         _tensors(session.get_inputs()),
         _tensors(session.get_outputs()),
         _tensors(session.get_overridable_initializers()),
-        labels=labels_in(session.get_modelmeta().custom_metadata_map.get(CLASS_LABELS, "")),
+        labels=parse_labels(session.get_modelmeta().custom_metadata_map.get(CLASS_LABELS, "")),
     )
 
 

@@ -22,7 +22,7 @@ from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationT
 from penstock.monitor.columns import RowValues
 from penstock.monitor.drift_changes import DRIFT, DriftChange
 from penstock.monitor.monitor_document import ColumnWindow, column_document
-from penstock.monitor.reference import Feature, feature_in, feature_out
+from penstock.monitor.reference import Feature, decode_feature, encode_feature
 from penstock.monitor.reference_columns import features_of
 
 LEARNED_ROWS: Final = 1000
@@ -253,7 +253,7 @@ class AttributionMonitor:
         """Return the fixed bins and the evidence as JSON values; None while they are not fixed."""
         if self._panel is None:
             return None
-        features = [feature_out(feature) for feature in self._features]
+        features = [encode_feature(feature) for feature in self._features]
         kept = {"unit": self._unit, "features": features, "rows": self.rows, "looked_at": self._looked_at}
         return {**kept, "source": asdict(self.source), "panel": self._panel.export_state()}
 
@@ -266,7 +266,7 @@ class AttributionMonitor:
         monitor.rows, monitor._unit = int(saved["rows"]), float(saved["unit"])
         monitor._looked_at = float(saved["looked_at"])
         monitor._window = deque([monitor._totals(now)])
-        monitor._adopt(tuple(feature_in(feature) for feature in features))
+        monitor._adopt(tuple(decode_feature(feature) for feature in features))
         if monitor._panel is not None:
             monitor._panel.restore_state(saved["panel"])
         return monitor

@@ -224,10 +224,10 @@ def records(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:
     """Yield the records of a file with their amounts, oldest first. An incomplete record ends the file, and a file that
     was deleted meanwhile has none."""
     with suppress(FileNotFoundError), path.open("rb") as file:
-        yield from records_in(file)
+        yield from read_records(file)
 
 
-def records_in(file: BinaryIO) -> Iterator[tuple[CapturedRequest, RowAmount]]:
+def read_records(file: BinaryIO) -> Iterator[tuple[CapturedRequest, RowAmount]]:
     """Yield the complete records from the position of a file on, and leave the position behind the last one."""
     while len(lengths := file.read(_LENGTHS.size)) == _LENGTHS.size:
         head_size, body_size = _LENGTHS.unpack(lengths)

@@ -14,7 +14,7 @@ from typing import Final
 
 from penstock.core.errors import InvalidInput
 from penstock.monitor.answers import prefix_of
-from penstock.monitor.capture import SUFFIX, CapturedRequest, records_in
+from penstock.monitor.capture import SUFFIX, CapturedRequest, read_records
 from penstock.monitor.tables import PARQUET
 
 SLACK_S: Final = 5.0
@@ -149,7 +149,7 @@ def _read_records(file: Path, counts: ReadCounts) -> Iterator[RecordWithSize]:
     """Yield the requests of a file; other records, such as the one that names the owner, have no tensors."""
     try:
         with file.open("rb") as opened:
-            for record, amount in records_in(opened):
+            for record, amount in read_records(opened):
                 if record.head["tensors"]:
                     time_of(record)
                     yield record, amount.size

@@ -10,7 +10,7 @@ from typing import Any, Final
 from penstock.core.errors import NotFound, Refused, TooLarge, Unsupported
 from penstock.core.tensors import Array
 from penstock.monitor.answers import prefix_of
-from penstock.monitor.capture import CapturedRequest, records_in, segments_of
+from penstock.monitor.capture import CapturedRequest, read_records, segments_of
 
 MOST_SEARCHED_BYTES: Final = 512 << 20
 """Bytes of the newest segments that are searched for one request."""
@@ -34,7 +34,7 @@ def find_captured(folder: Path, model: str, version: str, request_id: str) -> tu
         if searched > MOST_SEARCHED_BYTES:
             raise TooLarge("the newest captured requests do not have this id; export them to search all of them")
         if needle in content:
-            found = [record for record, _ in records_in(io.BytesIO(content)) if record.id == request_id]
+            found = [record for record, _ in read_records(io.BytesIO(content)) if record.id == request_id]
             if found:
                 return answered, found[-1]
     raise NotFound("no request with this id is captured at this gateway; the policy setting capture.sample keeps some")

@@ -42,7 +42,7 @@ def score_bins(probabilities: Floats) -> Places:
     return np.minimum((probabilities * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
 
 
-def confidence_in(values: Mapping[str, Any] | None) -> ConfidenceHistogram | None:
+def decode_confidence(values: Mapping[str, Any] | None) -> ConfidenceHistogram | None:
     """Return a histogram from its JSON values."""
     if values is None:
         return None

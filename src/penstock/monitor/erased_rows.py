@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from penstock.core.erasure import ID, ColumnPlace, SubjectKey, places_of
 from penstock.core.tensors import Array, Tensor
 from penstock.engine.durable_files import replace_file, sync
-from penstock.monitor.capture import CapturedRequest, packed_request, records_in
+from penstock.monitor.capture import CapturedRequest, packed_request, read_records
 
 OUTPUT: Final = "output:"
 GRACE_S: Final = 0.1
@@ -90,7 +90,7 @@ def _is_by_row(data: Array, rows: int) -> bool:
 
 
 def _erase_from(path: Path, file: BinaryIO, key: SubjectKey, features: Features, erased: ErasedRequests) -> None:
-    if not any(rows_of_subject(record, key, features).any() for record, _ in records_in(file)):
+    if not any(rows_of_subject(record, key, features).any() for record, _ in read_records(file)):
         return
     file.seek(0)
     with replace_file(path) as scratch:
@@ -106,7 +106,7 @@ def _erase_from(path: Path, file: BinaryIO, key: SubjectKey, features: Features,
 
 def _copy(source: BinaryIO, target: BinaryIO, key: SubjectKey, features: Features, erased: ErasedRequests) -> None:
     """Copy the next records without the rows of the subject."""
-    for record, _ in records_in(source):
+    for record, _ in read_records(source):
         gone = rows_of_subject(record, key, features)
         if gone.any():
             erased.add(record.id, gone)

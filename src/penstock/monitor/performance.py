@@ -192,7 +192,7 @@ def metrics_of(rows: Sequence[LabelledRow]) -> dict[str, float]:
     return performance.overall()
 
 
-def estimate_out(estimated: Estimate | None) -> Document | None:
+def describe_estimate(estimated: Estimate | None) -> Document | None:
     """Return an estimate as JSON values."""
     if estimated is None:
         return None

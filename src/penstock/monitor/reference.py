@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from penstock.core.bins import FeatureBins, FeatureKind
-from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
+from penstock.monitor.confidence import ConfidenceHistogram, decode_confidence
 
 TRAINING, LIVE = "training", "live"
 VERSION = 2
@@ -83,7 +83,7 @@ class Reference:
     @cached_property
     def digest(self) -> str:
         """The digest of its content, ``sha256:`` and hexadecimal digits."""
-        text = json.dumps(reference_out(self), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(encode_reference(self), sort_keys=True, separators=(",", ":"))
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     @property
@@ -105,21 +105,21 @@ class Reference:
 # As JSON.
 
 
-def reference_out(reference: Reference) -> Document:
+def encode_reference(reference: Reference) -> Document:
     """Return a reference as JSON values."""
     joint = reference.joint
     return {
         "version": VERSION,
         "source": reference.source,
         "rows": reference.rows,
-        "inputs": [feature_out(item) for item in reference.inputs],
-        "outputs": [feature_out(output) for output in reference.outputs],
+        "inputs": [encode_feature(item) for item in reference.inputs],
+        "outputs": [encode_feature(output) for output in reference.outputs],
         "joint": None
         if joint is None
         else {
             "middle": list(joint.middle),
             "directions": [list(row) for row in joint.directions],
-            "feature": feature_out(joint.feature),
+            "feature": encode_feature(joint.feature),
         },
         "confidence": None if reference.confidence is None else asdict(reference.confidence),
         "slices": [{"key": item.key, "counts": item.counts} for item in reference.slices],
@@ -127,20 +127,20 @@ def reference_out(reference: Reference) -> Document:
     }
 
 
-def reference_in(values: Mapping[str, Any]) -> Reference:
+def decode_reference(values: Mapping[str, Any]) -> Reference:
     """Return a reference from its JSON values, also from those of earlier releases."""
     joint = values["joint"]
     return Reference(
         values["source"],
         values["rows"],
-        tuple(feature_in(item) for item in values["inputs"]),
-        tuple(feature_in(output) for output in values["outputs"]),
+        tuple(decode_feature(item) for item in values["inputs"]),
+        tuple(decode_feature(output) for output in values["outputs"]),
         None
         if joint is None
         else JointDistribution(
-            tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), feature_in(joint["feature"])
+            tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), decode_feature(joint["feature"])
         ),
-        confidence_in(values.get("confidence") or values.get("sureness")),
+        decode_confidence(values.get("confidence") or values.get("sureness")),
         tuple(
             ReferenceSlice(slice_["key"], tuple(map(tuple, slice_["counts"]))) for slice_ in values.get("slices", [])
         ),
@@ -148,7 +148,7 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
     )
 
 
-def feature_out(feature: Feature) -> Document:
+def encode_feature(feature: Feature) -> Document:
     """Return a column as JSON values."""
     bins = feature.bins
     return {
@@ -165,7 +165,7 @@ def feature_out(feature: Feature) -> Document:
     }
 
 
-def feature_in(values: Mapping[str, Any]) -> Feature:
+def decode_feature(values: Mapping[str, Any]) -> Feature:
     """Return a column from its JSON values."""
     bins = FeatureBins(
         values["name"],

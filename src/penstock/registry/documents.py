@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from penstock.core.versions import sort_key
 from penstock.registry.graphs.rewrite import FACT as REWRITE
-from penstock.registry.graphs.rewrite import rewrite_in
-from penstock.registry.model_settings import settings_out
+from penstock.registry.graphs.rewrite import decode_rewrite
+from penstock.registry.model_settings import encode_settings
 from penstock.registry.records import (
     AdmissionReport,
     ApprovalRecord,
@@ -49,7 +49,7 @@ def model_document(record: ModelRecord, displays: Mapping[str, VersionDisplay], 
             "revision": record.revision,
             "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
             "alias_history": {alias.alias: [*alias.before] for alias in record.aliases.values()},
-            "settings": settings_out(record.settings),
+            "settings": encode_settings(record.settings),
             "versions": [_version(record, version, displays.get(version)) for version in names],
         }
         | ({"reason": problem} if problem else {})
@@ -111,7 +111,7 @@ def _admission(report: AdmissionReport | None) -> Document | None:
     if report is None:
         return None
     facts = {name: fact for name, fact in report.facts.items() if name not in ("signature", REWRITE)}
-    if (rewrite := rewrite_in(report.facts)) is not None:
+    if (rewrite := decode_rewrite(report.facts)) is not None:
         facts["served_digest"] = rewrite.digest
     return {"verdict": "admitted" if report.admitted else "refused", "reason": report.reason, **facts}
 

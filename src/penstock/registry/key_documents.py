@@ -21,7 +21,7 @@ OVERLAP_S: Final = DAY_S
 MOST_OVERLAP_S: Final = 365 * DAY_S
 
 
-def new_key_in(values: Mapping[str, Any], now: float) -> KeyRecord:
+def parse_new_key(values: Mapping[str, Any], now: float) -> KeyRecord:
     """Return the record of a new key, still without id and digest, from the body of a request; ``now`` is seconds since
     the epoch.
 
@@ -32,13 +32,13 @@ def new_key_in(values: Mapping[str, Any], now: float) -> KeyRecord:
     models = _texts(values.get("models", [ALL_MODELS]), "models")
     if not isinstance(name, str):
         raise InvalidInput("'name' must be given as a text")
-    quota = quota_in(values.get("quota", {}))
+    quota = parse_quota(values.get("quota", {}))
     check_key(name, roles, models, quota)
-    life_s = lifetime_in(values)
+    life_s = parse_lifetime(values)
     return KeyRecord("", name, "", roles, models, None if life_s is None else now + life_s, quota)
 
 
-def lifetime_in(values: Mapping[str, Any]) -> float | None:
+def parse_lifetime(values: Mapping[str, Any]) -> float | None:
     """Return the seconds that a new key is to be valid (``expires_days``), None if that is not stated."""
     days = values.get("expires_days")
     if days is None:
@@ -49,7 +49,7 @@ def lifetime_in(values: Mapping[str, Any]) -> float | None:
     return number * DAY_S
 
 
-def overlap_in(values: Mapping[str, Any]) -> float:
+def parse_overlap(values: Mapping[str, Any]) -> float:
     """Return the seconds that the replaced key stays valid (``overlap_seconds``), a day by default."""
     overlap_s = _number(values.get("overlap_seconds", OVERLAP_S), "overlap_seconds")
     if not 0 <= overlap_s <= MOST_OVERLAP_S:
@@ -57,7 +57,7 @@ def overlap_in(values: Mapping[str, Any]) -> float:
     return overlap_s
 
 
-def quota_in(values: Any) -> Quota:
+def parse_quota(values: Any) -> Quota:
     """Return a quota from its JSON values, which may leave out what has no limit."""
     names = [field.name for field in fields(Quota)]
     if not isinstance(values, Mapping) or (unknown := sorted(values.keys() - set(names))):

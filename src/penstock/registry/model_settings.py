@@ -12,7 +12,7 @@ MOST_VERSIONS = 1000
 _POLICY_FORM = "versions: expected all, latest:N or specific:V,V"
 
 
-def settings_out(settings: ModelSettings) -> Document:
+def encode_settings(settings: ModelSettings) -> Document:
     """Return settings as JSON values."""
     return {
         "versions": policy_text(settings.versions),
@@ -21,13 +21,13 @@ def settings_out(settings: ModelSettings) -> Document:
     }
 
 
-def settings_in(values: Mapping[str, Any]) -> ModelSettings:
+def decode_settings(values: Mapping[str, Any]) -> ModelSettings:
     """Return settings from their JSON values.
 
     Raises:
         InvalidInput: a value is not valid; the message lists all faults.
     """
-    faults = [f"{name} is not a setting" for name in sorted(values.keys() - settings_out(ModelSettings()).keys())]
+    faults = [f"{name} is not a setting" for name in sorted(values.keys() - encode_settings(ModelSettings()).keys())]
     policy, transition, warm = VersionPolicy(), _transition(values.get("transition", "availability")), 0.0
     try:
         policy = policy_of(values.get("versions", "all"))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from penstock.core.model_signing import BUNDLE_FILE
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy
-from penstock.registry.graphs.rewrite import Rewrite, rewrite_in
+from penstock.registry.graphs.rewrite import Rewrite, decode_rewrite
 
 Document = dict[str, Any]
 """JSON values."""
@@ -149,7 +149,7 @@ class PreparationPlan:
     @property
     def rewrite(self) -> Rewrite | None:
         """The rewrite that the graph needs to be served, None without one."""
-        return rewrite_in(self.facts)
+        return decode_rewrite(self.facts)
 
     def completed(self, report: AdmissionReport) -> AdmissionReport:
         """Return a report with the facts of the preparation."""
@@ -189,7 +189,7 @@ class VersionRecord:
     @property
     def rewrite(self) -> Rewrite | None:
         """The rewrite of the graph for serving, None if it is served as it was pushed."""
-        return rewrite_in(self.report.facts)
+        return decode_rewrite(self.report.facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,10 +66,10 @@ class SignedVersions:
         return self._store.signatures.add(model, version, bundle, signers, by)
 
     def _signers(self, model: str, version: str, bundle: str) -> tuple[str, ...]:
-        from penstock.registry.signing.bundle import bundle_in  # noqa: PLC0415 - few gateways have signatures
+        from penstock.registry.signing.bundle import parse_bundle  # noqa: PLC0415 - few gateways have signatures
         from penstock.registry.signing.verifier import read_signed, verify_bundles  # noqa: PLC0415
 
-        bundle_in(bundle)
+        parse_bundle(bundle)
         record = self._store.find_version(model, version)
         if record is not None:
             verdict = verify_bundles(self.policy, model, version, record.content.signed_files, [bundle])

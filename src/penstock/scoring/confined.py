@@ -9,7 +9,7 @@ from penstock.core.errors import KINDS, Fault, Internal, NotReady
 from penstock.engine.confinement.child import UNSAFE, confined_command, started
 from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.scratch import scratch_folder, temporary_folder
-from penstock.scoring.job import ScoreJob, job_out
+from penstock.scoring.job import ScoreJob, encode_job
 from penstock.scoring.run import OnProgress
 
 MODULE: Final = "penstock.scoring.program"
@@ -31,7 +31,7 @@ def run_confined_job(job: ScoreJob, report: OnProgress) -> Document:
     """
     with scratch_folder(temporary_folder(), "score") as folder:
         plan = folder / "plan.json"
-        plan.write_text(json.dumps(job_out(job)))
+        plan.write_text(json.dumps(encode_job(job)))
         command = confined_command(MODULE, [str(plan)], _paths_of(job, plan), FILE_BYTES)
         with started(command) as process:
             return _read_answer(process, report)

@@ -11,7 +11,7 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import Signature
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
-from penstock.monitor.reference import Reference, reference_in
+from penstock.monitor.reference import Reference, decode_reference
 from penstock.monitor.rows import MOST_VALUES, RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
@@ -31,7 +31,7 @@ class BatchDrift:
     """
 
     def __init__(self, reference: Document | None, signature: Signature, names: Sequence[str], title: str) -> None:
-        self._reference = _without_hours(reference_in(check_reference(reference, title)))
+        self._reference = _without_hours(decode_reference(check_reference(reference, title)))
         columns = (
             input_columns(signature.inputs, signature.batching, names),
             output_columns(signature.outputs, signature.batching),

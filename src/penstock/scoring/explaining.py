@@ -18,7 +18,7 @@ from penstock.explain.methods import Explanation, explain_steps
 from penstock.explain.model_file import UnreadableGraph, read_graph
 from penstock.explain.nodes import NotExact
 from penstock.monitor.columns import input_columns
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import decode_reference
 from penstock.monitor.reference_rows import draw_rows
 from penstock.scoring.drift import check_reference
 from penstock.scoring.rows import ScoringRunner
@@ -52,7 +52,7 @@ class RowExplainer:
             Unsupported: its inputs have no column for each value, or no output is of numbers.
         """
         self._runner, self._most, self._seed = runner, most, seed
-        reference = reference_in(check_reference(content.reference, content.title))
+        reference = decode_reference(check_reference(content.reference, content.title))
         signature = runner.signature
         self._output = _explained_output(signature)
         columns = input_columns(signature.inputs, signature.batching, content.features)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from penstock.core.errors import Conflict, Fault, Internal, InvalidInput, NotFound, NotReady, Unauthorised
-from penstock.core.frames.terms import ROWS, RowTerms, terms_in
+from penstock.core.frames.terms import ROWS, RowTerms, decode_terms
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, bytes_to_raw
 
@@ -59,7 +59,7 @@ class GatewayRunner:
         self.version = self._version_of(selector)
         self._path = f"{_path(model)}/versions/{quote(self.version, safe='')}"
         metadata = self._get(self._path)
-        self.signature, self.terms = signature_in(metadata), terms_of(metadata)
+        self.signature, self.terms = parse_signature(metadata), terms_of(metadata)
         most = int(self._get(f"{self._path}/config").get("max_batch_size", 0))
         self._most = most if most > 1 else 0
 
@@ -155,7 +155,7 @@ def _error_text(body: bytes, status: int) -> str:
         return f"the gateway answered with status {status}"
 
 
-def signature_in(metadata: Mapping[str, Any]) -> Signature:
+def parse_signature(metadata: Mapping[str, Any]) -> Signature:
     """Return the signature in the metadata of a model (V2).
 
     Raises:
@@ -173,7 +173,7 @@ def terms_of(metadata: Mapping[str, Any]) -> RowTerms:
     """Return what the metadata of a model (V2) say of its rows: names of features, and defaults."""
     properties = metadata.get("properties")
     stated = properties.get(ROWS) if isinstance(properties, Mapping) else None
-    return terms_in(stated if isinstance(stated, str) else "")
+    return decode_terms(stated if isinstance(stated, str) else "")
 
 
 def _spec(item: Mapping[str, Any]) -> TensorSpec:

@@ -13,7 +13,7 @@ from penstock.scoring.results import JoinedColumns
 from penstock.scoring.rows import BatchScorer
 from penstock.scoring.run import OnProgress, ScoreTask, score_file
 from penstock.scoring.summary import RunSummary
-from penstock.scoring.versions import VersionContent, content_in, content_out
+from penstock.scoring.versions import VersionContent, decode_content, encode_content
 
 Document = dict[str, Any]
 
@@ -54,15 +54,15 @@ def _drift_of(version: LocalVersion) -> BatchDrift:
     return BatchDrift(content.reference, version.runner.signature, content.features, content.title)
 
 
-def job_out(job: ScoreJob) -> Document:
+def encode_job(job: ScoreJob) -> Document:
     """Return a job as JSON values."""
     task = job.task
     paths = {"source": str(task.source), "target": str(task.target), "errors": str(task.errors) if task.errors else ""}
-    contents = [content_out(content) for content in job.contents]
+    contents = [encode_content(content) for content in job.contents]
     return {"task": {**asdict(task), **paths}, "contents": contents, "monitor": job.monitor}
 
 
-def job_in(values: Mapping[str, Any]) -> ScoreJob:
+def decode_job(values: Mapping[str, Any]) -> ScoreJob:
     """Return the job in JSON values."""
     task = values["task"]
     joined = task["joined"]
@@ -78,4 +78,4 @@ def job_in(values: Mapping[str, Any]) -> ScoreJob:
         tuple(task["digests"]),
         task["explain"],
     )
-    return ScoreJob(found, [content_in(item) for item in values["contents"]], values["monitor"])
+    return ScoreJob(found, [decode_content(item) for item in values["contents"]], values["monitor"])

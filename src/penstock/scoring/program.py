@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.core.errors import Fault
-from penstock.scoring.job import job_in, run_job
+from penstock.scoring.job import decode_job, run_job
 
 PAUSE_S: Final = 0.1
 """Seconds between two lines of progress."""
@@ -39,7 +39,7 @@ class _Progress:
 def main(plan: str) -> int:
     """Run the job in the file ``plan``."""
     try:
-        _write({"summary": run_job(job_in(json.loads(Path(plan).read_text())), _Progress())})
+        _write({"summary": run_job(decode_job(json.loads(Path(plan).read_text())), _Progress())})
     except Fault as fault:
         _write({"fault": fault.full_text, "kind": fault.kind})
     except OSError as error:

@@ -22,7 +22,7 @@ from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
 from penstock.monitor.columns import header_names
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import decode_reference
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.blobs.verified_files import verified_files
 from penstock.registry.config import model_config
@@ -152,7 +152,7 @@ async def _no_plan(_: ExaminedContent) -> Any:
 def ordered_features(stated: tuple[str, ...], reference: Document | None) -> tuple[str, ...]:
     """Return the names of features in the order of the input, as gateways have them: a card may list them in any order,
     and the reference has that of the training data."""
-    inputs = () if reference is None else reference_in(reference).inputs
+    inputs = () if reference is None else decode_reference(reference).inputs
     return names_in_order(stated, header_names([item.bins.name for item in inputs]))
 
 
@@ -172,12 +172,12 @@ def read_verified_graph(content: VersionContent) -> bytes:
         return (anchor / os.path.relpath(content.path, root)).read_bytes()
 
 
-def content_out(content: VersionContent) -> Document:
+def encode_content(content: VersionContent) -> Document:
     """Return a version's content as JSON values."""
     return asdict(content)
 
 
-def content_in(values: Mapping[str, Any]) -> VersionContent:
+def decode_content(values: Mapping[str, Any]) -> VersionContent:
     """Return the content in JSON values."""
     files = tuple((str(path), str(digest)) for path, digest in values["files"])
     return VersionContent(**{**values, "files": files, "features": tuple(values["features"])})

@@ -43,11 +43,11 @@ def identify_trace(trace: CallTrace | None) -> CallTrace:
         return CallTrace(0, new_trace_id(), new_span_id())
     if trace.trace_id != NO_TRACE:
         return trace
-    parent = None if trace.unread is None else parent_in(trace.unread)
+    parent = None if trace.unread is None else read_parent(trace.unread)
     return CallTrace(trace.flags, new_trace_id(), new_span_id()) if parent is None else child_of(parent, trace.flags)
 
 
-def parent_in(fields: Fields) -> ParentContext | None:
+def read_parent(fields: Fields) -> ParentContext | None:
     """Return the span of the caller that headers with a ``traceparent`` state; None if it cannot be used."""
     return parse_parent(fields[TRACEPARENT], fields.get(TRACESTATE, b""))
 

@@ -31,7 +31,7 @@ from penstock.monitor.capture import CaptureWriter
 from penstock.monitor.columns import Columns, RowValues, input_columns, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.counters.slot import Slot
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import decode_reference
 from penstock.monitor.row_attributions import RowAttributions
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
@@ -269,7 +269,7 @@ class ModelLoader:
     def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:
             if wanted.path:
-                reference = reference_in(json.loads(Path(wanted.path).read_text()))
+                reference = decode_reference(json.loads(Path(wanted.path).read_text()))
                 region = self._slot.region(wanted.offset, wanted.size)
                 return RowCounter(reference, region, columns, wanted.sample, wanted.keys)
         except (OSError, ValueError, KeyError):

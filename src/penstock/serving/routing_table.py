@@ -9,7 +9,7 @@ from typing import Final
 from penstock.core.desired import ModelSpec, ReadyState, VersionStatus
 from penstock.core.errors import Fault, InvalidInput, NotFound, NotReady, unknown_model
 from penstock.core.labels import MARKED, Route
-from penstock.core.routing import RouteSpec, SplitTable, default_version, stand_in
+from penstock.core.routing import RouteSpec, SplitTable, choose_substitute, default_version
 from penstock.core.texts import shorten
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.unit_votes import CLOSED, PLACES, TAGS, UnitVotes
@@ -200,7 +200,7 @@ def build_model_entry(
             routes[alias] = routes[version]
     router = None
     default = default_version(spec.aliases.get(CHAMPION), [item for item in ready if item not in spec.withheld])
-    stable = default if spec.route is None else stand_in(spec.route, loaded) or default
+    stable = default if spec.route is None else choose_substitute(spec.route, loaded) or default
     if stable is not None:
         routes[""] = loaded[stable], Route.STABLE, ()
         if spec.route is not None:

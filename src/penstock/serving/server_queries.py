@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from penstock.core.batching import BATCHING
 from penstock.core.desired import ReadyState
 from penstock.core.errors import InvalidInput, NotFound, NotReady, OverBudget, Refused, Unauthorised
-from penstock.core.frames.terms import ROWS, terms_out
+from penstock.core.frames.terms import ROWS, encode_terms
 from penstock.core.signature import TensorSpec
 from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
@@ -154,7 +154,7 @@ class ServerQueries:
         signature = loaded.signature
         versions = (loaded.identity.version,) if version else self._routing_table.entry(model).ready
         refused = loaded.options.asks_for_batching and not loaded.sharing.shared
-        stated = {BATCHING: loaded.sharing.text if refused else "", ROWS: terms_out(loaded.row_terms)}
+        stated = {BATCHING: loaded.sharing.text if refused else "", ROWS: encode_terms(loaded.row_terms)}
         properties = {name: text for name, text in stated.items() if text}
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs, properties)
 

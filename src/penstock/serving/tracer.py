@@ -38,7 +38,7 @@ from penstock.serving.call_trace import (
     identify_trace,
     new_span_id,
     new_trace_id,
-    parent_in,
+    read_parent,
 )
 from penstock.serving.infer_call import InferCall
 from penstock.serving.version_info import VersionIdentity
@@ -121,7 +121,7 @@ class Tracer:
     def _continue(self, fields: Fields, sampled: bool) -> CallTrace | None:
         """Return the trace of a request whose caller has one: the caller decides, within the limit."""
         if sampled and self._may_be_forced():
-            parent = parent_in(fields)
+            parent = read_parent(fields)
             return None if parent is None else child_of(parent, SPANS | self._logged())
         trace = CallTrace(self._logged(), NO_TRACE, NO_ID)
         trace.unread = fields

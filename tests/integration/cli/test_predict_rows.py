@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.cli.console import ExitCode
-from penstock.core.frames.terms import terms_in
+from penstock.core.frames.terms import decode_terms
 from tests import harness
 from tests.frames import frame_to_parquet, from_columns
 from tests.harness import PATIENCE_S, Server, call, wait_until
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def names(server: Server) -> tuple[str, ...]:
     """The names of the features, as clients see them."""
     reply = server.rest("GET", "/v2/models/m")
-    return terms_in(reply.json().get("properties", {}).get("rows", "")).names if reply.status == 200 else ()
+    return decode_terms(reply.json().get("properties", {}).get("rows", "")).names if reply.status == 200 else ()
 
 
 def missing(server: Server) -> dict[str, int]:

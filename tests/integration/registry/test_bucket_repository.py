@@ -9,7 +9,7 @@ import pytest
 from penstock.core.errors import InvalidInput, NotReady, TooLarge
 from penstock.registry.blobs import bucket as bucket_module
 from penstock.registry.repository.bucket_tree import BucketTree
-from penstock.registry.repository.layout import files_of, models_in, one_model
+from penstock.registry.repository.layout import files_of, find_models, one_model
 from penstock.registry.repository.tree import find
 from tests import harness, s3, zoo
 from tests.harness import PATIENCE_S, wait_until
@@ -46,7 +46,7 @@ def test_layouts_are_found_as_in_a_folder(bucket: s3.Bucket, prefix: str) -> Non
     }
     put(bucket, prefix, objects)
     tree = BucketTree(f"s3://{bucket.name}/{prefix}/p/")
-    found = {model.name: model for model in models_in(tree)}
+    found = {model.name: model for model in find_models(tree)}
     assert {name: dict(model.versions) for name, model in found.items()} == {
         "bad": {},
         "flat": {"1": "flat.onnx"},
@@ -65,9 +65,9 @@ def test_layouts_are_found_as_in_a_folder(bucket: s3.Bucket, prefix: str) -> Non
 
 def test_an_empty_or_missing_bucket_is_reported(bucket: s3.Bucket, prefix: str) -> None:
     with pytest.raises(InvalidInput, match="holds no model"):
-        models_in(BucketTree(f"s3://{bucket.name}/{prefix}/nothing"))
+        find_models(BucketTree(f"s3://{bucket.name}/{prefix}/nothing"))
     with pytest.raises((InvalidInput, NotReady)):
-        models_in(BucketTree("s3://nowhere/p"))
+        find_models(BucketTree("s3://nowhere/p"))
     with pytest.raises(InvalidInput, match="s3://BUCKET/PREFIX"):
         BucketTree("s3://")
 
@@ -111,7 +111,7 @@ def test_too_many_objects_are_reported(bucket: s3.Bucket, prefix: str, monkeypat
     monkeypatch.setattr("penstock.registry.repository.bucket_tree.MOST_OBJECTS", 2)
     put(bucket, prefix, {f"{name}.onnx": b"" for name in "abc"})
     with pytest.raises(InvalidInput, match="more than 2 objects"):
-        models_in(BucketTree(f"s3://{bucket.name}/{prefix}"))
+        find_models(BucketTree(f"s3://{bucket.name}/{prefix}"))
 
 
 def test_a_gateway_serves_a_bucket_and_folders_and_follows_them(tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import RouteAdmin
 from penstock.core.errors import Fault, Refused
 from penstock.core.model_signing import SignatureMode, SignaturePolicy, TrustedSigner
-from penstock.core.routing import POINTS, route_in
+from penstock.core.routing import POINTS, parse_route
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.records import AdmissionReport, Author, Content, FileRecord, ModelRecord, VersionRecord
 from penstock.registry.signed_versions import SignedVersions
 from penstock.registry.signing import keys
-from penstock.registry.signing.bundle import Bundle, bundle_out, statement_of
+from penstock.registry.signing.bundle import Bundle, encode_bundle, statement_of
 from penstock.registry.stores.audit_questions import AuditQuestions
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
@@ -56,7 +56,7 @@ def digest_of(version: str) -> str:
 def bundle_of(version: str, key: Any = TRUSTED) -> str:
     payload = statement_of({"model.onnx": digest_of(version)}, "m", (), "", "")
     unsigned = Bundle(payload, b"", keys.fingerprint(key))
-    return bundle_out(Bundle(payload, keys.sign(key, unsigned.signed_bytes), unsigned.hint))
+    return encode_bundle(Bundle(payload, keys.sign(key, unsigned.signed_bytes), unsigned.hint))
 
 
 BUNDLES = {(version, key): bundle_of(version, key) for version in VERSIONS for key in (TRUSTED, FOREIGN)}
@@ -377,7 +377,7 @@ def test_the_way_back_is_open_to_what_answered_before(machine: GateMachine) -> N
     for version in ("1", "2"):
         machine.push(version, card=False, accuracy=0.8 if version == "1" else 0.95, commit=False)
         machine.sign(version, foreign=False, of=version)
-    machine.traffic.set_route("m", lambda _: route_in({"split": {"1": POINTS}}), ME)
+    machine.traffic.set_route("m", lambda _: parse_route({"split": {"1": POINTS}}), ME)
     asyncio.run(machine.world.fleet.serve_changes())
     trial = asyncio.run(machine.rollouts.begin("m", {**STEPS, "to": "2"}, ME))
     machine.set_policy(True)  # version 1 would not pass any more

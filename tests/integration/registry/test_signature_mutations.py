@@ -6,7 +6,7 @@ import random
 from penstock.core.errors import InvalidInput
 from penstock.core.model_signing import SignatureMode, SignaturePolicy, TrustedSigner
 from penstock.registry.signing import keys
-from penstock.registry.signing.bundle import Bundle, bundle_in, bundle_out, statement_of
+from penstock.registry.signing.bundle import Bundle, encode_bundle, parse_bundle, statement_of
 from penstock.registry.signing.verifier import verify_bundles
 from tests.unit.registry.signing.keys_of_tests import private_key
 
@@ -23,7 +23,7 @@ def digests(contents: dict[str, bytes]) -> dict[str, str]:
 def signed() -> str:
     payload = statement_of(digests(CONTENTS), "m", (), "m", "1")
     hint = keys.fingerprint(KEY)
-    return bundle_out(Bundle(payload, keys.sign(KEY, Bundle(payload, b"", hint).signed_bytes), hint))
+    return encode_bundle(Bundle(payload, keys.sign(KEY, Bundle(payload, b"", hint).signed_bytes), hint))
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -48,14 +48,14 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
 def is_same_bundle(text: bytes, bundle: Bundle) -> bool:
     """Whether a text still is the same bundle: only the space between its parts may differ."""
     try:
-        return bundle_in(text) == bundle
+        return parse_bundle(text) == bundle
     except InvalidInput:
         return False
 
 
 def test_no_change_of_a_bundle_is_unseen() -> None:
     dice, text = random.Random(20261130), signed()
-    bundle, files, seen = bundle_in(text), digests(CONTENTS), 0
+    bundle, files, seen = parse_bundle(text), digests(CONTENTS), 0
     assert verify_bundles(POLICY, "m", "1", files, [text]).signers == ("ci",)
     for _ in range(MUTATIONS):
         changed = mutated(text.encode(), dice)

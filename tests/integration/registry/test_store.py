@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from penstock.core.errors import Conflict, DataLoss, InvalidInput, NotFound, NotReady, Refused
-from penstock.core.routing import RouteSpec, stored_out
+from penstock.core.routing import RouteSpec, encode_stored_route
 from penstock.core.versions import VersionPolicy
 from penstock.registry.db import database as databases
 from penstock.registry.db import schema
@@ -434,7 +434,9 @@ def test_a_record_of_an_unknown_form_hinders_no_other_model(
     store.add_version(version("1", "z"), BY)
     store.aliases.move("z", "champion", "1", BY)
     with database.writing() as connection:
-        connection.execute(schema.routes.insert().values(model="z", document=stored_out(RouteSpec({"1": 10_000}))))
+        connection.execute(
+            schema.routes.insert().values(model="z", document=encode_stored_route(RouteSpec({"1": 10_000})))
+        )
     snapshot = RegistrySnapshot(store, tmp_path / "last.json")
     sound = {model.name: model for model in snapshot.models()}
     name = "name" if table == "models" else "model"

@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound, NotReady
-from penstock.core.routing import RouteSpec, route_in, stored_out
+from penstock.core.routing import RouteSpec, encode_stored_route, parse_route
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import Document, ModelRecord, VersionState
-from penstock.registry.stores.snapshot import model_in, model_out
+from penstock.registry.stores.snapshot import decode_model, encode_model
 from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, TrafficStore, TrialChange, TrialEvent
 from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S
@@ -21,7 +21,7 @@ from tests.postgres import Postgres
 NUMBERS = itertools.count()
 __all__ = ["clock", "database", "store", "url"]
 
-SPLIT = route_in({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
+SPLIT = parse_route({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
 EVENT = TrialEvent("test.v1", "models/m", "once", {"reason": "why"})
 
 
@@ -46,7 +46,7 @@ def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: VersionStor
     record = store.model("m")
     assert (record.route, record.revision, store.revision()) == (SPLIT, revision, revision)
     assert store.models() == [record]
-    assert model_in(model_out(record)) == record
+    assert decode_model(encode_model(record)) == record
     with pytest.raises(Conflict, match="revision"):
         traffic.set_route("m", lambda _: None, BY, revision - 1)
     with pytest.raises(Conflict, match="route of 'm'"):
@@ -67,7 +67,7 @@ def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: VersionStor
         {"rollout": {"spec": {"to": "3", "from": "1"}}, "base": None},
         {"rollout": {"spec": {"to": "2", "from": "3"}}, "base": None},
         {"experiment": {"spec": {"arms": {"1": 5000, "3": 5000}}}, "base": None, "stable": "1"},
-        {"rollout": {"spec": {"to": "2", "from": "1"}}, "base": stored_out(SPLIT)},
+        {"rollout": {"spec": {"to": "2", "from": "1"}}, "base": encode_stored_route(SPLIT)},
         {"rollout": {"spec": {"to": "2", "from": "1"}}, "base": None, "champion": "3"},
     ],
 )

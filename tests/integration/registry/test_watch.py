@@ -15,7 +15,7 @@ from penstock.control.sources.folder import ARRIVING, BEING_EXAMINED, RETRY_S, F
 from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.blobs.folder import hash_file
-from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, rewrite_out
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, encode_rewrite
 from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
 from penstock.registry.repository.copies import RepositoryCopies
 from penstock.registry.repository.local import LocalTree
@@ -403,7 +403,7 @@ def test_a_changed_graph_is_what_is_offered(world: World) -> None:
         rewrite = Rewrite(
             (ByteEdit(1, 1, b"ir"), ByteEdit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}"
         )
-        world.facts = {"rewrite": rewrite_out(rewrite), "zipmap": {"y": ["a", "b"]}}
+        world.facts = {"rewrite": encode_rewrite(rewrite), "zipmap": {"y": ["a", "b"]}}
         graph, seen = world.write("a/1/model.onnx"), []
 
         def look(subject: ExaminedContent) -> AdmissionReport:

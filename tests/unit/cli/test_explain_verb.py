@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from penstock.cli.client import Document, InferReply, RestClient
-from penstock.core.frames.terms import RowTerms, terms_out
+from penstock.core.frames.terms import RowTerms, encode_terms
 
 METADATA: Document = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
-    "properties": {"rows": terms_out(RowTerms(("age", "income"), {"income": 5}))},
+    "properties": {"rows": encode_terms(RowTerms(("age", "income"), {"income": 5}))},
 }
 PARAMETERS = {
     "method": "linear",

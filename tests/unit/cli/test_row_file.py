@@ -14,13 +14,13 @@ from penstock.cli.requests import BadData
 from penstock.cli.row_file import frame_of_answer, layout_of, read_rows, split_requests
 from penstock.core.frames.numpy_file import write_array
 from penstock.core.frames.records import to_columns
-from penstock.core.frames.terms import NO_TERMS, RowTerms, terms_in, terms_out
+from penstock.core.frames.terms import NO_TERMS, RowTerms, decode_terms, encode_terms
 from tests.frames import frame_to_arrow, frame_to_parquet, from_columns
 
 TERMS = RowTerms(("age", "income"), {"income": 5})
 METADATA: Document = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
-    "properties": {"rows": terms_out(TERMS)},
+    "properties": {"rows": encode_terms(TERMS)},
 }
 COLUMNS = {"income": [2.0, 4.0], "age": [1.0, 3.0]}
 FRAME = from_columns(COLUMNS)
@@ -84,12 +84,12 @@ def test_a_model_that_says_nothing_has_columns_by_place() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"other": 1}', "5"])
 def test_other_servers_say_nothing_about_rows(text: str) -> None:
-    assert terms_in(text) == NO_TERMS
+    assert decode_terms(text) == NO_TERMS
 
 
 def test_terms_survive_metadata() -> None:
-    assert terms_in(terms_out(TERMS)) == TERMS
-    assert terms_out(NO_TERMS) == ""
+    assert decode_terms(encode_terms(TERMS)) == TERMS
+    assert encode_terms(NO_TERMS) == ""
 
 
 class FakeClient:

@@ -13,7 +13,7 @@ from penstock.cli.rollout import _guard, _step, _steps, render
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.gates import RolloutStep
-from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, guard_in
+from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, parse_guard
 from penstock.core.rollouts.rollout import start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from tests.unit.cli.conftest import Result
@@ -63,7 +63,7 @@ def test_guards_and_steps() -> None:
 
 @pytest.mark.parametrize("metric", [name for name in NAMES if name != "promql"])
 def test_every_guard_takes_its_limit(metric: str) -> None:
-    assert guard_in(_guard(f"{metric}:1")).limit == 1.0
+    assert parse_guard(_guard(f"{metric}:1")).limit == 1.0
 
 
 @pytest.mark.parametrize(

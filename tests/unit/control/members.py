@@ -7,7 +7,7 @@ from pathlib import Path
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.service import Monitoring
 from penstock.core.tensors import Tensor
-from penstock.monitor.reference import Reference, reference_out
+from penstock.monitor.reference import Reference, encode_reference
 from penstock.monitor.rows import RowCounter
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
@@ -49,7 +49,7 @@ class Member:
         """Give version 1 a reference, and the model a policy."""
         if policy is not None:
             asyncio.run(self.monitoring.set_policy("m", policy, ME))
-        asyncio.run(self.monitoring.set_reference("m", "1", reference_out(reference), ME))
+        asyncio.run(self.monitoring.set_reference("m", "1", encode_reference(reference), ME))
 
     def refresh(self) -> None:
         """Take over what the database says."""

@@ -9,7 +9,7 @@ import pytest
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.core.routing import route_in
+from penstock.core.routing import parse_route
 from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore
 from tests.unit.control.trials import ME, World
@@ -50,7 +50,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.mark.simulation
 def test_rewards_are_counted_by_arm_and_the_route_comes_back(bench: Bench) -> None:
     world = bench.world
-    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
+    world.traffic.set_route("m", lambda _: parse_route({"split": {"1": 10_000}}), ME)
     world.fleet.reward("2", [1.0] * 7)  # from before the experiment
     trial = bench.begin()
     route = world.store.model("m").route

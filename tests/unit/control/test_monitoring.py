@@ -20,7 +20,7 @@ from penstock.control.monitoring.label_comparisons import ComparedSignal, Compar
 from penstock.control.monitoring.references.submission import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
-from penstock.control.workers.protocol import rows_out
+from penstock.control.workers.protocol import encode_rows
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.frames.terms import RowTerms
@@ -34,7 +34,7 @@ from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.counters.layout import REGION_CELLS, Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.feedback import Feedback
-from penstock.monitor.reference import Reference, reference_in, reference_out
+from penstock.monitor.reference import Reference, decode_reference, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import RegionLayout, RowCounter
 from penstock.registry.records import Document
@@ -130,7 +130,7 @@ class Watcher:
         return next(item.watch for item in decorated if item.version == version)
 
     def give(self, reference: Reference, version: str = "1") -> Document:
-        return asyncio.run(self.monitoring.set_reference("m", version, reference_out(reference), ME))
+        return asyncio.run(self.monitoring.set_reference("m", version, encode_reference(reference), ME))
 
     def send(self, reference: Reference, rows: int, shift: float = 0.0) -> list[tuple[str, bool]]:
         """Rows at both workers, a second, and a look."""
@@ -175,7 +175,7 @@ def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     assert (reported["digest"], reported["rows"], reported["source"]) == (reference.digest, 20_000, "training")
     watch = watcher.watch()
     assert (watch.digest, watch.learn, watch.offset) == (reference.digest, LearnSpec(), 0)
-    assert reference_in(_json(Path(watch.path))) == reference
+    assert decode_reference(_json(Path(watch.path))) == reference
     other = trained(seed=5)
     watcher.give(other, "2")
     second = watcher.watch("2")
@@ -334,7 +334,7 @@ def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
     assert answered is not None
     reported = {"model": "m", "version": version, "names": NAMES}
     watcher.monitoring.gathered(
-        {**reported, "inputs": rows_out([given]), "outputs": rows_out([concatenate([answered])])}
+        {**reported, "inputs": encode_rows([given]), "outputs": encode_rows([concatenate([answered])])}
     )
 
 
@@ -380,8 +380,8 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
             "model": "m",
             "version": "2",
             "names": names,
-            "inputs": rows_out(inputs),
-            "outputs": rows_out(outputs),
+            "inputs": encode_rows(inputs),
+            "outputs": encode_rows(outputs),
         }
         sure = None if confidence is None else asdict(confidence)
         watcher.monitoring.gathered(json.loads(json.dumps({**reported, "confidence": sure})))
@@ -392,7 +392,7 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
     gathering.gather([served(inputs, outputs)], inputs, outputs)
     asyncio.run(watcher.monitoring._follow())
     watch = watcher.watch("2")
-    reference = reference_in(_json(Path(watch.path)))
+    reference = decode_reference(_json(Path(watch.path)))
     assert reference.confidence is not None
     assert (reference.confidence.classes, sum(reference.confidence.counts)) == (2, 600)
     watcher.monitoring.look()
@@ -978,7 +978,7 @@ def test_a_reference_that_cannot_be_read_stops_no_other(watcher: Watcher) -> Non
     reference = trained()
     store = MonitorStore(watcher.world.database, watcher.world.clock)
     store.set_reference(ReferenceRecord("m", "1", "sha256:odd", "given"), {"form": "of a newer release"}, ME)
-    store.set_reference(ReferenceRecord("m", "2", reference.digest, "given"), reference_out(reference), ME)
+    store.set_reference(ReferenceRecord("m", "2", reference.digest, "given"), encode_reference(reference), ME)
     asyncio.run(watcher.monitoring._follow())
     assert watcher.watch("2").digest == reference.digest
     assert "its reference cannot be read" in watcher.show("1")["problem"]

@@ -15,7 +15,7 @@ from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.rollouts.gates import WebhookGate
-from penstock.core.routing import route_in
+from penstock.core.routing import parse_route
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import TrialChange
 from penstock.telemetry.readings import Point
@@ -238,7 +238,7 @@ def test_slow_runs_are_found_where_whole_requests_take_the_same_time(world: Worl
 def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guard: str, units: int, state: str) -> None:
     """Each unit fails once, as its worker counts it."""
     split = {"split": {"1": 10_000}, "sticky": "header:x-user"}
-    world.traffic.set_route("m", lambda _: route_in(split), ME)
+    world.traffic.set_route("m", lambda _: parse_route(split), ME)
     gateway = Gateway(world)
     limits = {"metric": guard} | ({"max": 0.0001} if guard == "error_ratio" else {})
     trial = gateway.begin(guards=[limits], steps=[5, 10_000], min_step_seconds=3600, alpha=0.1)
@@ -355,7 +355,7 @@ def test_what_cannot_begin(world: World) -> None:
     world.fleet.ill = set()
     with pytest.raises(Refused, match=r"prometheus\.url"):
         gateway.begin(guards=[{"metric": "promql", "query": "up", "min": 1}])
-    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 5000, "3": 5000}}), ME)
+    world.traffic.set_route("m", lambda _: parse_route({"split": {"1": 5000, "3": 5000}}), ME)
     with pytest.raises(Refused, match="'3'"):
         gateway.begin()
     assert world.traffic.open_trials() == []
@@ -370,7 +370,7 @@ def test_a_canary_that_stops_to_answer_is_rolled_back(world: World) -> None:
 
 def test_a_route_of_before_comes_back_with_its_rules(world: World) -> None:
     rule = {"header": "x-a", "equals": "b", "version": "3"}
-    route = route_in({"split": {"1": 10_000}, "sticky": "header:x-user", "rules": [rule]})
+    route = parse_route({"split": {"1": 10_000}, "sticky": "header:x-user", "rules": [rule]})
     world.traffic.set_route("m", lambda _: route, ME)
     gateway = Gateway(world)
     trial = gateway.begin(**ERRORS)
@@ -403,7 +403,7 @@ def test_without_promotion_the_route_is_exactly_the_one_of_before(
     world: World, route: Document | None, end: str
 ) -> None:
     if route is not None:
-        world.traffic.set_route("m", lambda _: route_in(route), ME)
+        world.traffic.set_route("m", lambda _: parse_route(route), ME)
     before = world.store.model("m").route
     gateway = Gateway(world)
     deadline = 2 if end == "deadline" else None
@@ -478,7 +478,7 @@ def test_the_shadow_stage_comes_first_where_a_guard_needs_it(world: World) -> No
 
 
 def test_a_dry_run_changes_nothing(world: World) -> None:
-    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 9000, "2": 1000}}), ME)
+    world.traffic.set_route("m", lambda _: parse_route({"split": {"1": 9000, "2": 1000}}), ME)
     gateway = Gateway(world)
     trial = gateway.begin(dry_run=True, steps=[1000])
     over = gateway.pass_time(trial, "rolled_back", bad=0.3)
@@ -603,7 +603,7 @@ def test_what_is_measured(world: World) -> None:
 
 
 def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) -> None:
-    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
+    world.traffic.set_route("m", lambda _: parse_route({"split": {"1": 10_000}}), ME)
     with pytest.raises(Refused, match="would change nothing"):
         world.store.aliases.move("m", "champion", "3", ME, in_registry=False)
     with pytest.raises(Refused, match="would change nothing"):
@@ -617,7 +617,7 @@ def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) 
 
 
 def test_a_forced_change_of_the_champion_says_that_it_has_no_effect_yet(world: World) -> None:
-    world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
+    world.traffic.set_route("m", lambda _: parse_route({"split": {"1": 10_000}}), ME)
     moved = world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     assert (
         world.champion(),

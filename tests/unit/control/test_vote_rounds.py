@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.trial import STEP_S
-from penstock.control.workers.protocol import desired_in, desired_out
+from penstock.control.workers.protocol import decode_desired, encode_desired
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
-from penstock.core.routing import route_in
+from penstock.core.routing import parse_route
 from penstock.monitor.unit_votes import CLOSED, COUNTS, PLACES, UnitVotes
 from penstock.registry.records import Document
 from penstock.serving.routing_table import tag_of
@@ -43,7 +43,7 @@ class Gateway:
 
     @property
     def tag(self) -> int:
-        vote_round = desired_in(desired_out(self.fleet.desired)).models[0].vote_round
+        vote_round = decode_desired(encode_desired(self.fleet.desired)).models[0].vote_round
         return tag_of("m", vote_round) if vote_round else CLOSED
 
     def fail(self, unit: int, worker: int) -> None:
@@ -63,7 +63,7 @@ class Gateway:
 def begun(folder: Path, gateways: int) -> tuple[list[Gateway], Document]:
     world = World(folder)
     world.promote_champion("1")
-    world.traffic.set_route("m", lambda _: route_in(STICKY), ME)
+    world.traffic.set_route("m", lambda _: parse_route(STICKY), ME)
     found = [Gateway(world, name) for name in "abc"[:gateways]]
     asked = {"to": "2", "steps": [5000, 10_000], "min_step_seconds": 3600, "alpha": 1e-9, "guards": ["errors"]}
     return found, asyncio.run(found[0].rollouts.begin("m", asked, ME))
@@ -158,7 +158,7 @@ def test_only_sticky_splits_of_trials_take_votes(tmp_path: Path, sticky: bool) -
     world = World(tmp_path)
     world.promote_champion("1")
     if sticky:
-        world.traffic.set_route("m", lambda _: route_in(STICKY), ME)
+        world.traffic.set_route("m", lambda _: parse_route(STICKY), ME)
     gateway = Gateway(world, "a")
     asyncio.run(gateway.rollouts.begin("m", {"to": "2", "min_step_seconds": 3600}, ME))
     settle([gateway])

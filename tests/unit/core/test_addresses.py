@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.addresses import credentials_in, hide_credentials, hide_tokens, host_of, hosts_in, is_public
+from penstock.core.addresses import find_credentials, hide_credentials, hide_tokens, host_of, is_public, parse_hosts
 
 NOT_PUBLIC = [
     "0.0.0.0",
@@ -40,13 +40,13 @@ NOT_PUBLIC = [
 @pytest.mark.parametrize("text", NOT_PUBLIC)
 def test_addresses_that_are_not_of_the_internet(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
-    assert not hosts_in(["example.com"]).permits_address(text)
+    assert not parse_hosts(["example.com"]).permits_address(text)
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "64:ff9b::808:808"])
 def test_addresses_of_the_internet(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
-    assert hosts_in([]).permits_address(text)
+    assert parse_hosts([]).permits_address(text)
 
 
 @given(st.ip_addresses(v=4))
@@ -59,7 +59,7 @@ def test_an_ipv4_address_in_another_form_is_never_more_than_itself(address: ipad
 
 
 def test_hosts_are_listed_by_name_domain_address_and_network() -> None:
-    hosts = hosts_in(["Hooks.example", "*.corp.example", "10.1.0.0/16", "192.168.0.7", "fd00::/8"])
+    hosts = parse_hosts(["Hooks.example", "*.corp.example", "10.1.0.0/16", "192.168.0.7", "fd00::/8"])
     for host in ("hooks.example", "HOOKS.EXAMPLE.", "a.corp.example", "b.a.corp.example", "10.1.2.3", "192.168.0.7"):
         assert hosts.permits_host(host), host
     for host in ("example", "corp.example", "acorp.example", "hooks.example.evil", "10.2.0.1", "8.8.8.8", "", "[::1"):
@@ -73,7 +73,7 @@ def test_hosts_are_listed_by_name_domain_address_and_network() -> None:
 @pytest.mark.parametrize("entry", ["", "http://x", "a b", "10.0.0.0/33", "10.0.0.1/8", "a_.-", "*", "x/y", "*.*.x"])
 def test_what_is_no_host_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="expected a host"):
-        hosts_in([entry])
+        parse_hosts([entry])
 
 
 def test_the_host_of_a_url() -> None:
@@ -112,15 +112,15 @@ def test_no_part_of_a_secret_is_shown_whatever_is_in_it(one: str, other: str, fo
 
 
 def test_credentials_are_found_whole_and_in_parts() -> None:
-    assert credentials_in("http://someone:p@ss/long%2Fword@h:1/?token=PLANTED&plain") == {
+    assert find_credentials("http://someone:p@ss/long%2Fword@h:1/?token=PLANTED&plain") == {
         "someone",
         "long%2Fword",
         "long/word",
         "PLANTED",
     }
-    assert credentials_in("postgresql://user01:?planted@h/db") == {"planted"}
-    assert credentials_in("/data/models") == frozenset()
-    assert credentials_in("s3://bucket/prefix") == frozenset()
+    assert find_credentials("postgresql://user01:?planted@h/db") == {"planted"}
+    assert find_credentials("/data/models") == frozenset()
+    assert find_credentials("s3://bucket/prefix") == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_credentials_are_found_whole_and_in_parts() -> None:
     ],
 )
 def test_names_of_users_and_options_of_databases_are_no_secrets(text: str, secrets: set[str]) -> None:
-    assert credentials_in(text) == secrets
+    assert find_credentials(text) == secrets
 
 
 def test_tokens_in_paths_are_hidden() -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, budgets, burn_rates
 from penstock.core.triggers.conditions import VersionSnapshot, evaluate
-from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.parsing import parse_condition
 from penstock.core.triggers.state import RuleMemory
 
 SLO = {"error_ratio": 0.01, "latency_p99_ms": 20.0}
@@ -92,7 +92,7 @@ def test_both_windows_have_to_burn(
     changes: dict[str, Any], parts: list[tuple[float, int, float, float]], holds: bool
 ) -> None:
     faults: list[str] = []
-    condition = condition_in({"slo": {**WHEN, **changes}}, "when", faults, schedule_in)
+    condition = parse_condition({"slo": {**WHEN, **changes}}, "when", faults, parse_schedule)
     assert condition is not None, faults
     snapshot = VersionSnapshot("m", "1", 0.0, {}, objectives=SLO, history=history(*parts))
     found = evaluate(condition, snapshot, RuleMemory())
@@ -113,5 +113,5 @@ def test_both_windows_have_to_burn(
 )
 def test_what_is_no_burn_rate(stated: dict[str, Any]) -> None:
     faults: list[str] = []
-    assert condition_in({"slo": stated}, "when", faults, schedule_in) is None
+    assert parse_condition({"slo": stated}, "when", faults, parse_schedule) is None
     assert faults

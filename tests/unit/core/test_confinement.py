@@ -7,9 +7,9 @@ from penstock.core.confinement import (
     Layer,
     Mechanisms,
     Program,
-    report_in,
+    decode_report,
+    encode_report,
     report_layers,
-    report_out,
 )
 
 WHOLE = Mechanisms(landlock=7, seccomp=True)
@@ -51,5 +51,5 @@ def test_a_missing_layer_is_named_with_its_reason(mechanisms: Mechanisms, progra
 
 def test_a_report_survives_json() -> None:
     report = report_layers(Mechanisms(2, seccomp=True), Program.WORKER)
-    assert report_in(report_out(report)) == report
-    assert report_in(report_out(ConfinementReport())) == ConfinementReport()
+    assert decode_report(encode_report(report)) == report
+    assert decode_report(encode_report(ConfinementReport())) == ConfinementReport()

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.batching import BatchRules, RunCost, batch_rules, fit_cost, next_run, plan_runs
-from penstock.core.exams import ExamResult, Exams, exams_in, exams_out
+from penstock.core.exams import ExamResult, Exams, decode_exams, encode_exams
 from penstock.core.experiments import bounded_weights, experiment_document, limit_change, start_experiment
-from penstock.core.experiments import spec_in as experiment_spec_in
+from penstock.core.experiments import parse_spec as experiment_spec_in
 from penstock.core.label_matching import OLDEST, LabelMatching, age_class
 from penstock.core.queueing import (
     ConcurrencyLimit,
@@ -268,8 +268,8 @@ def test_what_people_are_shown_of_an_experiment() -> None:
 
 def test_exams_survive_as_json_values() -> None:
     exams = Exams("1", 3, {"2": ExamResult("g", ("why",)), "3": ExamResult("h")})
-    assert exams_in(json.loads(json.dumps(exams_out(exams)))) == exams
-    assert exams_in({}) == Exams()
+    assert decode_exams(json.loads(json.dumps(encode_exams(exams)))) == exams
+    assert decode_exams({}) == Exams()
 
 
 # Burn rates.

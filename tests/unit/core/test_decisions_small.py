@@ -20,13 +20,21 @@ from penstock.core.lineage import card_features
 from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
-from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, limit_word
-from penstock.core.rollouts.guards import GuardVerdict, effect, evidence_out
+from penstock.core.rollouts.guard_spec import GuardSpec, limit_word, parse_guard
+from penstock.core.rollouts.guards import GuardVerdict, describe_evidence, effect
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import Rollout, RolloutState, note_in_place, note_losses, note_ready, start_rollout
-from penstock.core.rollouts.spec import spec_in, with_objectives
+from penstock.core.rollouts.spec import parse_spec, with_objectives
 from penstock.core.rollouts.waiting import waiting_inside
-from penstock.core.routing import POINTS, RouteSpec, SplitTable, default_version, effective, route_in, stand_in
+from penstock.core.routing import (
+    POINTS,
+    RouteSpec,
+    SplitTable,
+    choose_substitute,
+    default_version,
+    effective,
+    parse_route,
+)
 from penstock.core.row_shares import RowAmount
 from penstock.core.statistics.change_detection import DAY_S, MIN_ONSET_PROBABILITY, ChangeDetector, onset_probability
 from penstock.core.statistics.paired_comparison import Advantage
@@ -37,7 +45,7 @@ from penstock.core.triggers.state import RuleMemory, RuleState, with_request, wi
 
 # Routes.
 
-SPLIT = route_in({"split": {"1": 7000, "2": 3000}}, champion="1")
+SPLIT = parse_route({"split": {"1": 7000, "2": 3000}}, champion="1")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,7 @@ SPLIT = route_in({"split": {"1": 7000, "2": 3000}}, champion="1")
 def test_versions_that_cannot_answer_give_their_points_to_one_that_can(
     able: set[str], instead: str | None, points: dict[str, int]
 ) -> None:
-    assert stand_in(SPLIT, able) == instead
+    assert choose_substitute(SPLIT, able) == instead
     assert effective(SPLIT, "1", able) == points
 
 
@@ -70,7 +78,7 @@ def test_a_hash_finds_who_its_value_finds() -> None:
     values = [str(number).encode() for number in range(200)]
     assert [points.at(points.hash_value(value)) for value in values] == [points.pick(value) for value in values]
     assert {points.pick(value) for value in values} == {"a", "b"}
-    whole = SplitTable("m", route_in({"split": {"1": POINTS}}), {"1": "a"})
+    whole = SplitTable("m", parse_route({"split": {"1": POINTS}}), {"1": "a"})
     assert (whole.pick(None), whole.at(7)) == ("a", "a")
 
 
@@ -98,7 +106,7 @@ def test_versions_that_answer_are_ready_or_were_chosen(
 
 
 def started(*guards: GuardSpec, **asked: Any) -> Rollout:
-    spec = spec_in({"to": "2", **asked}, "1")
+    spec = parse_spec({"to": "2", **asked}, "1")
     return start_rollout(replace(spec, guards=guards or spec.guards), 0.0)
 
 
@@ -139,23 +147,23 @@ def test_what_ended_without_promotion(state: RolloutState, ended: bool) -> None:
 
 
 def test_a_step_that_leaves_the_control_nothing_cannot_be_passed_by_comparison() -> None:
-    held_back = spec_in({"to": "2", "guards": ["errors", "latency"]}, "1")
+    held_back = parse_spec({"to": "2", "guards": ["errors", "latency"]}, "1")
     assert held_back.left_alone() == []
-    whole = spec_in({"to": "2", "guards": ["errors", "latency", "error_ratio"], "hold_back": 0}, "1")
+    whole = parse_spec({"to": "2", "guards": ["errors", "latency", "error_ratio"], "hold_back": 0}, "1")
     assert whole.left_alone() == ["errors", "latency"]
     with pytest.raises(InvalidInput, match="'hold_back' must be a whole number"):
-        spec_in({"to": "2", "hold_back": 0.5}, "1")
+        parse_spec({"to": "2", "hold_back": 0.5}, "1")
 
 
 def test_objectives_add_absolute_guards_and_the_limit_of_errors() -> None:
-    spec = spec_in({"to": "2", "guards": ["errors", {"metric": "latency_p99", "max_ms": 9}]}, "1")
+    spec = parse_spec({"to": "2", "guards": ["errors", {"metric": "latency_p99", "max_ms": 9}]}, "1")
     found = with_objectives(spec, {"error_ratio": 0.01, "latency_p99_ms": 50.0})
     assert [(guard.metric, guard.limit, guard.objective) for guard in found.guards] == [
         ("errors", 0.0, 0.01),
         ("latency_p99", 9.0, 0.0),
         ("error_ratio", 0.01, 0.0),
     ]
-    stated = spec_in({"to": "2", "guards": [{"metric": "errors", "max_increase": 0.02}]}, "1")
+    stated = parse_spec({"to": "2", "guards": [{"metric": "errors", "max_increase": 0.02}]}, "1")
     assert with_objectives(stated, {"error_ratio": 0.01}).guards[0] == stated.guards[0]
     assert with_objectives(spec, {}) == spec
 
@@ -167,7 +175,7 @@ def test_the_limit_of_a_guard_has_a_word(metric: str, word: str | None) -> None:
 
 def test_a_guard_has_no_other_fields() -> None:
     with pytest.raises(InvalidInput, match="its only fields are 'metric' and 'max_ratio'"):
-        guard_in({"metric": "latency", "max": 2})
+        parse_guard({"metric": "latency", "max": 2})
 
 
 def test_a_query_s_effect_is_its_last_value_and_it_says_how_often_it_agreed() -> None:
@@ -193,7 +201,7 @@ def test_absolute_guards_count_the_canary_alone() -> None:
 
 def test_labels_are_shown_with_their_interval_and_their_age() -> None:
     guard = GuardSpec("performance", 0.05)
-    nothing = evidence_out(guard, GuardState(), 0.01)
+    nothing = describe_evidence(guard, GuardState(), 0.01)
     assert nothing["interval"] == [-1.0, 1.0]
     assert nothing["label_delay_seconds"] is None
 

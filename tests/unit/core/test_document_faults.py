@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import gates_in
+from penstock.core.gates import parse_gates
 from penstock.core.lineage import card_of, metadata_of, metadata_of_pairs
-from penstock.core.routing import route_in
-from penstock.core.sinks import SinkSpec, sinks_in
-from penstock.core.triggers.parsing import condition_in, limits_in
+from penstock.core.routing import parse_route
+from penstock.core.sinks import SinkSpec, parse_sinks
+from penstock.core.triggers.parsing import parse_condition, parse_limits
 from penstock.core.triggers.rules import RuleLimits
 
 # Documents.
@@ -107,7 +107,7 @@ def test_metadata_at_its_limits() -> None:
 )
 def test_a_fault_of_a_sink_is_named(kind: str, values: Any, fault: str) -> None:
     faults: list[str] = []
-    assert sinks_in({"s": {kind: values}}, faults) == {}
+    assert parse_sinks({"s": {kind: values}}, faults) == {}
     assert faults == [fault]
 
 
@@ -123,14 +123,14 @@ def test_a_fault_of_a_sink_is_named(kind: str, values: Any, fault: str) -> None:
 )
 def test_a_sink_that_is_valid(kind: str, values: dict[str, Any]) -> None:
     faults: list[str] = []
-    assert sinks_in({"s": {kind: values}}, faults) == {"s": SinkSpec(kind, values)}
+    assert parse_sinks({"s": {kind: values}}, faults) == {"s": SinkSpec(kind, values)}
     assert faults == []
 
 
 def test_sinks_at_their_limits() -> None:
     file = {"file": {"path": "p"}}
     faults: list[str] = []
-    assert len(sinks_in({f"s{number}": file for number in range(16)}, faults)) == 16
+    assert len(parse_sinks({f"s{number}": file for number in range(16)}, faults)) == 16
     assert faults == []
     for stated, fault in (
         ({f"s{number}": file for number in range(17)}, "'sinks' must be an object of at most 16"),
@@ -138,7 +138,7 @@ def test_sinks_at_their_limits() -> None:
         ({"1x": file}, "'sinks.1x' is not a valid name for a sink"),
     ):
         faults = []
-        assert sinks_in(stated, faults) == {}
+        assert parse_sinks(stated, faults) == {}
         assert faults == [fault]
 
 
@@ -166,15 +166,15 @@ def test_sinks_at_their_limits() -> None:
 )
 def test_a_fault_of_a_route_is_named(document: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        route_in(document)
+        parse_route(document)
     assert str(refused.value) == fault
 
 
 def test_fields_that_a_route_may_be_sent_back_with() -> None:
     extra = dict.fromkeys(("reason", "revision", "set", "answers"), 1)
-    plain = route_in({"split": {"1": 10_000, "2": 0}})
-    assert route_in({"split": {"1": 10_000, "2": 0}, **extra}) == plain
-    moved = route_in({"split": {"2": 4000, "1": 6000}}, before=replace(plain, salt="s"))
+    plain = parse_route({"split": {"1": 10_000, "2": 0}})
+    assert parse_route({"split": {"1": 10_000, "2": 0}, **extra}) == plain
+    moved = parse_route({"split": {"2": 4000, "1": 6000}}, before=replace(plain, salt="s"))
     assert moved.salt == "s"
 
 
@@ -215,20 +215,22 @@ KINDS = "all, any, not, drift, performance, concept, quality, schedule, age, lab
 )
 def test_a_fault_of_a_condition_is_named(stated: Any, fault: str) -> None:
     faults: list[str] = []
-    assert condition_in(stated, "w", faults, nothing) is None
+    assert parse_condition(stated, "w", faults, nothing) is None
     assert faults == [fault]
 
 
 def test_conditions_at_their_limits() -> None:
     faults: list[str] = []
-    found = condition_in({"slo": {"short_seconds": 60, "long_seconds": 86_400, "burn_rate": 0.1}}, "w", faults, nothing)
+    found = parse_condition(
+        {"slo": {"short_seconds": 60, "long_seconds": 86_400, "burn_rate": 0.1}}, "w", faults, nothing
+    )
     assert found is not None
     nested: dict[str, Any] = {"drift": {}}
     for _ in range(8):
         nested = {"not": nested}
-    assert condition_in(nested, "w", faults, nothing) is not None
+    assert parse_condition(nested, "w", faults, nothing) is not None
     assert faults == []
-    assert condition_in({"not": nested}, "w", faults, nothing) is None
+    assert parse_condition({"not": nested}, "w", faults, nothing) is None
     assert len(faults) == 1
 
 
@@ -251,7 +253,7 @@ def test_conditions_at_their_limits() -> None:
 )
 def test_a_fault_of_the_limits_is_named(stated: Any, fault: str) -> None:
     faults: list[str] = []
-    assert limits_in(stated, faults) == RuleLimits()
+    assert parse_limits(stated, faults) == RuleLimits()
     assert faults == [fault]
 
 
@@ -264,9 +266,9 @@ def test_limits_of_rules() -> None:
         "escalate_after": 1,
     }
     faults: list[str] = []
-    assert limits_in({**stated, "auto_rollout": True}, faults) == RuleLimits(1000, 1, False, 1, {}, True)
-    assert limits_in({"auto_rollout": {"steps": [1]}}, faults).auto_rollout == {"steps": [1]}
-    assert limits_in({"budget_per_day": 0}, faults).budget_per_day == 0
+    assert parse_limits({**stated, "auto_rollout": True}, faults) == RuleLimits(1000, 1, False, 1, {}, True)
+    assert parse_limits({"auto_rollout": {"steps": [1]}}, faults).auto_rollout == {"steps": [1]}
+    assert parse_limits({"budget_per_day": 0}, faults).budget_per_day == 0
     assert faults == []
 
 
@@ -313,14 +315,14 @@ def test_limits_of_rules() -> None:
 )
 def test_a_fault_of_a_gate_is_named(stated: Any, fault: str) -> None:
     faults: list[str] = []
-    gates_in(stated, "g", faults)
+    parse_gates(stated, "g", faults)
     assert faults == [fault]
 
 
 def test_gates_at_their_limits() -> None:
     faults: list[str] = []
     held_out = {"metric": "accuracy", "alpha": 0.5, "min_rows": 10, "share": 0.9, "slices": {"columns": ["c"] * 8}}
-    found = gates_in({"held_out": held_out, "beats": {"metric": "m", "by": 1, "lower": True}}, "g", faults)
+    found = parse_gates({"held_out": held_out, "beats": {"metric": "m", "by": 1, "lower": True}}, "g", faults)
     assert faults == []
     assert found.held_out is not None
     assert (found.held_out.alpha, found.held_out.least, found.held_out.columns) == (0.5, 10, ("c",) * 8)

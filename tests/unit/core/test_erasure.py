@@ -10,8 +10,8 @@ from penstock.core.erasure import (
     ColumnPlace,
     ErasureReport,
     SubjectKey,
+    decode_report,
     places_of,
-    report_in,
     subject_key,
 )
 from penstock.core.errors import InvalidInput
@@ -76,4 +76,4 @@ def test_places() -> None:
 def test_reports_add_up() -> None:
     total = ErasureReport(1, 2, 3, 4, 5, 6, ("a",)) + ErasureReport(rows=1, problems=("b",))
     assert total == ErasureReport(1, 3, 3, 4, 5, 6, ("a", "b"))
-    assert report_in(total.document()) == total
+    assert decode_report(total.document()) == total

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.exams import MOST_REMEMBERED, Exams, exams_in, exams_out
-from penstock.core.triggers.state import RuleState, rule_state_in, rule_state_out
+from penstock.core.exams import MOST_REMEMBERED, Exams, decode_exams, encode_exams
+from penstock.core.triggers.state import RuleState, decode_rule_state, encode_rule_state
 
 
 def test_exams_count_for_one_champion() -> None:
@@ -30,5 +30,5 @@ def test_what_is_remembered_is_bounded_and_survives(versions: list[str]) -> None
         exams = exams.begun(version, "1", "a").with_result(version, "1", ["late"] if int(version) % 2 else [])
     assert exams.count == len(versions)
     assert len(exams.results) <= MOST_REMEMBERED
-    assert exams_in(exams_out(exams)) == exams
-    assert rule_state_in(rule_state_out(RuleState(exams=exams))).exams == exams
+    assert decode_exams(encode_exams(exams)) == exams
+    assert decode_rule_state(encode_rule_state(RuleState(exams=exams))).exams == exams

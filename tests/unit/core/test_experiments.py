@@ -16,12 +16,12 @@ from penstock.core.experiments import (
     add_rewards,
     bounded_weights,
     decide,
+    decode_experiment,
+    encode_experiment,
+    encode_spec,
     experiment_document,
-    experiment_in,
-    experiment_out,
     limit_change,
-    spec_in,
-    spec_out,
+    parse_spec,
     start_experiment,
 )
 from penstock.core.label_matching import Stratum
@@ -37,8 +37,8 @@ def with_rewards(experiment: Experiment, **means: tuple[int, float]) -> Experime
 
 
 def test_what_is_asked_for_comes_back() -> None:
-    spec = spec_in({**ASKED, "sticky": "header:X-User", "ceiling": 9000, "alpha": 0.1, "reason": "x"})
-    assert spec_in(spec_out(spec)) == spec
+    spec = parse_spec({**ASKED, "sticky": "header:X-User", "ceiling": 9000, "alpha": 0.1, "reason": "x"})
+    assert parse_spec(encode_spec(spec)) == spec
     assert (spec.sticky, spec.min_weight, spec.max_weight, spec.alpha) == ("x-user", 500, 9000, 0.1)
 
 
@@ -61,11 +61,11 @@ def test_what_is_asked_for_comes_back() -> None:
 )
 def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
-        spec_in({**ASKED, **change})
+        parse_spec({**ASKED, **change})
 
 
 def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_minimum() -> None:
-    experiment = with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6))
+    experiment = with_rewards(start_experiment(parse_spec(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6))
     weights = decide(experiment, 10.0, seed=1)
     assert weights == {"1": 5000 - MOST_STEP, "2": 5000 + MOST_STEP}
     for turn in range(5):
@@ -77,9 +77,12 @@ def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_minimum
 @pytest.mark.parametrize(
     ("experiment", "now"),
     [
-        (with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 9.9),
-        (with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(19, 0.6)), 99.0),
-        (with_rewards(start_experiment(spec_in({**ASKED, "mode": "fixed"}), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 99.0),
+        (with_rewards(start_experiment(parse_spec(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 9.9),
+        (with_rewards(start_experiment(parse_spec(ASKED), 0.0), v1=(200, 0.2), v2=(19, 0.6)), 99.0),
+        (
+            with_rewards(start_experiment(parse_spec({**ASKED, "mode": "fixed"}), 0.0), v1=(200, 0.2), v2=(200, 0.6)),
+            99.0,
+        ),
     ],
     ids=["too soon", "too few rewards", "fixed weights"],
 )
@@ -88,7 +91,7 @@ def test_when_a_bandit_leaves_the_weights(experiment: Experiment, now: float) ->
 
 
 def test_equal_arms_stay_near_each_other() -> None:
-    weights = decide(with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(500, 0.4), v2=(500, 0.4)), 10.0, seed=3)
+    weights = decide(with_rewards(start_experiment(parse_spec(ASKED), 0.0), v1=(500, 0.4), v2=(500, 0.4)), 10.0, seed=3)
     assert weights is None or abs(weights["1"] - 5000) < 1000
 
 
@@ -118,7 +121,7 @@ def test_a_step_is_never_longer_than_it_may_be(seed: int, arms: int) -> None:
 
 
 def test_the_best_arm_is_listed_once_it_is_known() -> None:
-    experiment = start_experiment(spec_in(ASKED), 0.0)
+    experiment = start_experiment(parse_spec(ASKED), 0.0)
     few = with_rewards(experiment, v1=(50, 0.4), v2=(50, 0.5))
     many = with_rewards(experiment, v1=(5000, 0.4), v2=(5000, 0.5))
     assert experiment_document(few)["best"] is None
@@ -139,8 +142,8 @@ def test_the_best_arm_is_listed_once_it_is_known() -> None:
 
 
 def test_an_experiment_outlives_a_restart() -> None:
-    experiment = with_rewards(start_experiment(spec_in(ASKED), 4.0), v1=(50, 0.4), v2=(50, 0.5))
-    restored = experiment_in(json.loads(json.dumps(experiment_out(experiment))))
+    experiment = with_rewards(start_experiment(parse_spec(ASKED), 4.0), v1=(50, 0.4), v2=(50, 0.5))
+    restored = decode_experiment(json.loads(json.dumps(encode_experiment(experiment))))
     assert restored == experiment
     assert restored.is_open
     assert not Experiment(experiment.spec, {}, ExperimentState.STOPPED).is_open

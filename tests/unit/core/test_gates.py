@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import CandidateFacts, Exam, ExamScores, Gates, check_exam, check_gates
-from penstock.core.policies import policy_in
+from penstock.core.policies import parse_policy
 
 SIGNATURE = {"inputs": [{"name": "x"}]}
 
@@ -22,7 +22,7 @@ def version(
 
 
 def gates(**stated: Any) -> Gates:
-    found = policy_in({"retraining": {"gates": stated}}, schedule_in).limits.gates
+    found = parse_policy({"retraining": {"gates": stated}}, parse_schedule).limits.gates
     assert isinstance(found, Gates)
     return found
 
@@ -65,7 +65,7 @@ def test_without_a_champion_nothing_is_compared() -> None:
 )
 def test_faulty_gates_are_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match=r"retraining\.gates"):
-        policy_in({"retraining": {"gates": stated}}, schedule_in)
+        parse_policy({"retraining": {"gates": stated}}, parse_schedule)
 
 
 def probed(*outputs: dict[str, Any]) -> dict[str, Any]:
@@ -165,4 +165,4 @@ def test_exams_are_marked(asked: dict[str, Any], exam: Exam, reason: str) -> Non
 )
 def test_faulty_exams_are_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match=r"retraining\.gates\.held_out"):
-        policy_in({"retraining": {"gates": {"held_out": stated}}}, schedule_in)
+        parse_policy({"retraining": {"gates": {"held_out": stated}}}, parse_schedule)

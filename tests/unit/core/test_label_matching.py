@@ -15,7 +15,7 @@ from penstock.core.label_matching import (
     StratumCell,
     age_class,
     age_limit_s,
-    delay_out,
+    describe_delay,
 )
 from tests.budgets import examples
 
@@ -156,6 +156,6 @@ def test_what_is_kept_goes_on_as_it_was(labels: list[Label], at: float) -> None:
 
 
 def test_delays_are_shown_by_upper_bounds() -> None:
-    assert delay_out({}) is None
-    assert delay_out({0: 10, 3: 5, 10: 1}) == {"median_below": 1.0, "all_below": 1024.0}
-    assert delay_out({2: 1}) == {"median_below": 4.0, "all_below": 4.0}
+    assert describe_delay({}) is None
+    assert describe_delay({0: 10, 3: 5, 10: 1}) == {"median_below": 1.0, "all_below": 1024.0}
+    assert describe_delay({2: 1}) == {"median_below": 4.0, "all_below": 4.0}

@@ -16,7 +16,7 @@ from penstock.core.model_signing import (
     check_binding,
     check_coverage,
     check_served,
-    signature_policy_in,
+    parse_signature_policy,
     signature_refusal,
 )
 
@@ -28,7 +28,7 @@ FILES = {"model.onnx": "aa", "weights.bin": "bb"}
 
 def test_a_policy_survives_the_way_to_a_worker() -> None:
     policy = SignaturePolicy(SignatureMode.WARN, (ANN, BOB), 2, bound=True)
-    assert signature_policy_in(asdict(policy)) == policy
+    assert parse_signature_policy(asdict(policy)) == policy
 
 
 def test_a_signer_counts_for_the_models_of_its_patterns() -> None:

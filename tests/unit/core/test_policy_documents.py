@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.errors import InvalidInput
-from penstock.core.policies import FleetAlarms, MonitorPolicy, policy_in
+from penstock.core.policies import FleetAlarms, MonitorPolicy, parse_policy
 from penstock.core.sinks import FIELDS, MOST_SINKS
 from penstock.core.triggers.conditions import SIMPLE
 from penstock.core.triggers.parsing import MOST_TRIGGERS
@@ -92,19 +92,19 @@ def when(**condition: Any) -> dict[str, Any]:
 )
 def test_each_fault_is_named_with_its_path(document: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        policy_in(document, schedule_in)
+        parse_policy(document, parse_schedule)
     assert fault in str(caught.value)
 
 
 def test_what_is_stated_is_what_is_used() -> None:
-    policy = policy_in(
+    policy = parse_policy(
         {
             "monitor": {"sample": 0.5, "slices": ["x", "y"]},
             "sinks": {"hook": {"webhook": {"url": "http://127.0.0.1/", "mode": "binary"}}},
             "triggers": [{"name": "t", "when": {"any": [DRIFT, {"age": {"days": 3}}]}, "send": ["hook"]}],
             "retraining": {"auto_rollout": True, "approval": True},
         },
-        schedule_in,
+        parse_schedule,
     )
     assert (policy.sample, policy.slices) == (0.5, ("x", "y"))
     hook = policy.sinks["hook"]
@@ -114,7 +114,7 @@ def test_what_is_stated_is_what_is_used() -> None:
     assert policy.limits.auto_rollout == {}
     assert policy.limits.decide_who_answers
     own = {"retraining": {"auto_rollout": {"steps": [5, 100]}}}
-    assert policy_in(own, schedule_in).limits.auto_rollout == {"steps": [5, 100]}
+    assert parse_policy(own, parse_schedule).limits.auto_rollout == {"steps": [5, 100]}
 
 
 def test_a_fleet_s_false_alarms_are_divided_among_gateways_and_versions() -> None:
@@ -166,7 +166,7 @@ DOCUMENTS = st.dictionaries(TEXTS, JSON, max_size=5) | st.fixed_dictionaries(
 @given(DOCUMENTS)
 def test_any_document_is_a_policy_or_a_fault(document: dict[str, Any]) -> None:
     try:
-        policy = policy_in(document, schedule_in)
+        policy = parse_policy(document, parse_schedule)
     except InvalidInput as fault:
         assert "'" in str(fault)  # noqa: PT017 - that it is raised is allowed, not required
         return

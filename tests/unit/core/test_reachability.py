@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.errors import InvalidInput
-from penstock.core.policies import ReferenceColumns, policy_in, refuse_unreachable
+from penstock.core.policies import ReferenceColumns, parse_policy, refuse_unreachable
 
 DRIFT: dict[str, Any] = {"drift": {}}
 WEEKLY: dict[str, Any] = {"schedule": "@weekly"}
@@ -21,7 +21,7 @@ def refused(when: dict[str, Any], policy: dict[str, Any], columns: dict[str, int
     document = {"triggers": [{"name": "r", "when": when, **trigger}], **policy}
     try:
         known = None if columns is None else ReferenceColumns(columns, frozenset({"shop"}))
-        refuse_unreachable(policy_in(document, schedule_in), known)
+        refuse_unreachable(parse_policy(document, parse_schedule), known)
     except InvalidInput as fault:
         return str(fault)
     return ""
@@ -132,7 +132,7 @@ def test_more_columns_than_there_are_never_drift(drift: dict[str, Any], policy: 
 def test_rows_are_watched_apart_by_columns_that_a_reference_counts(
     slices: list[str], known: ReferenceColumns | None, fault: str
 ) -> None:
-    policy = policy_in({"monitor": {"slices": slices}}, schedule_in)
+    policy = parse_policy({"monitor": {"slices": slices}}, parse_schedule)
     if not fault:
         refuse_unreachable(policy, known)
         return

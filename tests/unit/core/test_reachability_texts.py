@@ -6,7 +6,7 @@ import pytest
 
 from penstock.core.errors import InvalidInput
 from penstock.core.triggers.conditions import Condition
-from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.parsing import parse_condition
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
@@ -17,7 +17,7 @@ def nothing(_: str) -> Any:
 
 def never(word: str, coverage: MonitoringCoverage, **values: Any) -> list[str]:
     faults: list[str] = []
-    condition = condition_in({word: values}, "w", faults, nothing)
+    condition = parse_condition({word: values}, "w", faults, nothing)
     assert condition is not None, faults
     rule = Trigger("r", condition, kind=TriggerKind.QUALITY if word == "quality" else TriggerKind.RETRAIN)
     return [fault.removeprefix("'triggers[0].when.") for fault in unreachable([rule], coverage)]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from loadtests.simulate import CASES, Case, run, summary, whole
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
-from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
-from penstock.core.rollouts.gates import RolloutStep, steps_in
+from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
+from penstock.core.rollouts.gates import RolloutStep, parse_steps
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import (
@@ -26,7 +26,7 @@ from penstock.core.rollouts.rollout import (
     seconds_needed,
     start_rollout,
 )
-from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
+from penstock.core.rollouts.spec import RolloutSpec, encode_spec, parse_spec
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
 from tests.budgets import THOROUGH
@@ -35,7 +35,7 @@ RUNS = 40 if THOROUGH else 6
 """Simulated rollouts of each case."""
 
 ERRORS = GuardSpec("errors", 0.02)
-SPEC = RolloutSpec("2", "1", steps=steps_in([500, 5000, 10000]), min_step_s=10.0, guards=(ERRORS,))
+SPEC = RolloutSpec("2", "1", steps=parse_steps([500, 5000, 10000]), min_step_s=10.0, guards=(ERRORS,))
 PASSED = GuardState(health=Evidence(peak=10.0))
 FAILED = GuardState(peak=10.0)
 OPEN_QUESTION = GuardState()
@@ -177,14 +177,14 @@ ASKED = {
 
 
 def test_what_is_asked_for_comes_back() -> None:
-    spec = spec_in(ASKED, None)
-    assert spec_in(spec_out(spec), None) == spec
+    spec = parse_spec(ASKED, None)
+    assert parse_spec(encode_spec(spec), None) == spec
     assert (spec.to, spec.control, spec.shadow, spec.dry_run) == ("2", "1", 10.0, True)
     assert spec.steps == (RolloutStep(100), RolloutStep(10000))
-    usual = spec_in({"to": "2"}, "1")
-    assert spec_out(usual)["steps"] == [100, 500, 2500, 5000, 10000]
+    usual = parse_spec({"to": "2"}, "1")
+    assert encode_spec(usual)["steps"] == [100, 500, 2500, 5000, 10000]
     assert [guard.metric for guard in usual.guards] == ["errors", "latency"]
-    assert spec_in({"to": "2", "guards": [{"metric": "disagreement"}]}, "1").shadow == 100.0
+    assert parse_spec({"to": "2", "guards": [{"metric": "disagreement"}]}, "1").shadow == 100.0
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_is_asked_for_comes_back() -> None:
 )
 def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
-        spec_in({**ASKED, **change}, None)
+        parse_spec({**ASKED, **change}, None)
 
 
 @settings(deadline=None)
@@ -232,10 +232,10 @@ def test_a_restart_changes_no_verdict(bad: list[tuple[int, int]], cut: int) -> N
         batch = EvidenceBatch(errors=((a, 5 - a), (b, 95 - b)))
         straight = add_batch(straight, batch, (5, 95), sticky=False)
         if index == cut:
-            interrupted = rollout_in(json.loads(json.dumps(rollout_out(interrupted))))
+            interrupted = decode_rollout(json.loads(json.dumps(encode_rollout(interrupted))))
         interrupted = add_batch(interrupted, batch, (5, 95), sticky=False)
         assert decide(RolloutSnapshot(interrupted, 20.0)) == decide(RolloutSnapshot(straight, 20.0))
-    assert rollout_in(json.loads(json.dumps(rollout_out(interrupted)))) == straight
+    assert decode_rollout(json.loads(json.dumps(encode_rollout(interrupted)))) == straight
     assert rollout_document(interrupted) == rollout_document(straight)
 
 
@@ -295,7 +295,7 @@ def test_harm_rolls_back_in_every_open_state(
     steps=st.lists(st.integers(1, 10_000), min_size=1, max_size=5, unique=True).map(sorted), held=st.integers(0, 5000)
 )
 def test_the_control_keeps_its_hold_back_until_promotion(steps: list[int], held: int) -> None:
-    rollout = start_rollout(spec_in({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
+    rollout = start_rollout(parse_spec({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
     for step, stated in enumerate(steps):
         assert replace(rollout, step=step).weight == min(stated, 10_000 - held)
     assert replace(rollout, state=RolloutState.PROMOTED).weight == 10_000
@@ -308,16 +308,16 @@ def test_a_held_rollout_is_resumed_with_a_deadline_of_its_full_length() -> None:
     action = decide(RolloutSnapshot(again, 160.0))
     assert action is not None
     assert action.kind is RolloutActionKind.PAUSE
-    assert rollout_in(json.loads(json.dumps(rollout_out(again)))) == again
+    assert decode_rollout(json.loads(json.dumps(encode_rollout(again)))) == again
 
 
 GATED = [{"weight": 500, "min_requests": 1000}, {"weight": 5000, "approval": True}, 10000]
 
 
 def test_a_step_may_carry_gates() -> None:
-    spec = spec_in({"to": "2", "steps": GATED}, "1")
+    spec = parse_spec({"to": "2", "steps": GATED}, "1")
     assert spec.steps == (RolloutStep(500, 1000), RolloutStep(5000, approval=True), RolloutStep(10000))
-    assert spec_in(spec_out(spec), None) == spec
+    assert parse_spec(encode_spec(spec), None) == spec
     rollout = replace(start_rollout(replace(spec, guards=(ERRORS,)), 0.0), guards=(PASSED,), requests=999)
     assert decide(RolloutSnapshot(rollout, 1000.0)) is None
     assert waiting_for(rollout, guard_verdicts(rollout), 1000.0) == ["1 more canary requests at this step"]
@@ -328,7 +328,7 @@ def test_a_step_may_carry_gates() -> None:
     action = decide(RolloutSnapshot(replace(asked, approved_step=1), 1000.0))
     assert action is not None
     assert action.kind is RolloutActionKind.ADVANCE
-    assert rollout_in(json.loads(json.dumps(rollout_out(asked)))) == asked
+    assert decode_rollout(json.loads(json.dumps(encode_rollout(asked)))) == asked
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_step_may_carry_gates() -> None:
 )
 def test_steps_that_cannot_be(step: Any) -> None:
     with pytest.raises(InvalidInput, match="'steps'"):
-        spec_in({"to": "2", "steps": [step]}, "1")
+        parse_spec({"to": "2", "steps": [step]}, "1")
 
 
 def test_what_a_step_waits_for_is_said_in_text() -> None:

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.route_preview import RoutePlan, preview_document
-from penstock.core.routing import POINTS, RouteSpec, effective, route_in
+from penstock.core.routing import POINTS, RouteSpec, effective, parse_route
 
-BEFORE = route_in({"split": {"1": 9500, "2": 500}})
+BEFORE = parse_route({"split": {"1": 9500, "2": 500}})
 SPLIT = "version 1 answers 95 %, version 2 answers 5 % of the requests"
 
 
 def sentences(document: dict[str, Any], before: RouteSpec | None = BEFORE, **options: Any) -> list[str]:
-    route = route_in(document, before)
+    route = parse_route(document, before)
     plan = RoutePlan(route, before, "1", **{"able": {"1", "2", "3"}, **options})
     found: list[str] = preview_document(plan)["sentences"]
     return found
@@ -93,7 +93,7 @@ def test_a_route_in_sentences(document: dict[str, Any], options: dict[str, Any],
 def test_the_first_route_always_has_an_effect() -> None:
     """It keeps versions that are pushed later from answering."""
     assert sentences({"split": {"1": POINTS}}, before=None) == ["version 1 answers 100 % of the requests"]
-    plan = RoutePlan(route_in({"split": {"2": POINTS}}), None, None, {"2"})
+    plan = RoutePlan(parse_route({"split": {"2": POINTS}}), None, None, {"2"})
     assert (plan.moved, plan.has_effect) == (POINTS, True)
 
 
@@ -108,8 +108,8 @@ def split_of(weights: list[int]) -> dict[str, int]:
 
 @given(WEIGHTS, WEIGHTS, st.sets(st.sampled_from("123456")))
 def test_points_and_moved_callers_are_those_of_the_split(old: list[int], new: list[int], able: set[str]) -> None:
-    before = route_in({"split": split_of(old)})
-    after = route_in({"split": split_of(new)}, before)
+    before = parse_route({"split": split_of(old)})
+    after = parse_route({"split": split_of(new)}, before)
     document = preview_document(RoutePlan(after, before, "1", able))
     assert sum(document["points"].values()) == (POINTS if able else 0)
     assert set(document["points"]) <= able

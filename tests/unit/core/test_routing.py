@@ -14,13 +14,13 @@ from penstock.core.routing import (
     Range,
     RouteSpec,
     SplitTable,
+    decode_stored_route,
+    describe_route,
+    encode_stored_route,
     lay_out,
     moved_points,
-    route_in,
-    route_out,
+    parse_route,
     stable_of,
-    stored_in,
-    stored_out,
 )
 from tests.budgets import THOROUGH, examples
 
@@ -144,17 +144,17 @@ GOOD = {
 
 
 def test_a_route_comes_back_as_it_was_stated() -> None:
-    route = route_in(GOOD)
+    route = parse_route(GOOD)
     assert route.receivers() == {"1", "2", "3"}
-    assert route_out(route) == {
+    assert describe_route(route) == {
         "split": {"1": 9500, "2": 500},
         "sticky": "header:x-user-id",
         "rules": [{"header": "x-canary", "equals": "always", "version": "2"}],
         "shadow": [{"version": "3", "percent": 12.5}],
         "stable": "1",
     }
-    assert stored_in(stored_out(route)) == route
-    assert route_in(route_out(route), route) == route
+    assert decode_stored_route(encode_stored_route(route)) == route
+    assert parse_route(describe_route(route), route) == route
 
 
 @pytest.mark.parametrize(
@@ -191,12 +191,12 @@ def test_a_route_comes_back_as_it_was_stated() -> None:
 )
 def test_a_faulty_route_is_refused_with_a_sentence(change: dict[str, object], fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
-        route_in({**GOOD, **change})
+        parse_route({**GOOD, **change})
 
 
 def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(InvalidInput) as refused:
-        route_in({"split": {"1": 1}, "sticky": "x", "rules": 1, "shadow": 2, "more": 3})
+        parse_route({"split": {"1": 1}, "sticky": "x", "rules": 1, "shadow": 2, "more": 3})
     for word in ("'split'", "'sticky'", "'rules'", "'shadow'", "'more'"):
         assert word in str(refused.value)
 

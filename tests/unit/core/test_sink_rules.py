@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from penstock.core.addresses import hosts_in
+from penstock.core.addresses import parse_hosts
 from penstock.core.errors import InvalidInput, Unauthorised
-from penstock.core.policies import policy_in, stored_policy_in, stored_policy_out
+from penstock.core.policies import decode_stored_policy, encode_stored_policy, parse_policy
 from penstock.core.sink_rules import SinkRules, is_inside, refusal
-from penstock.core.sinks import FIELDS, SecretName, SinkOrigin, SinkSpec, sinks_in
+from penstock.core.sinks import FIELDS, SecretName, SinkOrigin, SinkSpec, parse_sinks
 
-HOSTS = hosts_in(["hooks.example", "api.github.com"])
+HOSTS = parse_hosts(["hooks.example", "api.github.com"])
 VALUES: dict[str, Any] = {
     "url": "https://hooks.example/x",
     "path": "sinks/events",
@@ -33,7 +33,7 @@ def values_of(kind: str, **changes: Any) -> dict[str, Any]:
 
 def spec_of(kind: str, values: dict[str, Any], origin: SinkOrigin = SinkOrigin.POLICY) -> SinkSpec:
     faults: list[str] = []
-    found = sinks_in({"s": {kind: values}}, faults, origin)
+    found = parse_sinks({"s": {kind: values}}, faults, origin)
     assert faults == []
     return found["s"]
 
@@ -60,7 +60,7 @@ def test_no_kind_reads_files_or_reaches_other_hosts_by_a_policy(kind: str) -> No
 def test_a_kind_with_a_default_address_is_bounded_too() -> None:
     values = {"repository": "o/r", "token": "name"}
     assert refusal(spec_of("github", values), HOSTS) == ""
-    assert "sink_hosts" in refusal(spec_of("github", values), hosts_in([]))
+    assert "sink_hosts" in refusal(spec_of("github", values), parse_hosts([]))
 
 
 def test_what_another_package_does_is_not_known() -> None:
@@ -87,7 +87,7 @@ def test_new_sinks_are_checked() -> None:
         rules.check({"mine": SinkSpec("webhook", {"url": "http://x", "secret": "a"}, SinkOrigin.OWNER)})
 
 
-def schedule_in(text: str) -> Any:
+def parse_schedule(text: str) -> Any:
     raise InvalidInput(text)
 
 
@@ -96,24 +96,26 @@ TRIGGER = {"name": "t", "when": {"drift": {}}, "send": ["hook"]}
 
 def test_policies_name_the_sinks_of_the_configuration() -> None:
     declared = {"hook": SinkSpec("webhook", {"url": "http://x"}, SinkOrigin.CONFIGURATION)}
-    policy = policy_in({"triggers": [TRIGGER]}, schedule_in, declared)
+    policy = parse_policy({"triggers": [TRIGGER]}, parse_schedule, declared)
     assert policy.sinks == declared
     assert policy.own_sinks == {}
     with pytest.raises(InvalidInput, match="names no sink of this policy or of the configuration: 'hook'"):
-        policy_in({"triggers": [TRIGGER]}, schedule_in)
-    stored = stored_policy_in(stored_policy_out(policy), schedule_in, {})  # the configuration has it no longer
+        parse_policy({"triggers": [TRIGGER]}, parse_schedule)
+    stored = decode_stored_policy(
+        encode_stored_policy(policy), parse_schedule, {}
+    )  # the configuration has it no longer
     assert (stored.sinks, stored.triggers) == ({}, policy.triggers)
 
 
 def test_who_declared_a_sink_is_stored() -> None:
     sinks = {"a": {"file": {"path": "x"}}, "b": {"file": {"path": "y"}}}
-    policy = policy_in({"sinks": sinks}, schedule_in, origins={"a": SinkOrigin.OWNER})
-    stored = stored_policy_out(policy)
+    policy = parse_policy({"sinks": sinks}, parse_schedule, origins={"a": SinkOrigin.OWNER})
+    stored = encode_stored_policy(policy)
     assert stored["owner_sinks"] == ["a"]
-    assert stored_policy_in(stored, schedule_in, {}).sinks == policy.sinks
-    assert not stored_policy_in({"sinks": sinks}, schedule_in, {}).sinks["a"].is_trusted
+    assert decode_stored_policy(stored, parse_schedule, {}).sinks == policy.sinks
+    assert not decode_stored_policy({"sinks": sinks}, parse_schedule, {}).sinks["a"].is_trusted
     with pytest.raises(InvalidInput, match="'owner_sinks' is not a field of a policy"):
-        policy_in(stored, schedule_in)
+        parse_policy(stored, parse_schedule)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_who_declared_a_sink_is_stored() -> None:
 )
 def test_settings_that_cannot_be(kind: str, values: dict[str, Any], fault: str) -> None:
     faults: list[str] = []
-    assert sinks_in({"s": {kind: values}}, faults) == {}
+    assert parse_sinks({"s": {kind: values}}, faults) == {}
     assert fault in faults[0]
 
 

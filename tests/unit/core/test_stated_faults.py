@@ -12,9 +12,9 @@ from penstock.core.errors import InvalidInput
 from penstock.core.experiments import Experiment, ExperimentState, bounded_weights, decide, experiment_document
 from penstock.core.label_matching import Stratum
 from penstock.core.pairs import OutputDifference, compare
-from penstock.core.rollouts.guard_spec import MOST_QUERY, GuardSpec, guard_in, guard_out
-from penstock.core.rollouts.spec import MOST_HOLD_BACK, spec_in
-from penstock.core.routing import MOST_VALUE, RouteSpec, RoutingRule, ShadowSpec, route_in, route_out
+from penstock.core.rollouts.guard_spec import MOST_QUERY, GuardSpec, describe_guard, parse_guard
+from penstock.core.rollouts.spec import MOST_HOLD_BACK, parse_spec
+from penstock.core.routing import MOST_VALUE, RouteSpec, RoutingRule, ShadowSpec, describe_route, parse_route
 from penstock.core.tensors import Tensor
 
 
@@ -45,13 +45,13 @@ QUERY = {"metric": "promql", "query": "up", "max": 1}
     ],
 )
 def test_faults_of_guards(stated: Any, fault: str) -> None:
-    assert said(guard_in, stated) == fault
+    assert said(parse_guard, stated) == fault
 
 
 @pytest.mark.parametrize("stated", ["speed", {"metric": "speed"}, {}, [], 1, None])
 def test_a_guard_has_a_known_metric(stated: Any) -> None:
     names = "errors, latency, outputs, disagreement, quality, performance, error_ratio, latency_p99, promql"
-    assert said(guard_in, stated) == f"a guard's 'metric' must be one of {names}"
+    assert said(parse_guard, stated) == f"a guard's 'metric' must be one of {names}"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_guard_has_a_known_metric(stated: Any) -> None:
 )
 def test_guards_at_their_bounds(stated: Any, guard: GuardSpec | None) -> None:
     if guard is None:
-        assert said(guard_in, stated) == "guard 'errors': 'max_increase' must be a number from 0.0001 to 1"
+        assert said(parse_guard, stated) == "guard 'errors': 'max_increase' must be a number from 0.0001 to 1"
         return
-    assert guard_in(stated) == guard
-    assert guard_in(guard_out(guard)) == guard
+    assert parse_guard(stated) == guard
+    assert parse_guard(describe_guard(guard)) == guard
 
 
 @pytest.mark.parametrize(
@@ -121,18 +121,20 @@ ROLLOUT: dict[str, Any] = {"to": "2"}
     ],
 )
 def test_faults_of_rollouts(change: dict[str, Any], fault: str) -> None:
-    assert said(lambda document: spec_in(document, "1"), {**ROLLOUT, **change}) == fault
+    assert said(lambda document: parse_spec(document, "1"), {**ROLLOUT, **change}) == fault
 
 
 def test_a_rollout_at_its_bounds() -> None:
     bounds = {"min_step_seconds": 0, "alpha": 0.5, "deadline_seconds": 365 * 86_400, "shadow": 100, "hold_back": 5000}
-    spec = spec_in({**ROLLOUT, **bounds, "dry_run": True, "on_inconclusive": "abort", "reason": "x"}, "1")
+    spec = parse_spec({**ROLLOUT, **bounds, "dry_run": True, "on_inconclusive": "abort", "reason": "x"}, "1")
     assert (spec.to, spec.control, spec.min_step_s, spec.alpha, spec.deadline_s) == ("2", "1", 0.0, 0.5, 31_536_000.0)
     assert (spec.shadow, spec.hold_back, spec.dry_run, spec.on_inconclusive) == (100.0, 5000, True, "abort")
-    usual = spec_in({**ROLLOUT, "from": "3", "min_step_seconds": None, "guards": ["disagreement"], "hold_back": 0}, "1")
+    usual = parse_spec(
+        {**ROLLOUT, "from": "3", "min_step_seconds": None, "guards": ["disagreement"], "hold_back": 0}, "1"
+    )
     assert (usual.control, usual.min_step_s, usual.shadow, usual.hold_back) == ("3", 30.0, 100.0, 0)
     assert (usual.alpha, usual.deadline_s, usual.dry_run, usual.on_inconclusive) == (0.01, 0.0, False, "hold")
-    assert spec_in(ROLLOUT, "1").shadow == 0.0
+    assert parse_spec(ROLLOUT, "1").shadow == 0.0
 
 
 SPLIT: dict[str, Any] = {"split": {"1": 9500, "2": 500}}
@@ -173,21 +175,21 @@ GIVE = '\'split\' must give versions their weights, such as {"1": 9500, "2": 500
     ],
 )
 def test_faults_of_routes(change: dict[str, Any], fault: str) -> None:
-    assert said(route_in, {**SPLIT, **change}) == fault
+    assert said(parse_route, {**SPLIT, **change}) == fault
 
 
 def test_a_route_at_its_bounds() -> None:
     shadow = [{"version": "3", "percent": 0}, {"version": "4"}]
     rule = {"header": "X-Tier", "equals": "y" * MOST_VALUE, "version": "2"}
     document = {**SPLIT, "sticky": "header:X-User", "rules": [rule], "shadow": shadow, "stable": "2", "reason": "x"}
-    route = route_in(document, RouteSpec({"1": 10000}, salt="s", ranges=((10000, "1"),)), "1")
+    route = parse_route(document, RouteSpec({"1": 10000}, salt="s", ranges=((10000, "1"),)), "1")
     assert (route.sticky, route.stable, route.salt) == ("x-user", "2", "s")
     assert route.rules == (RoutingRule("x-tier", "y" * MOST_VALUE, "2"),)
     assert route.shadow == (ShadowSpec("3", 0), ShadowSpec("4", 100))
     assert route.ranges == ((9500, "1"), (10000, "2"))
-    assert route_out(route)["sticky"] == "header:x-user"
-    assert route_in(SPLIT, champion="2").stable == "2"
-    assert route_in(SPLIT).stable == "1"
+    assert describe_route(route)["sticky"] == "header:x-user"
+    assert parse_route(SPLIT, champion="2").stable == "2"
+    assert parse_route(SPLIT).stable == "1"
 
 
 ARMS: dict[str, Any] = {"arms": {"1": 5000, "2": 5000}}
@@ -214,19 +216,19 @@ WEIGHTS = "'floor' and 'ceiling' must be weights between which all arms together
     ],
 )
 def test_faults_of_experiments(change: dict[str, Any], fault: str) -> None:
-    assert said(experiments.spec_in, {**ARMS, **change}) == fault
+    assert said(experiments.parse_spec, {**ARMS, **change}) == fault
 
 
 def test_an_experiment_at_its_bounds() -> None:
-    spec = experiments.spec_in({**ARMS, "floor": 5000, "ceiling": 5000, "every_seconds": 86_400, "alpha": 0.5})
+    spec = experiments.parse_spec({**ARMS, "floor": 5000, "ceiling": 5000, "every_seconds": 86_400, "alpha": 0.5})
     assert (spec.min_weight, spec.max_weight, spec.every_s, spec.alpha) == (5000, 5000, 86_400.0, 0.5)
-    usual = experiments.spec_in({**ARMS, "every_seconds": 1})
+    usual = experiments.parse_spec({**ARMS, "every_seconds": 1})
     assert (usual.sticky, usual.mode.value, usual.min_weight, usual.max_weight) == ("", "fixed", 500, 10000)
     assert (usual.every_s, usual.alpha) == (1.0, 0.05)
 
 
 def bandit(rewards: int, mean: float = 0.9) -> Experiment:
-    began = experiments.start_experiment(experiments.spec_in({**ARMS, "mode": "thompson"}), 100.0)
+    began = experiments.start_experiment(experiments.parse_spec({**ARMS, "mode": "thompson"}), 100.0)
     sums = {"1": (20, 2.0, 2.0), "2": (rewards, rewards * mean, rewards * mean)}
     return experiments.add_rewards(began, [Stratum(1, 2, sums)], {"1": 25, "2": 30})
 
@@ -263,7 +265,7 @@ def test_what_people_are_shown_of_an_experiment() -> None:
     assert one["label_delay_seconds"] == two["label_delay_seconds"]
     close = experiment_document(bandit(20, 0.1))
     assert (close["best"], close["arms"]["1"]["low"]) == (None, close["arms"]["2"]["low"])
-    fresh = experiment_document(experiments.start_experiment(experiments.spec_in(ARMS), 1.0))
+    fresh = experiment_document(experiments.start_experiment(experiments.parse_spec(ARMS), 1.0))
     assert (fresh["arms"]["1"]["mean"], fresh["arms"]["1"]["requests"], fresh["best"]) == (None, 0, None)
     assert ExperimentState(fresh["state"]) is ExperimentState.RUNNING
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.triggers.burn_rate import RequestCounts
 from penstock.core.triggers.conditions import DAY_S, ConditionResult, VersionSnapshot, evaluate
-from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.parsing import parse_condition
 from penstock.core.triggers.state import RuleMemory
 
 NONE = ConditionResult(False)
@@ -17,7 +17,7 @@ def find(
     when: dict[str, Any], document: dict[str, Any], memory: RuleMemory | None = None, **known: Any
 ) -> ConditionResult:
     faults: list[str] = []
-    condition = condition_in(when, "when", faults, schedule_in)
+    condition = parse_condition(when, "when", faults, parse_schedule)
     assert condition is not None, faults
     return evaluate(
         condition, VersionSnapshot("m", "1", known.pop("now", 1000.0), document, **known), memory or RuleMemory()

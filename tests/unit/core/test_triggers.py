@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.errors import InvalidInput
-from penstock.core.policies import MonitorPolicy, policy_in, policy_out
+from penstock.core.policies import MonitorPolicy, describe_policy, parse_policy
 from penstock.core.triggers.conditions import DAY_S, VersionSnapshot, evaluate
-from penstock.core.triggers.parsing import condition_in
+from penstock.core.triggers.parsing import parse_condition
 from penstock.core.triggers.rules import RuleAction, RuleLimits, RuleOutcome, Trigger, decide
 from penstock.core.triggers.state import (
     SKEW_S,
@@ -21,9 +21,9 @@ from penstock.core.triggers.state import (
     RulePhase,
     RuleState,
     candidate_version,
+    decode_rule_state,
+    encode_rule_state,
     limit_times,
-    rule_state_in,
-    rule_state_out,
 )
 
 COLUMN = {
@@ -66,7 +66,7 @@ def labelled(labels: int = 500, estimated: float | None = None, **windowed: floa
 
 def holds(when: dict[str, Any], document: dict[str, Any], memory: RuleMemory | None = None, age_s: float = 0.0) -> bool:
     faults: list[str] = []
-    condition = condition_in(when, "when", faults, schedule_in)
+    condition = parse_condition(when, "when", faults, parse_schedule)
     assert condition is not None, faults
     return evaluate(condition, VersionSnapshot("m", "1", 1000.0, document, age_s), memory or RuleMemory()).holds
 
@@ -119,7 +119,7 @@ def test_conditions_that_remember() -> None:
 
 def rule(**changes: Any) -> Trigger:
     stated = {"name": "r", "when": {"drift": {}}, "send": ["log"], **changes}
-    [found] = policy_in({"triggers": [stated], "sinks": {"log": {"file": {"path": "e"}}}}, schedule_in).triggers
+    [found] = parse_policy({"triggers": [stated], "sinks": {"log": {"file": {"path": "e"}}}}, parse_schedule).triggers
     return found
 
 
@@ -136,7 +136,7 @@ class Watched:
         self.now += seconds
         snapshot = VersionSnapshot("m", version, self.now, document)
         self.rule_state, action = decide(self.triggers, self.limits, self.rule_state, snapshot)
-        self.rule_state = rule_state_in(json.loads(json.dumps(rule_state_out(self.rule_state))))
+        self.rule_state = decode_rule_state(json.loads(json.dumps(encode_rule_state(self.rule_state))))
         self.action: RuleAction | None = action
         return None if action is None else action.outcome
 
@@ -194,9 +194,9 @@ def test_nothing_falls_from_what_another_version_reached() -> None:
 
 def test_what_an_older_gateway_remembered_is_kept() -> None:
     known = RuleMemory(RulePhase.FIRING, 5.0, 6.0, 1, "requested", 7.0, 8, {"accuracy": 0.9})
-    written = rule_state_out(RuleState({"r": known}))
+    written = encode_rule_state(RuleState({"r": known}))
     written["rules"]["r"] = written["rules"]["r"][:8]
-    assert rule_state_in(written).rules["r"] == known
+    assert decode_rule_state(written).rules["r"] == known
 
 
 def test_cooldown_budget_and_dry_run() -> None:
@@ -340,7 +340,7 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
 )
 def test_a_faulty_policy_names_its_faults(document: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        policy_in(document, schedule_in)
+        parse_policy(document, parse_schedule)
     assert fault in str(raised.value)
 
 
@@ -357,11 +357,11 @@ def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:
             "train": {"command": {"argv": ["python", "train.py"], "timeout_seconds": 600}},
         },
     }
-    policy = policy_in(document, schedule_in)
-    shown = policy_out(policy)
+    policy = parse_policy(document, parse_schedule)
+    shown = describe_policy(policy)
     assert {name: shown[name] for name in document} == document
-    assert policy_in(shown, schedule_in) == policy
-    assert policy_out(MonitorPolicy()).keys() == {"monitor", "capture"}
+    assert parse_policy(shown, parse_schedule) == policy
+    assert describe_policy(MonitorPolicy()).keys() == {"monitor", "capture"}
     assert math.isinf(RuleMemory().asked)
 
 

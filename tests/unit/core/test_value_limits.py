@@ -38,9 +38,9 @@ from penstock.core.triggers.state import (
     RuleMemory,
     RulePhase,
     RuleState,
+    decode_rule_state,
+    encode_rule_state,
     limit_times,
-    rule_state_in,
-    rule_state_out,
 )
 from penstock.core.versions import sort_key
 
@@ -249,16 +249,16 @@ STATE = RuleState(
 
 
 def test_the_memory_of_rules_survives_as_json_values() -> None:
-    values = json.loads(json.dumps(rule_state_out(STATE)))
+    values = json.loads(json.dumps(encode_rule_state(STATE)))
     assert set(values) == {field.name for field in fields(RuleState)}
-    back = rule_state_in(values)
+    back = decode_rule_state(values)
     assert back.rules["fresh"].asked == -1e18
     assert replace(back, rules={**back.rules, "fresh": RuleMemory()}) == STATE
     for name in values:
-        less = rule_state_in({key: value for key, value in values.items() if key != name})
+        less = decode_rule_state({key: value for key, value in values.items() if key != name})
         assert getattr(less, name) == getattr(RuleState(), name)
         assert replace(less, **{name: getattr(back, name)}) == back
-    assert rule_state_in({}) == RuleState()
+    assert decode_rule_state({}) == RuleState()
 
 
 @pytest.mark.parametrize("field", ["requests", "since", "asked", "in_flight", "failed"])

@@ -16,8 +16,8 @@ from penstock.core.version_gates import (
     VersionGates,
     evaluate_gates,
     gaining_versions,
+    parse_version_gates,
     refusal_text,
-    version_gates_in,
     withheld_by_default,
 )
 
@@ -129,7 +129,7 @@ def test_gates_are_read_as_they_are_stated() -> None:
         "metrics": {"accuracy": {"at_least": 0.9, "at_most": 1.0}},
         "approvals": 1,
     }
-    assert (version_gates_in(stated, "gates", faults), faults) == (GATES, [])
+    assert (parse_version_gates(stated, "gates", faults), faults) == (GATES, [])
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,5 @@ def test_gates_are_read_as_they_are_stated() -> None:
 )
 def test_every_fault_of_stated_gates_is_named(stated: Any, fault: str) -> None:
     faults: list[str] = []
-    assert version_gates_in(stated, "gates", faults) == VersionGates()
+    assert parse_version_gates(stated, "gates", faults) == VersionGates()
     assert faults == [fault]

@@ -15,10 +15,10 @@ from starlette.routing import Route
 
 from penstock.api.admin import access, admin, overview, traffic
 from penstock.api.admin.stream import routes as stream
-from penstock.control.monitoring.schedules import schedule_in
-from penstock.core.policies import policy_in
+from penstock.control.monitoring.schedules import parse_schedule
+from penstock.core.policies import parse_policy
 from penstock.core.rollouts.guard_spec import NAMES
-from penstock.core.rollouts.spec import spec_in as rollout_in
+from penstock.core.rollouts.spec import parse_spec as parse_rollout_spec
 from penstock.core.sinks import FIELDS
 from penstock.core.triggers.conditions import SIMPLE
 from tests.unit.docs.chart_schema import CHART, SCHEMA, copies, schema_text
@@ -124,13 +124,13 @@ def stated_defaults(page: str, heading: str) -> dict[str, Any]:
 def test_the_defaults_of_a_policy_are_the_codes(heading: str, section: str, least: int) -> None:
     defaults = stated_defaults("policy.md", heading)
     assert len(defaults) >= least
-    assert replace(policy_in({section: defaults}, schedule_in), rules={}) == policy_in({}, schedule_in)
+    assert replace(parse_policy({section: defaults}, parse_schedule), rules={}) == parse_policy({}, parse_schedule)
 
 
 def test_the_defaults_of_a_rollout_are_the_codes() -> None:
     defaults = stated_defaults("rollouts.md", "Settings of a rollout")
     assert len(defaults) >= 5
-    assert rollout_in({"to": "2", **defaults}, "1") == rollout_in({"to": "2"}, "1")
+    assert parse_rollout_spec({"to": "2", **defaults}, "1") == parse_rollout_spec({"to": "2"}, "1")
 
 
 def test_every_condition_guard_and_sink_is_described() -> None:

@@ -15,7 +15,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
 from penstock.monitor.columns import RowValues
 from penstock.monitor.profile import profile
-from penstock.monitor.reference import reference_in, reference_out
+from penstock.monitor.reference import decode_reference, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.tables import Table, inputs_of, read_table, times_of
 from tests import zoo
@@ -196,7 +196,7 @@ def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path
     assert ordered.inputs[1].seasonal_variation == 0
     assert not any(feature.seasonal_variation for feature in still.features)
     for item in (timed, ordered, still):
-        assert reference_in(json.loads(json.dumps(reference_out(item)))) == item
+        assert decode_reference(json.loads(json.dumps(encode_reference(item)))) == item
 
 
 @pytest.mark.parametrize(

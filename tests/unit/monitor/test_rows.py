@@ -14,7 +14,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import RowValues, TensorForm, input_columns, output_columns
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import distance
-from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
+from penstock.monitor.reference import LIVE, TRAINING, Reference, decode_reference, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.reference_columns import JOINT
 from penstock.monitor.row_autocorrelation import AT_FIRST, RowAutocorrelation
@@ -63,7 +63,7 @@ def test_a_reference_names_every_column_and_keeps_no_row() -> None:
     assert (found.rows, found.source, found.is_small) == (2000, TRAINING, True)
     assert found.inputs[0].mean == pytest.approx(0, abs=0.1)
     assert found.inputs[0].std == pytest.approx(1, abs=0.1)
-    restored = reference_in(json.loads(json.dumps(reference_out(found))))
+    restored = decode_reference(json.loads(json.dumps(encode_reference(found))))
     assert (restored, restored.digest) == (found, found.digest)
     assert reference(source=LIVE).digest != found.digest
 

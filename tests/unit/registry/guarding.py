@@ -6,7 +6,7 @@ import onnx
 
 from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.repairs import repair
-from penstock.registry.graphs.rewrite import rewrite_in, write_edited
+from penstock.registry.graphs.rewrite import decode_rewrite, write_edited
 
 
 def served(folder: Path, model: onnx.ModelProto, fact: str) -> tuple[onnx.ModelProto, list[str]]:
@@ -14,7 +14,7 @@ def served(folder: Path, model: onnx.ModelProto, fact: str) -> tuple[onnx.ModelP
     path, result = folder / "model.onnx", folder / "served.onnx"
     path.write_bytes(model.SerializeToString())
     facts = repair(path, read_model(path))
-    rewrite = rewrite_in(facts)
+    rewrite = decode_rewrite(facts)
     if rewrite is None:
         return model, []
     write_edited(path, rewrite, result)

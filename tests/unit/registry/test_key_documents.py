@@ -8,10 +8,10 @@ from penstock.registry.key_documents import (
     DAY_S,
     OVERLAP_S,
     key_document,
-    lifetime_in,
-    new_key_in,
-    overlap_in,
-    quota_in,
+    parse_lifetime,
+    parse_new_key,
+    parse_overlap,
+    parse_quota,
 )
 from penstock.registry.records import Document
 from penstock.registry.stores.keys import StoredKey
@@ -21,8 +21,8 @@ NOW = 1_800_000_000.0
 
 def test_a_request_becomes_a_record_without_id_and_digest() -> None:
     wanted = {"name": "bot", "roles": ["caller"], "models": ["a", "a"], "expires_days": 2, "quota": {"rows": 5}}
-    assert new_key_in(wanted, NOW) == KeyRecord("", "bot", "", ("caller",), ("a",), NOW + 2 * DAY_S, Quota(rows=5.0))
-    assert new_key_in({"name": "bot", "roles": ["caller"]}, NOW) == KeyRecord("", "bot", "", ("caller",))
+    assert parse_new_key(wanted, NOW) == KeyRecord("", "bot", "", ("caller",), ("a",), NOW + 2 * DAY_S, Quota(rows=5.0))
+    assert parse_new_key({"name": "bot", "roles": ["caller"]}, NOW) == KeyRecord("", "bot", "", ("caller",))
 
 
 @pytest.mark.parametrize(
@@ -47,16 +47,16 @@ def test_a_request_becomes_a_record_without_id_and_digest() -> None:
 )
 def test_what_cannot_be_is_refused(change: Document, text: str) -> None:
     with pytest.raises(InvalidInput, match=text):
-        new_key_in({"name": "bot", "roles": ["caller"], **change}, NOW)
+        parse_new_key({"name": "bot", "roles": ["caller"], **change}, NOW)
 
 
 def test_an_overlap_is_a_day_unless_stated() -> None:
-    assert overlap_in({}) == OVERLAP_S
-    assert overlap_in({"overlap_seconds": 0}) == 0
+    assert parse_overlap({}) == OVERLAP_S
+    assert parse_overlap({"overlap_seconds": 0}) == 0
     for bad in (-1, 366 * DAY_S, "1"):
         with pytest.raises(InvalidInput, match="overlap_seconds"):
-            overlap_in({"overlap_seconds": bad})
-    assert lifetime_in({}) is None
+            parse_overlap({"overlap_seconds": bad})
+    assert parse_lifetime({}) is None
 
 
 def test_a_key_is_shown_without_its_digest() -> None:
@@ -68,4 +68,4 @@ def test_a_key_is_shown_without_its_digest() -> None:
     assert shown["expires_at"] == "2027-01-15T08:00:05.000+00:00" and shown["revoked_at"] is None
     assert key_document(key, NOW + 5)["state"] == "expired"
     assert key_document(StoredKey(record, NOW, "ann", NOW), NOW)["state"] == "revoked"
-    assert quota_in(shown["quota"]) == record.quota
+    assert parse_quota(shown["quota"]) == record.quota

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.core.errors import InvalidInput
 from penstock.core.versions import VersionPolicy
-from penstock.registry.model_settings import policy_of, settings_in, settings_out
+from penstock.registry.model_settings import decode_settings, encode_settings, policy_of
 from penstock.registry.records import ModelSettings
 
 
@@ -19,7 +19,7 @@ from penstock.registry.records import ModelSettings
     ],
 )
 def test_settings_survive_their_json_values(settings: ModelSettings) -> None:
-    assert settings_in(settings_out(settings)) == settings
+    assert decode_settings(encode_settings(settings)) == settings
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_what_means_no_policy_is_refused(text: object) -> None:
 )
 def test_the_message_lists_every_fault(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(values))):
-        settings_in(values)
+        decode_settings(values)

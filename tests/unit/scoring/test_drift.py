@@ -7,7 +7,7 @@ from penstock.core.errors import NotFound
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
-from penstock.monitor.reference import TRAINING, reference_out
+from penstock.monitor.reference import TRAINING, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.scoring.drift import BatchDrift
 
@@ -31,7 +31,7 @@ def reference() -> dict[str, object]:
     seen = columns[0](inputs)
     assert seen is not None
     times = np.linspace(0.0, 12_000 * 300.0, 12_000)  # hours that differ would be baselines of their own
-    return reference_out(build((names[0], names[1]), seen, columns[1](outputs), TRAINING, times))
+    return encode_reference(build((names[0], names[1]), seen, columns[1](outputs), TRAINING, times))
 
 
 REFERENCE = reference()

@@ -13,7 +13,7 @@ from penstock.core.errors import NotFound, Unsupported
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
-from penstock.monitor.reference import TRAINING, reference_out
+from penstock.monitor.reference import TRAINING, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.scoring.explaining import RowExplainer, top_features
 from penstock.scoring.versions import VersionContent
@@ -46,7 +46,7 @@ def content_of(folder: Path, signature: Signature = SIGNATURE) -> VersionContent
     names = [[*side.numbers, *side.labels] for side in columns]
     seen = columns[0]([Tensor("x", "FP32", x)])
     assert seen is not None
-    reference = reference_out(
+    reference = encode_reference(
         build((names[0], names[1]), seen, columns[1]([Tensor("y", "FP32", x @ WEIGHTS)]), TRAINING)
     )
     place = str(folder)
@@ -93,7 +93,7 @@ def test_texts_are_explained_exactly(tmp_path: Path) -> None:
     inputs, outputs = ([*side.numbers, *side.labels] for side in columns)
     rows = columns[0](seen)
     assert rows is not None
-    reference = reference_out(build((inputs, outputs), rows, columns[1](Priced().run(seen)), TRAINING))
+    reference = encode_reference(build((inputs, outputs), rows, columns[1](Priced().run(seen)), TRAINING))
     files = (("model.onnx", hashlib.sha256(graph.read_bytes()).hexdigest()),)
     place = str(tmp_path)
     content = VersionContent("m", "1", "sha256:1", str(graph), place, place, "", files, reference=reference)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import Conflict, Fault, Internal, InvalidInput, NotFound, NotReady
-from penstock.core.frames.terms import NO_TERMS, RowTerms, terms_out
+from penstock.core.frames.terms import NO_TERMS, RowTerms, encode_terms
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.scoring.command import ScoreRequest, run_by_gateway
-from penstock.scoring.gateway import TRIES, GatewayRunner, decode_answer, encode_request, signature_in, terms_of
+from penstock.scoring.gateway import TRIES, GatewayRunner, decode_answer, encode_request, parse_signature, terms_of
 
 METADATA = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
     "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}, {"name": "t", "datatype": "BYTES", "shape": [-1]}],
-    "properties": {"rows": terms_out(RowTerms(("a", "b"), {"b": 3.0}))},
+    "properties": {"rows": encode_terms(RowTerms(("a", "b"), {"b": 3.0}))},
 }
 X = Tensor("x", "FP32", np.arange(6, dtype=np.float32).reshape(3, 2))
 TEXTS = np.array(["a", "", "ä"], object)
@@ -150,8 +150,8 @@ def test_texts_and_numbers_are_sent_as_bytes() -> None:
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(InvalidInput, match="data port"):
-        signature_in({"name": "something else"})
+        parse_signature({"name": "something else"})
     single = Signature([TensorSpec("x", "FP32", (2,))], [])
-    assert not signature_in({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}], "outputs": []}).batching
+    assert not parse_signature({"inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}], "outputs": []}).batching
     with pytest.raises(Internal, match="binary form"):
         decode_answer(b"{}", 2, single)

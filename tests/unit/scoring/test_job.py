@@ -15,13 +15,13 @@ from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
 from penstock.core.frames.terms import RowTerms
 from penstock.core.versions import CHAMPION
 from penstock.monitor.columns import RowValues
-from penstock.monitor.reference import reference_out
+from penstock.monitor.reference import encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.registry.records import AliasRecord, Content, ModelRecord, VersionRecord, VersionState
 from penstock.scoring import Scorer
 from penstock.scoring.command import ScoreRequest, run_request
 from penstock.scoring.confined import fault_of
-from penstock.scoring.job import ScoreJob, job_in, job_out
+from penstock.scoring.job import ScoreJob, decode_job, encode_job
 from penstock.scoring.local import LocalVersion
 from penstock.scoring.program import describe_os_error
 from penstock.scoring.results import JoinedColumns
@@ -51,7 +51,7 @@ def test_a_job_comes_back_as_it_was(errors: Path | None) -> None:
     joined = JoinedColumns(("x",), True, "key")
     task = ScoreTask(Path("/w/in.csv"), Path("/w/out.csv"), joined, "y", errors, True, 3, 7, ("sha256:1",), 4)
     job = ScoreJob(task, [CONTENT, CONTENT], True)
-    assert job_in(json.loads(json.dumps(job_out(job)))) == job
+    assert decode_job(json.loads(json.dumps(encode_job(job)))) == job
     assert CONTENT.title == "m:1"
 
 
@@ -171,5 +171,5 @@ def test_features_are_in_the_order_of_the_training_data(
     stated: tuple[str, ...], header: tuple[str, ...] | None, names: tuple[str, ...]
 ) -> None:
     rows = RowValues(np.random.default_rng(1).normal(size=(50, 3)), ())
-    reference = None if header is None else reference_out(build((header, ()), rows, None, "training"))
+    reference = None if header is None else encode_reference(build((header, ()), rows, None, "training"))
     assert ordered_features(stated, reference) == names

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.labels import ROUTE_NAMES, Protocol
-from penstock.core.routing import RouteSpec, effective, route_in
+from penstock.core.routing import RouteSpec, effective, parse_route
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.counters.layout import SHADOW_COUNTERS
@@ -89,7 +89,7 @@ def in_traffic(story: Any) -> None:
 
 
 def route(**stated: Any) -> RouteSpec:
-    return route_in({"split": {"1": 10_000}, **stated})
+    return parse_route({"split": {"1": 10_000}, **stated})
 
 
 def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
-from penstock.core.frames.terms import RowTerms, terms_in
+from penstock.core.frames.terms import RowTerms, decode_terms
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import RowValues
@@ -176,7 +176,7 @@ def test_what_a_version_says_about_its_rows_can_change_while_it_serves(tmp_path:
             bound = loaded.row_layout.bind_instances([{"a": 1, "b": 2}])
             assert bound.inputs[0].data.tolist() == [[1, 2] if names[0] == "a" else [2, 1]]
             assert loaded.row_layout is loaded.row_layout, "it is made once"
-            assert terms_in(world.plane.queries.metadata("m").properties["rows"]) == RowTerms(names)
+            assert decode_terms(world.plane.queries.metadata("m").properties["rows"]) == RowTerms(names)
 
     in_world(story)
 

@@ -12,7 +12,7 @@ from penstock.api.admin.caller_check import OpsAuthenticator, RefusalSink, calle
 from penstock.api.admin.incoming import read_author, read_document
 from penstock.control.access.sessions import Sessions
 from penstock.core.access.callers import Caller
-from penstock.core.access.permissions import roles_in
+from penstock.core.access.permissions import find_roles
 from penstock.registry.records import Author
 
 Document = dict[str, Any]
@@ -97,7 +97,7 @@ def caller_document(caller: Caller) -> Document:
         "grants": [
             {
                 "models": grant.pattern,
-                "roles": list(roles_in(grant.permissions)),
+                "roles": list(find_roles(grant.permissions)),
                 "permissions": sorted(permission.value for permission in grant.permissions),
             }
             for grant in caller.grants

@@ -17,7 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin.answers import error_response
-from penstock.api.admin.session_cookie import CSRF_FIELD, session_ids_in
+from penstock.api.admin.session_cookie import CSRF_FIELD, find_session_ids
 from penstock.control.access.sessions import Session, Sessions
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
@@ -182,7 +182,7 @@ class CallerCheck:
     def _identify(self, scope: Scope, requirement: Requirement) -> Caller:
         enabled = self._authenticator is not None and self._authenticator.enabled
         peer: tuple[int, int] | None = scope.get("state", {}).get("peer")
-        stated = enabled and authorization_in(scope["headers"])
+        stated = enabled and find_authorization(scope["headers"])
         if peer is not None and self._is_owner(*peer) and not stated:
             return OWNER
         if not enabled:
@@ -227,7 +227,7 @@ class CallerCheck:
         if self._authenticator is None:
             return ANONYMOUS
         names: tuple[str, ...] = scope.get("state", {}).get("certificate_names", ())
-        stated = authorization_in(scope["headers"])
+        stated = find_authorization(scope["headers"])
         session_id, session = ("", None) if stated is not None else self._find_session(scope)
         scope["session"] = session
         try:
@@ -238,7 +238,7 @@ class CallerCheck:
 
     def _find_session(self, scope: Scope) -> tuple[str, Session | None]:
         """Return the session of a request with its id; ("", None) without a valid one."""
-        for session_id in session_ids_in(scope):
+        for session_id in find_session_ids(scope):
             if (session := self._sessions.find(session_id)) is not None:
                 return session_id, session
         return "", None
@@ -258,7 +258,7 @@ class CallerCheck:
         return self._sessions.begin(authorization)
 
     def _end_session(self, scope: Scope) -> None:
-        for session_id in session_ids_in(scope):
+        for session_id in find_session_ids(scope):
             self._sessions.end(session_id)
 
     def _is_still_valid(self, scope: Scope, caller: Caller) -> bool:
@@ -270,7 +270,7 @@ class CallerCheck:
             return False
 
 
-def authorization_in(fields: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+def find_authorization(fields: Sequence[tuple[bytes, bytes]]) -> bytes | None:
     """Return the field ``authorization`` of a request, None without one; of several, what never is a valid one."""
     found = [value for name, value in fields if name == b"authorization"]
     return b",".join(found) if found else None

@@ -15,7 +15,7 @@ CSRF_FIELD: Final = b"penstock-csrf"
 Fields = Sequence[tuple[bytes, bytes]]
 
 
-def session_ids_in(scope: Scope) -> list[str]:
+def find_session_ids(scope: Scope) -> list[str]:
     """Return the ids of sessions in a request, those of the secure name first.
 
     Over TLS the other name does not count: another host of the same domain, or whoever answers on a plain connection,

@@ -45,7 +45,7 @@ class _SignIn:
         self._facts = facts
 
     async def show(self, request: Request) -> Response:
-        target = target_in(request.query_params.get("next", ""))
+        target = choose_target(request.query_params.get("next", ""))
         caller = caller_of(request)
         if caller.is_proven or caller.grants == EVERYTHING:  # signed in, or nobody needs to
             return RedirectResponse(base_of(request) + target.removeprefix("/"), 303)
@@ -53,7 +53,7 @@ class _SignIn:
 
     async def enter(self, request: Request) -> Response:
         form = await read_form(request)
-        target = target_in(form.get("next", ""))
+        target = choose_target(form.get("next", ""))
         credential = form.get("credential", "").strip()
         try:
             session_id = sign_in(request, b"Bearer " + credential.encode("ascii", "replace"))
@@ -87,11 +87,11 @@ def sign_in_first(request: Request) -> Response:
     raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     query = request.url.query
     here = raw.partition(b"?")[0].decode("ascii", "replace") + (f"?{query}" if query else "")
-    target = target_in(here)
+    target = choose_target(here)
     return RedirectResponse(href(request, PATH, {} if target == HOME else {"next": target}), 303)
 
 
-def target_in(text: str) -> str:
+def choose_target(text: str) -> str:
     """Return where to go after signing in: a path of the console, the models for anything else."""
     return text if _TARGET.fullmatch(text) else HOME
 

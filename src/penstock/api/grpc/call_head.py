@@ -9,7 +9,7 @@ from penstock.core.access.origins import OriginPolicy, OriginRefusal
 from penstock.core.errors import Fault, Internal, TooLarge, Unauthorised, UnsupportedEncoding
 from penstock.core.traces.context import TRACEPARENT, TRACESTATE
 from penstock.serving.access.caller_access import CallerAccess
-from penstock.serving.access.caller_resolver import CallerResolver, authorization_in
+from penstock.serving.access.caller_resolver import CallerResolver, find_authorization
 
 MAX_TIMEOUT_DIGITS: Final = 8
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
@@ -49,7 +49,7 @@ class CallHead(Http2RequestHead):
         """
         access = self.access
         if access is None or not access.is_current(callers.epoch, now_ns):
-            access = callers.find(authorization_in(self.field_list), io.certificate_names, io.info, resume)
+            access = callers.find(find_authorization(self.field_list), io.certificate_names, io.info, resume)
             self.access = access
         return access
 

@@ -67,11 +67,11 @@ def decode_message(
     requested = _requested_outputs(request.outputs, signature, regions, owner) if request.outputs else None
     tensors = _Tensors(parsed, signature, regions, owner, work)
     message = InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
-    message.explanation = explanation_in(request.parameters)
+    message.explanation = read_explanation(request.parameters)
     return message
 
 
-def explanation_in(parameters: Parameters) -> dict[str, Any] | None:
+def read_explanation(parameters: Parameters) -> dict[str, Any] | None:
     """Return the parameters of the explanation that a request asks for, None for a prediction; raises
     ``InvalidInput``."""
     if EXPLAIN not in parameters:

@@ -15,7 +15,7 @@ from penstock.api.rest.infer_path import infer_target
 from penstock.core.errors import Fault
 from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.access.caller_quota import QuotaLease
-from penstock.serving.access.caller_resolver import authorization_in
+from penstock.serving.access.caller_resolver import find_authorization
 from penstock.serving.routing_table import Target
 
 _VARYING: Final = frozenset({b"x-request-id", b"traceparent"})
@@ -109,7 +109,7 @@ class RestApplication(HttpApplication):
         if head.path in self._probes or self._preflight_lines(head) is not None:
             return callers.public
         names = connection.certificate_names
-        access = callers.find(authorization_in(head.pairs), names, connection.info, connection.resume_head)
+        access = callers.find(find_authorization(head.pairs), names, connection.info, connection.resume_head)
         head.access = None if names else access
         return access
 

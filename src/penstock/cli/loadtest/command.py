@@ -13,7 +13,7 @@ import penstock
 from penstock.cli.console import ExitCode, fail
 from penstock.cli.loadtest.inputs import requests_of
 from penstock.cli.loadtest.options import LoadTestOptions, LoadTestSettings, read_options
-from penstock.cli.loadtest.output import Progress, find_unwritable, print_results, text_in, write_files
+from penstock.cli.loadtest.output import Progress, find_unwritable, format_results, print_results, write_files
 from penstock.cli.loadtest.target import LiveTarget, other_place, place_of
 from penstock.loadtest.measurement import Measurement
 from penstock.loadtest.report import LoadTestResults, LoadTestSetup, Outcome, TargetResult
@@ -78,7 +78,7 @@ def run(options: LoadTestOptions) -> int:
         finally:
             progress.close()
         results = replace(results, interrupted=stop.is_set)
-    problem = write_files(partial(text_in, results), options.files)  # first: stdout may be closed or full
+    problem = write_files(partial(format_results, results), options.files)  # first: stdout may be closed or full
     print_results(results)
     if problem:
         fail(problem)

@@ -135,7 +135,7 @@ def write_files(text_of: Callable[[str], str], files: Mapping[str, Path | None])
     return "; ".join(problems)
 
 
-def text_in(results: LoadTestResults, form: str) -> str:
+def format_results(results: LoadTestResults, form: str) -> str:
     """Return the report as ``json``, ``junit`` or ``html``."""
     if form == "json":
         return json.dumps(to_document(results), indent=2) + "\n"

@@ -14,7 +14,7 @@ from penstock.cli.credentials import authorization
 from penstock.cli.loadtest.command import INTERRUPTED, StopSignal
 from penstock.cli.loadtest.output import find_unwritable, write_files
 from penstock.cli.loadtest.target import TargetAddress, endpoint_of
-from penstock.cli.replay.output import ReplayProgress, print_results, text_in
+from penstock.cli.replay.output import ReplayProgress, format_results, print_results
 from penstock.cli.replay.sources import check_files, parts_of, target_of
 from penstock.cli.requests import BadData
 from penstock.cli.tls import explain
@@ -71,7 +71,7 @@ def run(options: ReplayOptions) -> int:
     metadata = _metadata(place)
     parts = parts_of(options.captures, place.model, metadata, options.registry)
     result = _replay(setup_of(place), place, metadata, parts)
-    problem = write_files(partial(text_in, result), options.files)  # first: stdout may be closed or full
+    problem = write_files(partial(format_results, result), options.files)  # first: stdout may be closed or full
     print_results(result)
     if problem:
         fail(problem)

@@ -97,7 +97,7 @@ def _lines(result: ReplayResult) -> Iterator[str]:
         yield f"{'BREACHED' if result.outcome == 'breach' else 'kept'}: {text}"
 
 
-def text_in(result: ReplayResult, form: str) -> str:
+def format_results(result: ReplayResult, form: str) -> str:
     """Return the report as ``json``, ``junit`` or ``html``."""
     if form == "json":
         return json.dumps(to_document(result), indent=2) + "\n"

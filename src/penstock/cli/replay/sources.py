@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path, PurePath
 from typing import Final
 
-from penstock.cli.addresses import location_in, read_settings
+from penstock.cli.addresses import choose_location, read_settings
 from penstock.cli.client import Document
 from penstock.cli.loadtest.target import TargetAddress, place_of
 from penstock.cli.requests import BadData
@@ -108,12 +108,12 @@ def parts_of(captures: Sequence[str], model: str, metadata: Document, registry: 
         except Fault as fault:
             raise BadData(str(fault)) from None
         if not found:
-            raise BadData(_nothing_in(text, model))
+            raise BadData(_nothing_to_replay(text, model))
         parts += found
     return parts
 
 
-def _nothing_in(text: str, model: str) -> str:
+def _nothing_to_replay(text: str, model: str) -> str:
     if Path(text).exists():
         return f"{text} holds no captured requests of model '{model}'"
     return (
@@ -126,7 +126,7 @@ def _parts_of(text: str, model: str, metadata: Document, registry: str | None) -
     place = Path(text)
     if not place.exists():
         target = ModelName.parse(text)
-        return record_parts(location_in(read_settings(registry)).home / CAPTURES, target.model, target.version)
+        return record_parts(choose_location(read_settings(registry)).home / CAPTURES, target.model, target.version)
     if place.is_file() and is_parquet(place):
         return table_parts(place, metadata["inputs"], metadata["outputs"])
     return record_parts(place, model)

@@ -17,7 +17,7 @@ from penstock.control.access.key_sets import EarlyFetches, KeySets
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.calls.repeated_read import Mark, read_always
 from penstock.control.periodic import PeriodicTask
-from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.documents import decode_table, encode_table
 from penstock.core.access.table import AccessTable, KeyRecord
 from penstock.core.errors import Fault
 from penstock.engine.durable_files import write_atomically
@@ -175,7 +175,7 @@ class AccessTables:
 
     def _write(self, table: AccessTable) -> None:
         try:
-            write_atomically(self._sources.file, json.dumps(table_out(table)))
+            write_atomically(self._sources.file, json.dumps(encode_table(table)))
             self._unwritten = False
         except OSError as error:
             if not self._unwritten:
@@ -185,6 +185,6 @@ class AccessTables:
 
 def _read_kept(file: Path) -> AccessTable | None:
     try:
-        return table_in(json.loads(file.read_text()))
+        return decode_table(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None

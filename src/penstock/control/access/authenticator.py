@@ -103,7 +103,7 @@ class Authenticator:
             return ANONYMOUS
         if authorization is None:
             return _caller_of_certificate(directory, certificate_names)
-        caller = _caller_of_token(directory, _token_in(authorization), self._clock())
+        caller = _caller_of_token(directory, _read_token(authorization), self._clock())
         if caller.expires_at is not None and caller.expires_at <= self._clock():
             raise unauthenticated(RefusalReason.EXPIRED)
         return caller
@@ -144,7 +144,7 @@ def _caller_of_certificate(directory: _Directory, names: tuple[str, ...]) -> Cal
     return Caller(name, CallerKind.CERTIFICATE, grants[name])
 
 
-def _token_in(authorization: bytes) -> str:
+def _read_token(authorization: bytes) -> str:
     """Return the token of a field ``authorization: Bearer TOKEN`` (RFC 6750, section 2.1)."""
     matched = _BEARER.fullmatch(authorization)
     if matched is None:

@@ -39,7 +39,7 @@ class FleetQuotas:
 
     def use(self, own: str, published: Mapping[str, Mapping[str, Any]]) -> None:
         """Use the shares that follow from the demands of all gateways that are alive, by their ids."""
-        demands = {gateway: _demands_in(values) for gateway, values in published.items()}
+        demands = {gateway: _decode_demands(values) for gateway, values in published.items()}
         shares = share_quotas(own, demands, self._counts.quotas)
         if shares != self._shares:
             self._shares = shares
@@ -50,7 +50,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _demands_in(values: Mapping[str, Any]) -> dict[str, Demand]:
+def _decode_demands(values: Mapping[str, Any]) -> dict[str, Demand]:
     """Return the demands of a gateway by caller; what cannot be read may be of another release, and counts as none."""
     found = {}
     for name, item in values.items():

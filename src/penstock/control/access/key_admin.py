@@ -9,7 +9,7 @@ from penstock.core.access.callers import Caller
 from penstock.core.access.key_rules import check_delegation, may_see
 from penstock.core.access.table import KeyRecord
 from penstock.core.errors import Fault, NotFound, Unauthorised
-from penstock.registry.key_documents import key_document, lifetime_in, new_key_in, overlap_in
+from penstock.registry.key_documents import key_document, parse_lifetime, parse_new_key, parse_overlap
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.keys import KeyStore, StoredKey
 
@@ -50,7 +50,7 @@ class KeyAdmin:
             Refused: there are too many keys.
         """
         _check_proven(caller)
-        wanted = new_key_in(values, self._now())
+        wanted = parse_new_key(values, self._now())
         return await self._shown_once(await self._calls.call(self._store.create, wanted, by, _granting(caller)))
 
     async def rotate(self, name: str, values: Document, by: Author, caller: Caller) -> Document:
@@ -61,7 +61,7 @@ class KeyAdmin:
             InvalidInput, Unauthorised, Refused: as ``create``.
         """
         _check_proven(caller)
-        overlap_s, life_s = overlap_in(values), lifetime_in(values)
+        overlap_s, life_s = parse_overlap(values), parse_lifetime(values)
         rotate = partial(self._store.rotate, name, overlap_s, life_s, by, _granting(caller, hidden=True))
         return await self._shown_once(await self._calls.call(rotate))
 

@@ -9,7 +9,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
-from penstock.core.access.claims import VerifiedToken, check_claims, is_meant_for, key_id_in
+from penstock.core.access.claims import VerifiedToken, check_claims, is_meant_for, read_key_id
 from penstock.core.access.refusals import RefusalReason, unauthenticated
 from penstock.core.access.table import Issuer
 
@@ -47,7 +47,7 @@ class JwtVerifier:
     def verify(self, token: str, now: float) -> VerifiedToken:
         """Return what a token proves; raises ``Unauthenticated``."""
         header, claims = _read_part(token, 0), _read_part(token, 1)
-        kid, reason = key_id_in(header), RefusalReason.INVALID_TOKEN
+        kid, reason = read_key_id(header), RefusalReason.INVALID_TOKEN
         for issuer, keys in self._issuers:
             if is_meant_for(issuer, claims):
                 if kid in keys:

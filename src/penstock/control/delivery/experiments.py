@@ -14,7 +14,7 @@ from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.experiments import Experiment, ExperimentState
-from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
+from penstock.core.routing import RouteSpec, encode_stored_route, lay_out, stable_of
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import Author, Document, ModelRecord
 from penstock.registry.stores.traffic import EXPERIMENT, Trial, TrialChange, TrialEvent
@@ -35,7 +35,7 @@ class Experiments(TrialController):
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
     ) -> TrialChange:
         """See ``TrialController``."""
-        spec = experiments.spec_in(document)
+        spec = experiments.parse_spec(document)
         for version in spec.arms:
             refuse_unready(record.name, statuses, version)
         champion = record.aliases.get(CHAMPION)
@@ -135,7 +135,7 @@ class _ExperimentDocument:
     @classmethod
     def parse(cls, document: Document) -> "_ExperimentDocument":
         return cls(
-            experiments.experiment_in(document["experiment"]),
+            experiments.decode_experiment(document["experiment"]),
             stored_route(document["base"]),
             stored_route(document["route"]),
             document["stable"],
@@ -145,9 +145,9 @@ class _ExperimentDocument:
 
     def to_document(self) -> Document:
         return {
-            "experiment": experiments.experiment_out(self.experiment),
-            "base": None if self.base is None else stored_out(self.base),
-            "route": None if self.route is None else stored_out(self.route),
+            "experiment": experiments.encode_experiment(self.experiment),
+            "base": None if self.base is None else encode_stored_route(self.base),
+            "route": None if self.route is None else encode_stored_route(self.route),
             "stable": self.stable,
             "salt": self.salt,
             "seen": dict(self.observations),

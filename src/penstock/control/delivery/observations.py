@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.control.monitoring.label_comparisons import stratum_in
+from penstock.control.monitoring.label_comparisons import decode_stratum
 from penstock.core.label_matching import Stratum
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, LabelledCounts
 from penstock.monitor.counters.layout import OUTPUTS
@@ -129,11 +129,11 @@ def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stag
     for gateway, observation in sorted(now.items()):
         known_s, labels = known_until(before.get(gateway), stage), observation.get("labels")
         if labels is not None and labels["stage"] == stage:
-            strata += [stratum_in(stratum) for stratum in labels["strata"] if stratum["closed_s"] > known_s]
+            strata += [decode_stratum(stratum) for stratum in labels["strata"] if stratum["closed_s"] > known_s]
     return strata
 
 
-def waiting_labels_out(observed: Mapping[str, Document]) -> dict[str, Any]:
+def describe_waiting_labels(observed: Mapping[str, Document]) -> dict[str, Any]:
     """Return the labels that are not evidence yet, over all gateways: how many of each version wait for those of the
     others or for their time, and how many found none.
     """

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from penstock.control.delivery import observations
 from penstock.control.delivery.trial import stored_route
-from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
-from penstock.core.rollouts.evidence_history import history_in, history_out, record_evidence
+from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
+from penstock.core.rollouts.evidence_history import decode_history, encode_history, record_evidence
 from penstock.core.rollouts.rollout import OPEN, Rollout, RolloutState
-from penstock.core.routing import POINTS, RouteSpec, ShadowSpec, lay_out, stored_out
+from penstock.core.routing import POINTS, RouteSpec, ShadowSpec, encode_stored_route, lay_out
 from penstock.registry.records import Document, ModelRecord
 from penstock.registry.stores.traffic import Trial, TrialChange, TrialEvent
 
@@ -31,7 +31,7 @@ class RolloutDocument:
     def parse(cls, document: Document) -> "RolloutDocument":
         """Decode a stored document; raises any of ``UNREADABLE`` for one of another release."""
         return cls(
-            rollout_in(document["rollout"]),
+            decode_rollout(document["rollout"]),
             stored_route(document["base"]),
             stored_route(document["route"]),
             document["champion"],
@@ -49,15 +49,15 @@ class RolloutDocument:
         """Return the document with a later state of the rollout, whose evidence at this time is recorded."""
         if rollout == self.rollout:
             return self
-        history = history_out(record_evidence(history_in(self.history), rollout, now))
+        history = encode_history(record_evidence(decode_history(self.history), rollout, now))
         return replace(self, rollout=rollout, history=history)
 
     def to_document(self) -> Document:
         """Encode the document for the store."""
         return {
-            "rollout": rollout_out(self.rollout),
-            "base": None if self.base is None else stored_out(self.base),
-            "route": None if self.route is None else stored_out(self.route),
+            "rollout": encode_rollout(self.rollout),
+            "base": None if self.base is None else encode_stored_route(self.base),
+            "route": None if self.route is None else encode_stored_route(self.route),
             "champion": self.champion,
             "salt": self.salt,
             "seen": dict(self.observations),

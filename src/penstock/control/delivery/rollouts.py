@@ -19,7 +19,7 @@ from penstock.core.errors import Conflict, NotFound, Refused, unknown_model
 from penstock.core.objectives import count_answered
 from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.documents import rollout_document
-from penstock.core.rollouts.evidence_history import history_document, history_in
+from penstock.core.rollouts.evidence_history import decode_history, history_document
 from penstock.core.rollouts.forecast import ControlCounts, fine_buckets, forecast_document, forecast_steps
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
@@ -35,7 +35,7 @@ from penstock.core.rollouts.rollout import (
     seconds_needed,
     start_rollout,
 )
-from penstock.core.rollouts.spec import RolloutSpec, spec_in, with_objectives
+from penstock.core.rollouts.spec import RolloutSpec, parse_spec, with_objectives
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import CHAMPION
@@ -88,7 +88,7 @@ class Rollouts(TrialController):
         """See ``TrialController``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
-        asked = spec_in(document, serving(record, statuses, str(document.get("to"))))
+        asked = parse_spec(document, serving(record, statuses, str(document.get("to"))))
         spec = with_objectives(asked, self._slo(record.name))
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
@@ -219,7 +219,7 @@ class Rollouts(TrialController):
     def evidence_history(self, trial: Trial) -> Document:
         """See ``TrialController``: the evidence of each guard."""
         document = self._parse(trial)
-        return {"evidence_history": history_document(history_in(document.history), document.rollout)}
+        return {"evidence_history": history_document(decode_history(document.history), document.rollout)}
 
     async def versions_tried(self, model: str) -> set[str]:
         """Return the versions that a rollout of a model was ever begun to."""
@@ -237,7 +237,7 @@ class Rollouts(TrialController):
         labels = (
             {}
             if self.comparison_terms(trial) is None
-            else {"labels": observations.waiting_labels_out(document.observations)}
+            else {"labels": observations.describe_waiting_labels(document.observations)}
         )
         notes = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
         notes["warnings"] = self._warnings(trial.model, document)

@@ -11,7 +11,15 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.errors import NotFound, unknown_model
 from penstock.core.route_preview import RoutePlan, preview_document
-from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
+from penstock.core.routing import (
+    POINTS,
+    RouteSpec,
+    choose_substitute,
+    default_version,
+    describe_route,
+    effective,
+    parse_route,
+)
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Author, Document, ModelRecord
@@ -77,10 +85,10 @@ class RouteAdmin:
         trial = None if running is None else {"kind": running.kind, "id": running.id}
         who = {"answers": _who_answers(record, statuses, running), "trial": trial, "revision": record.revision}
         if record.route is not None:
-            return {**route_out(record.route), "set": True, **who}
+            return {**describe_route(record.route), "set": True, **who}
         answers = serving(record, statuses)
         split = {} if answers is None else {answers: POINTS}
-        return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
+        return {**describe_route(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
     async def set_route(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Replace a model's route; returns when every worker has it.
@@ -142,7 +150,7 @@ class RouteAdmin:
         return {
             "model": model,
             "version": version,
-            **_shadow_out(totals),
+            **_describe_shadow(totals),
             "samples": self._fleet.samples(model, version)[:SAMPLES],
         }
 
@@ -224,7 +232,7 @@ def _champion(record: ModelRecord) -> str | None:
 
 def _checked_route(record: ModelRecord, document: Document, statuses: Mapping[str, VersionStatus]) -> RouteSpec:
     """Return the route of a document; raises ``InvalidInput``, or ``Refused`` if a version of it is not ready."""
-    route = route_in(document, record.route, _champion(record))
+    route = parse_route(document, record.route, _champion(record))
     for version in sorted(route.receivers(), key=sort_key):
         refuse_unready(record.name, statuses, version)
     return route
@@ -256,7 +264,7 @@ def _who_answers_by_route(route: RouteSpec, champion: str | None, able: set[str]
     decides = "the route" if running is None else f"{running.kind} {running.id}"
     parts = [f"{', '.join(shares)}: {decides} decides"]
     lost = [version for version, weight in route.split.items() if weight and version not in able]
-    instead = (stand_in(route, able) or default_version(champion, able)) if lost else None
+    instead = (choose_substitute(route, able) or default_version(champion, able)) if lost else None
     if lost:
         parts.append(f"version {instead} answers for {', '.join(lost)}, which cannot")
     if champion is not None and champion not in (route.stable, instead):
@@ -264,7 +272,7 @@ def _who_answers_by_route(route: RouteSpec, champion: str | None, able: set[str]
     return "; ".join(parts)
 
 
-def _shadow_out(totals: Mapping[str, float]) -> Document:
+def _describe_shadow(totals: Mapping[str, float]) -> Document:
     def each(word: str, by: str) -> float | None:
         return totals[word] / totals[by] if totals[by] else None
 

@@ -21,7 +21,7 @@ from penstock.control.monitoring.label_comparisons import ComparedSignal, Compar
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotReady, Refused, unknown_model
-from penstock.core.routing import RouteSpec, stored_in
+from penstock.core.routing import RouteSpec, decode_stored_route
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import AuditEntry, Author, Document, ModelRecord
 from penstock.registry.stores.traffic import TrafficStore, Trial, TrialChange
@@ -397,4 +397,4 @@ def _stage_of(observation: Document | None) -> int:
 
 def stored_route(stored: Any) -> RouteSpec | None:
     """Return the route in a trial's document."""
-    return None if stored is None else stored_in(stored)
+    return None if stored is None else decode_stored_route(stored)

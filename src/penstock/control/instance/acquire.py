@@ -11,7 +11,7 @@ from pathlib import Path
 from penstock.control.instance import directory, ports
 from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose, held_ports, inspect
 from penstock.control.instance.directory import Instance, RuntimeUnavailable
-from penstock.control.instance.options import WorkerOptions, fingerprint, options_out
+from penstock.control.instance.options import WorkerOptions, encode_options, fingerprint
 from penstock.control.instance.ports import Address
 from penstock.control.workers import slots
 
@@ -103,7 +103,7 @@ def _create(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instanc
         try:
             for index in range(options.workers):
                 slots.create(instance.slot(index))
-            instance.write("instance", {"fingerprint": mark, "options": options_out(options)})
+            instance.write("instance", {"fingerprint": mark, "options": encode_options(options)})
         except OSError as error:
             instance.remove()
             if error.errno != errno.ENOSPC:

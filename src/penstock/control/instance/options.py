@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy, signature_policy_in
+from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy, parse_signature_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class WorkerOptions:
 _LISTED = ("shared_memory", "dialects", "cors_origins", "trusted_hosts", "readable", "writable")
 
 
-def options_out(options: WorkerOptions) -> dict[str, Any]:
+def encode_options(options: WorkerOptions) -> dict[str, Any]:
     """Encode options as JSON values."""
     return asdict(options)
 
@@ -81,7 +81,7 @@ def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     listed = {name: tuple(values.get(name, ())) for name in _LISTED}
     parts: dict[str, Any] = {}
     if "signatures" in values:
-        parts["signatures"] = signature_policy_in(values["signatures"])
+        parts["signatures"] = parse_signature_policy(values["signatures"])
     return WorkerOptions(**{**values, **listed, **parts})
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from penstock.control.monitoring.events import drift_event
 from penstock.control.monitoring.terms import WatchTerms
-from penstock.control.workers.protocol import Message, rows_in
+from penstock.control.workers.protocol import Message, decode_rows
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.attributions import PREFIX, AttributionMonitor, AttributionSource
@@ -68,7 +68,7 @@ class AttributionDrift:
         monitor = self._monitors.get(key)
         if monitor is None or monitor.source != source:
             monitor = self._monitors[key] = AttributionMonitor(source, self._clock())
-        monitor.take(rows_in(message["sizes"]).numbers)
+        monitor.take(decode_rows(message["sizes"]).numbers)
 
     def evaluate(self) -> list[tuple[str, TrialEvent]]:
         """Evaluate the rows since the last look, and return the events of changes with their models."""

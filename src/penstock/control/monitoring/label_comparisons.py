@@ -136,7 +136,7 @@ class LabelComparisons:
                 **{**saved, "signal": ComparedSignal(saved["signal"]), "versions": tuple(saved["versions"])}
             )
             item = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
-            item.strata.extend(stratum_in(stratum) for stratum in values["strata"])
+            item.strata.extend(decode_stratum(stratum) for stratum in values["strata"])
             item.given_up = values["given_up"]
             self._comparisons[terms.trial] = item
 
@@ -153,7 +153,7 @@ def _values(
         yield from ((row.version, row.answered_at, row.came_at, float(not row.right)) for row in rows if row.by_split)
 
 
-def stratum_in(values: Mapping[str, Any]) -> Stratum:
+def decode_stratum(values: Mapping[str, Any]) -> Stratum:
     """Read a stratum from its JSON values."""
     sums = {version: (int(count), total, squares) for version, (count, total, squares) in values["sums"].items()}
     return Stratum(values["closed_s"], values["age"], sums)

@@ -104,7 +104,7 @@ class MonitorQueries:
                 return FLEET, leading.column(name)
             with suppress(NotReady):
                 if (verdict := await self._evidence.verdict(key)) is not None:
-                    return FLEET, _column_in(verdict, name)
+                    return FLEET, _find_column(verdict, name)
         monitor = self._detection.monitor(key)
         return GATEWAY, None if monitor is None else monitor.column(name)
 
@@ -162,7 +162,7 @@ class MonitorQueries:
         return self._versions.document_of(key, self._detection.monitor(key), totals, shown=shown)
 
 
-def _column_in(verdict: VersionVerdict, name: str) -> Document | None:
+def _find_column(verdict: VersionVerdict, name: str) -> Document | None:
     """Return a column of a stored verdict, with its evidence over time."""
     document = verdict.document
     joint = document.get("joint")

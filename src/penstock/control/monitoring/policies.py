@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
 from penstock.core.access.permissions import Permission
@@ -16,11 +16,11 @@ from penstock.core.policies import (
     OWNER_SINKS,
     MonitorPolicy,
     ReferenceColumns,
-    policy_in,
-    policy_out,
+    decode_stored_policy,
+    describe_policy,
+    encode_stored_policy,
+    parse_policy,
     refuse_unreachable,
-    stored_policy_in,
-    stored_policy_out,
 )
 from penstock.core.sink_rules import SinkRules
 from penstock.core.sinks import SinkOrigin, SinkSpec
@@ -60,7 +60,7 @@ class Policies:
     def document(self, model: str) -> Document:
         """Return a model's policy as JSON values, with masked secrets."""
         problem = self.problem(model)
-        return {**self._mask.policy(policy_out(self.of(model))), **({"problem": problem} if problem else {})}
+        return {**self._mask.policy(describe_policy(self.of(model))), **({"problem": problem} if problem else {})}
 
     def problem(self, model: str) -> str:
         """Return why a model's policy cannot be read, "" for no problem."""
@@ -83,7 +83,7 @@ class Policies:
         for model in self._due.due([model for model in read if model not in newer]):
             self._parsed.pop(model, None)
             with self._due.isolated(model):
-                policies[model] = stored_policy_in(documents[model], schedule_in, self._rules.declared)
+                policies[model] = decode_stored_policy(documents[model], parse_schedule, self._rules.declared)
                 self._parsed[model] = documents[model]
         changed = policies != self._policies
         self._policies = policies
@@ -107,15 +107,15 @@ class Policies:
             Conflict: the model is not at ``if_revision``.
         """
         policy = await self._checked(model, document, columns, caller)
-        kept, mask = stored_policy_out(policy), self._mask.policy
-        check = partial(self._check_change, caller, model, policy_out(policy))
+        kept, mask = encode_stored_policy(policy), self._mask.policy
+        check = partial(self._check_change, caller, model, describe_policy(policy))
         revision = await self._pool.call(self._store.set_policy, model, kept, by, if_revision, mask, check)
         self._policies[model] = policy
         self._parsed.pop(model, None)
         self._changes += 1
         self._changed[model] = self._changes
         self._due.record_success(model)
-        return {**self._mask.policy(policy_out(policy)), "revision": revision}
+        return {**self._mask.policy(describe_policy(policy)), "revision": revision}
 
     async def check(self, model: str, document: Document, columns: ReferenceColumns | None, caller: Caller) -> str:
         """Return why ``set`` would refuse a document, a sentence for each fault, "" if it would take it. Nothing is
@@ -133,7 +133,7 @@ class Policies:
         before = self.of(model)
         policy = self._parse(self._mask.restore(document, before.rules), before, caller)
         refuse_unreachable(policy, columns)
-        self._check_change(caller, model, policy_out(policy), policy_out(before))
+        self._check_change(caller, model, describe_policy(policy), describe_policy(before))
         await self._pool.call(self._rules.check, _changed_sinks(policy, before))
         return policy
 
@@ -142,7 +142,7 @@ class Policies:
         Who may change everything needs no look at a stored policy, which may not be readable."""
         if caller.is_proven and caller.may(Permission.ADMINISTER, model):
             return
-        before = policy_out(self._usual) if stored is None else {**stored}
+        before = describe_policy(self._usual) if stored is None else {**stored}
         before.pop(OWNER_SINKS, None)
         refuse_unauthorised(caller, model, owner_only_settings(policy, before))
         refuse_relaxing(caller, model, changed_controls(policy, before))
@@ -150,8 +150,8 @@ class Policies:
     def _parse(self, document: Document, before: MonitorPolicy, caller: Caller) -> MonitorPolicy:
         """Return the policy in a document; its sinks are those of the caller, except what is as ``before``."""
         if caller.kind is CallerKind.OWNER:
-            return policy_in(document, schedule_in, self._rules.declared, SinkOrigin.OWNER)
-        policy = policy_in(document, schedule_in, self._rules.declared)
+            return parse_policy(document, parse_schedule, self._rules.declared, SinkOrigin.OWNER)
+        policy = parse_policy(document, parse_schedule, self._rules.declared)
         kept = {
             name: spec for name, spec in before.own_sinks.items() if _states_alike(policy.own_sinks.get(name), spec)
         }

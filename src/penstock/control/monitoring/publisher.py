@@ -40,14 +40,14 @@ class Publication:
 
     def out(self) -> dict[str, Any]:
         """Return JSON values."""
-        before = None if self.before is None else _row_out(self.before)
-        return {"tried": _row_out(self.tried), "since": self.since, "known": self.known, "before": before}
+        before = None if self.before is None else _encode_row(self.before)
+        return {"tried": _encode_row(self.tried), "since": self.since, "known": self.known, "before": before}
 
 
-def publication_in(values: Mapping[str, Any]) -> Publication:
+def decode_publication(values: Mapping[str, Any]) -> Publication:
     """Read the values of ``out``; raises ``KeyError``, ``TypeError`` or ``ValueError`` for an unknown format."""
-    before = None if values["before"] is None else _row_in(values["before"])
-    return Publication(_row_in(values["tried"]), float(values["since"]), bool(values["known"]), before)
+    before = None if values["before"] is None else _decode_row(values["before"])
+    return Publication(_decode_row(values["tried"]), float(values["since"]), bool(values["known"]), before)
 
 
 class Publisher:
@@ -111,17 +111,17 @@ class Publisher:
     def _read(self) -> dict[VersionKey, Publication]:
         try:
             notes = json.loads(self._notes.read_text())
-            return {(model, version): publication_in(values) for model, version, values in notes}
+            return {(model, version): decode_publication(values) for model, version, values in notes}
         except (OSError, KeyError, TypeError, ValueError):
             return {}
 
 
-def _row_out(row: PublishedCounts) -> list[Any]:
+def _encode_row(row: PublishedCounts) -> list[Any]:
     cells = [base64.b64encode(item).decode() for item in (row.words, row.block)]
     return [row.model, row.version, row.gateway, row.layout, row.workers, *cells, dict(row.outcomes)]
 
 
-def _row_in(values: list[Any]) -> PublishedCounts:
+def _decode_row(values: list[Any]) -> PublishedCounts:
     model, version, gateway, layout, workers, cells, block, outcomes = values
     packed_cells = base64.b64decode(cells), base64.b64decode(block)
     return PublishedCounts(model, version, gateway, layout, workers, *packed_cells, outcomes)

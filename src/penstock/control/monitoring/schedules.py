@@ -55,7 +55,7 @@ def _times(fields: Sequence[str], end: datetime) -> Iterator[datetime]:
     return takewhile(lambda time: time < end, CronSim(" ".join(fields), FIRST - timedelta(minutes=1)))
 
 
-def schedule_in(text: str) -> CronSchedule:
+def parse_schedule(text: str) -> CronSchedule:
     """Parse a schedule.
 
     Raises:

@@ -43,7 +43,7 @@ from penstock.core.sink_rules import SinkRules
 from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.performance import PerformanceChange
-from penstock.monitor.reference import Reference, reference_in
+from penstock.monitor.reference import Reference, decode_reference
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.feedback import FeedbackStore
@@ -215,7 +215,7 @@ class Monitoring:
         if not any((status.model, status.version) == (model, version) for status in self._workers.statuses()):
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         try:
-            reference = reference_in(document)
+            reference = decode_reference(document)
         except (KeyError, TypeError, ValueError):
             raise InvalidInput("the document is not a reference; build one with: penstock profile") from None
         revision = await self._set_reference((model, version), reference, by)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from penstock.core.objectives import count_answered, objectives_document
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.performance import estimate_out
+from penstock.monitor.performance import describe_estimate
 from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
@@ -24,7 +24,7 @@ def version_document(
     if monitor is not None:
         watched = monitor.document(shown)
         watched["multiplicity"]["fleet"] = fleet
-    estimated = None if monitor is None else estimate_out(monitor.estimate())
+    estimated = None if monitor is None else describe_estimate(monitor.estimate())
     return {
         **watched,
         **_requests(totals, objectives),

@@ -16,8 +16,8 @@ from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.plane import metrics, processes
 from penstock.control.plane.audited_requests import AuditedRequests
 from penstock.control.plane.version_counters import VersionCounters
-from penstock.control.reconcile import status
-from penstock.control.reconcile.planner import ControllerState, SourceModel, controller_state_in, controller_state_out
+from penstock.control.reconcile import planner, status
+from penstock.control.reconcile.planner import ControllerState, SourceModel
 from penstock.control.reconcile.reconciler import ModelSource, Reconciler
 from penstock.control.sources.initial_sync import InitialSync
 from penstock.control.workers.process import WorkerProcess, adopt
@@ -84,7 +84,7 @@ class ControlPlane:
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("state")
         self.counters = VersionCounters(self._slots, stored, series_s, clock)
-        state, memory = controller_state_in(stored.get("state", {})), options.models_memory_bytes
+        state, memory = planner.decode_controller_state(stored.get("state", {})), options.models_memory_bytes
         self.reconciler = Reconciler(source, self, state, BLOCKS - 1, options.load_s, memory_bytes=memory)
         limits = SupervisorLimits(freeze=int(options.freeze_s * 1e9))
         self._supervisor = Supervisor(self._slots, self._start_worker, self._on_worker_lost, time.monotonic_ns, limits)
@@ -335,7 +335,7 @@ class ControlPlane:
     def save(self, state: ControllerState) -> None:
         """Store the state, so that it outlives this process."""
         self.counters.retain(state)
-        self._instance.write("state", {"state": controller_state_out(state), **self.counters.out()})
+        self._instance.write("state", {"state": planner.encode_controller_state(state), **self.counters.out()})
 
     def reusable(self, state: ControllerState) -> Collection[VersionKey]:
         """Versions whose counter blocks may be reused, if no block is free."""

@@ -101,7 +101,7 @@ class FleetMember:
 
     async def document(self) -> Document:
         """Return the fleet as the admin API shows it; raises ``NotReady``."""
-        return fleet_out(await self._pool.call(self._store.fleet, deadline_s=READ_S), self._id)
+        return describe_fleet(await self._pool.call(self._store.fleet, deadline_s=READ_S), self._id)
 
     async def stop(self) -> None:
         """Leave the fleet."""
@@ -122,7 +122,7 @@ def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
     return {model: ready[model] for model in sorted(ready)[:MOST_MODELS]}
 
 
-def fleet_out(fleet: FleetStatus, asked: str) -> Document:
+def describe_fleet(fleet: FleetStatus, asked: str) -> Document:
     """Return a fleet as JSON, from the view of the gateway ``asked``."""
     lease = fleet.lease
     holds = None if lease.is_free or not lease.holder else lease.holder
@@ -132,11 +132,11 @@ def fleet_out(fleet: FleetStatus, asked: str) -> Document:
         "term": lease.term,
         "lease_seconds": round(max(0.0, lease.left_s), 3),
         "revision": fleet.revision,
-        "gateways": [_gateway_out(gateway, holds) for gateway in fleet.gateways],
+        "gateways": [_describe_gateway(gateway, holds) for gateway in fleet.gateways],
     }
 
 
-def _gateway_out(heartbeat: GatewayHeartbeat, leader: str | None) -> Document:
+def _describe_gateway(heartbeat: GatewayHeartbeat, leader: str | None) -> Document:
     item = heartbeat.gateway
     return {
         "id": item.id,

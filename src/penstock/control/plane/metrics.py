@@ -56,7 +56,7 @@ class ControlCounters:
         self.refused = Counter({key: count for key, count in self.refused.items() if key[0] in models})
 
 
-def tally_out(tally: ControlCounters) -> dict[str, Any]:
+def encode_counters(tally: ControlCounters) -> dict[str, Any]:
     """Encode a tally as JSON values."""
     return {
         "restarts": dict(tally.restarts),
@@ -65,7 +65,7 @@ def tally_out(tally: ControlCounters) -> dict[str, Any]:
     }
 
 
-def tally_in(values: Mapping[str, Any]) -> ControlCounters:
+def decode_counters(values: Mapping[str, Any]) -> ControlCounters:
     """Decode a tally from its JSON values."""
     loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
     gone = {(model, reason): count for model, reason, count in values.get("refused", [])}

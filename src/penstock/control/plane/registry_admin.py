@@ -17,7 +17,7 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Overloaded, Unsupported
 from penstock.core.versions import CHAMPION
 from penstock.registry.documents import archive_document, signature_document
-from penstock.registry.model_settings import settings_in
+from penstock.registry.model_settings import decode_settings
 from penstock.registry.records import AdmissionExaminer, AdmissionReport, AliasMove, Author, Document, VersionRecord
 from penstock.registry.registry import ReceivedContent, Registry, admit, check_alias, check_names
 from penstock.registry.stores.aliases import ANY, Expected
@@ -354,7 +354,7 @@ class RegistryAdmin:
             Conflict: the model is not as expected.
         """
         present = (await self.model(model))["settings"]
-        settings = settings_in({**present, **document})
+        settings = decode_settings({**present, **document})
         change = partial(self._parts.store.configure, if_revision=if_revision)
         await self._writes.call(change, model, settings, by)
         await self._serve_changes()

@@ -35,12 +35,12 @@ class VersionCounters:
         self.slots = slots
         self.exemplars = ExemplarStore()
         self._losses = WorkerLosses.of(stored.get("losses", {}))
-        self._tally = metrics.tally_in(stored.get("tally", {}))
+        self._tally = metrics.decode_counters(stored.get("tally", {}))
         self._departures = Departures(series_s, clock)
 
     def out(self) -> dict[str, Any]:
         """What must outlive this process, as JSON values."""
-        return {"tally": metrics.tally_out(self._tally), "losses": self._losses.out()}
+        return {"tally": metrics.encode_counters(self._tally), "losses": self._losses.out()}
 
     # Counts.
 

@@ -341,7 +341,7 @@ def has_pending_alias(models: Iterable[SourceModel], state: ControllerState) -> 
     )
 
 
-def controller_state_out(state: ControllerState) -> dict[str, Any]:
+def encode_controller_state(state: ControllerState) -> dict[str, Any]:
     """Encode the state as JSON values."""
     return {
         **asdict(state),
@@ -353,7 +353,7 @@ def controller_state_out(state: ControllerState) -> dict[str, Any]:
     }
 
 
-def controller_state_in(values: Mapping[str, Any]) -> ControllerState:
+def decode_controller_state(values: Mapping[str, Any]) -> ControllerState:
     """Decode the state from JSON values; missing ones take their defaults."""
     return ControllerState(
         revision=values.get("revision", 0),

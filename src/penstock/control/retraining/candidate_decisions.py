@@ -12,7 +12,7 @@ from penstock.core.desired import Desired, ModelSpec, VersionStatus
 from penstock.core.errors import Conflict, NotFound, unknown_model
 from penstock.core.gates import Exam, Gates
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.state import RuleState, rule_state_in, rule_state_out
+from penstock.core.triggers.state import RuleState, decode_rule_state, encode_rule_state
 from penstock.core.versions import VersionKey
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.outbox import Decision, Outbox
@@ -105,7 +105,7 @@ class CandidateDecisions:
     async def to_api(self, model: str) -> Document:
         """Return the open request, and the candidates of earlier ones; raises ``NotFound``."""
         self._spec(model)
-        state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
+        state = decode_rule_state((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
         return self._document(model, state)
 
     def _document(self, model: str, state: RuleState) -> Document:
@@ -133,7 +133,7 @@ class CandidateDecisions:
             kept = {item: reason for item, reason in state.refused.items() if item != version}
             after = replace(state, approved=(*state.approved, version), refused=kept)
             event = _event_of(model, version, "candidate.approved.v1", "approval", by)
-            decision = Decision(revision, rule_state_out(after), event, "candidate.approve")
+            decision = Decision(revision, encode_rule_state(after), event, "candidate.approve")
         await self._run(self._outbox.approve_version, model, version, by, decision)
         return self._document(model, after)  # nothing that could refuse: it is done
 
@@ -156,7 +156,7 @@ class CandidateDecisions:
         data: Document = {"reasons": [reason], "exam": None}
         event = _event_of(model, version, "candidate.refused.v1", f"refusal {revision}", by, data)
         commit = partial(self._outbox.commit, by=by, action="candidate.refuse")
-        await self._run(commit, model, revision, rule_state_out(after), event)
+        await self._run(commit, model, revision, encode_rule_state(after), event)
         return self._document(model, after)
 
     async def _open_state(self, model: str, version: str) -> tuple[RuleState, int]:
@@ -164,7 +164,7 @@ class CandidateDecisions:
         if version not in {item.version for item in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         stored, revision = await self._run(self._outbox.rule_state, model)
-        state = rule_state_in(stored)
+        state = decode_rule_state(stored)
         if state.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
         return state, revision

@@ -24,7 +24,7 @@ from penstock.core.desired import ModelSpec, ReadyState, VersionSpec
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.exams import Exams
 from penstock.core.gates import CandidateFacts, Gates, HoldoutGate, check_exam, check_gates
-from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, candidate_version, decode_rule_state, encode_rule_state
 from penstock.monitor.captured_rows import LabelledRows, RowSelection
 from penstock.registry.records import Author, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
@@ -99,7 +99,7 @@ class Candidates:
         limits = self._policies.policy_of(spec.name).limits
         if limits.auto_rollout is None or answering is None:
             return
-        state = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0])
+        state = decode_rule_state((await self._run(self._outbox.rule_state, spec.name))[0])
         if state.in_flight is None:
             return
         try:
@@ -185,7 +185,7 @@ class Candidates:
     ) -> CandidateVerdict:
         """Return the verdict after an exam, if there are rows for one; an exam of an earlier process is remembered."""
         try:
-            exams = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0]).exams
+            exams = decode_rule_state((await self._run(self._outbox.rule_state, spec.name))[0]).exams
             result = exams.result(version, verdict.against, _fingerprint(verdict.gates))
             if result is not None:
                 return replace(verdict, reasons=result)
@@ -233,10 +233,10 @@ class Candidates:
         """
         for _ in range(TRIES):
             stored, revision = await self._run(self._outbox.rule_state, model)
-            state = rule_state_in(stored)
+            state = decode_rule_state(stored)
             after = replace(state, exams=change(state.exams))
             try:
-                await self._run(self._leader.commit, model, revision, rule_state_out(after))
+                await self._run(self._leader.commit, model, revision, encode_rule_state(after))
                 return after.exams
             except Conflict:
                 continue

@@ -29,7 +29,13 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.conditions import DAY_S, ConditionResult, VersionSnapshot
 from penstock.core.triggers.documents import evaluate_rules, requests_document, rules_document
 from penstock.core.triggers.rules import RuleAction, RuleOutcome, TriggerKind, decide
-from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_schedule_times
+from penstock.core.triggers.state import (
+    InFlight,
+    RuleState,
+    decode_rule_state,
+    encode_rule_state,
+    without_schedule_times,
+)
 from penstock.core.versions import CHAMPION
 from penstock.monitor.captured_rows import RowSelection
 from penstock.registry.records import Author, Document
@@ -159,9 +165,9 @@ class Retraining:
         commit = partial(self._outbox.commit, pin=_pinned_version(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
             stored, revision = await self._run(self._outbox.rule_state, model)
-            before = rule_state_in(stored)
+            before = decode_rule_state(stored)
             recent = tuple(at for at in before.requests if flight.at - at < DAY_S)
-            after = rule_state_out(replace(before, requests=(*recent, flight.at), in_flight=flight, failed=None))
+            after = encode_rule_state(replace(before, requests=(*recent, flight.at), in_flight=flight, failed=None))
             with suppress(Conflict):  # the rules may be written at the same moment
                 await self._run(commit, model, revision, after, event, sinks, by)
                 return
@@ -185,7 +191,7 @@ class Retraining:
         ``holds`` and ``evidence`` of a rule are known at the leader alone, which evaluates it. Raises ``NotFound``.
         """
         deliveries = await self.deliveries(model)
-        state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
+        state = decode_rule_state((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
         policy, leads = self._monitor.policy_of(model), self._monitor.can_judge
         results = self._results.get(model) if leads else None
         return {
@@ -233,7 +239,7 @@ class Retraining:
         policy, snapshot = self._monitor.policy_of(spec.name), await self._snapshot(spec, version)
         stored, revision = await self._run(self._outbox.rule_state, spec.name)
         previous = self._last.get(spec.name)
-        before = previous[1] if previous is not None and previous[0] == revision else rule_state_in(stored)
+        before = previous[1] if previous is not None and previous[0] == revision else decode_rule_state(stored)
         self._results[spec.name] = evaluate_rules(policy.triggers, before, snapshot)
         after, action = decide(policy.triggers, policy.limits, before, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
@@ -241,7 +247,7 @@ class Retraining:
         sinks = action.trigger.send if action is not None else ()
         if without_schedule_times(after) != without_schedule_times(before):
             try:
-                document = rule_state_out(after)
+                document = encode_rule_state(after)
                 by = Author(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
                 commit = partial(self._leader.commit, pin=_pinned_version(policy, version))
                 revision = await self._run(commit, spec.name, revision, document, event, sinks, by)

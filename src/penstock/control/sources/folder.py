@@ -21,7 +21,7 @@ from penstock.control.sources.repositories import Repositories, RepositoryModels
 from penstock.core.errors import Fault, FaultReason, InvalidInput, NotReady, Overloaded
 from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy
 from penstock.core.versions import VersionKey
-from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.admission.row_proof import decode_proof
 from penstock.registry.records import AdmissionExaminer, AdmissionReport
 from penstock.registry.repository.copies import (
     PreparedVersion,
@@ -383,7 +383,7 @@ def _materialized(tag: str, version: _FolderVersion, verdict: CopyVerdict) -> Ma
         root=str(piece.root),
         files=piece.files,
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
-        rows=proof_in(facts),
+        rows=decode_proof(facts),
         digest=piece.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=verdict.report,

@@ -20,7 +20,7 @@ from penstock.core.frames.terms import card_defaults
 from penstock.core.lineage import card_features
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.versions import sort_key
-from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.admission.row_proof import decode_proof
 from penstock.registry.db.rows import UNKNOWN_FORM
 from penstock.registry.graphs.rewrite import Rewrite
 from penstock.registry.records import (
@@ -311,7 +311,7 @@ def describe_placed(record: VersionRecord, placed: PlacedContent) -> Materialize
         root=str(graph.parent if bare else folder),
         files=_files_of(record, graph),
         probes=json.dumps(facts["probes"]) if facts.get("probes") else "",
-        rows=proof_in(facts),
+        rows=decode_proof(facts),
         digest=content.digest,
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=record.report,

@@ -8,7 +8,7 @@ from typing import Final
 from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.versions import is_model_name
-from penstock.registry.repository.layout import FoundModel, models_in, one_model, unpacked_model
+from penstock.registry.repository.layout import FoundModel, find_models, one_model, unpacked_model
 from penstock.registry.repository.tree import FileTree, below
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
@@ -65,7 +65,7 @@ class SourceRepository:
         """Read the models; raises ``InvalidInput`` or ``NotReady``."""
         if self.requested is not None:
             return self.requested.read(self.tree)
-        return [one_model(self.tree, self.model, self.file)] if self.model else models_in(self.tree)
+        return [one_model(self.tree, self.model, self.file)] if self.model else find_models(self.tree)
 
 
 @dataclass(frozen=True, slots=True)

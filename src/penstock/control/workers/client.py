@@ -20,17 +20,17 @@ from penstock.control.workers.protocol import (
     ChannelBroken,
     Message,
     MessageQueue,
-    access_in,
-    delegation_in,
-    desired_in,
-    fault_in,
+    decode_access,
+    decode_delegation,
+    decode_desired,
+    decode_fault,
+    decode_shares,
+    decode_tls,
+    encode_rows,
+    encode_status,
     feedback_pieces,
     receive,
-    rows_out,
     send,
-    shares_in,
-    status_out,
-    tls_in,
 )
 from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
@@ -103,7 +103,7 @@ class Link:
 
     def report(self, versions: Iterable[VersionStatus]) -> None:
         """Report the status of every version."""
-        self._report = {**self._report, "versions": [status_out(status) for status in versions]}
+        self._report = {**self._report, "versions": [encode_status(status) for status in versions]}
         self._put("report", self._report)
 
     def closing(self, models: Iterable[str]) -> None:
@@ -160,7 +160,7 @@ class Link:
             "confidence": histogram,
             "seen": seen,
         }
-        self._put(f"rows {model} {version}", {**key, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
+        self._put(f"rows {model} {version}", {**key, "inputs": encode_rows(inputs), "outputs": encode_rows(outputs)})
 
     def attributions(self, model: str, version: str, digest: str, found: RowAttributions) -> None:
         """Send the sizes of the attributions of some live rows, against a background of the reference with this
@@ -176,7 +176,7 @@ class Link:
             "method": found.method,
             "scale": found.scale,
             "problem": found.problem,
-            "sizes": rows_out([RowValues(sizes, ())]),
+            "sizes": encode_rows([RowValues(sizes, ())]),
         }
         self._put(f"{ATTRIBUTIONS} {model} {version}", message)
 
@@ -195,7 +195,7 @@ class Link:
         unmatched = pending = 0
         for piece in feedback_pieces(feedback):
             reply = await self._request({"verb": "feedback", "model": model, "feedback": piece}, FEEDBACK_S)
-            fault = fault_in(reply)
+            fault = decode_fault(reply)
             if fault is not None:
                 raise fault
             unmatched += int(reply["unmatched"])
@@ -253,22 +253,22 @@ class Link:
 
     def _take(self, message: Message) -> None:
         if message["type"] == "desired":
-            self._desired(desired_in(message["desired"]))
+            self._desired(decode_desired(message["desired"]))
         elif message["type"] == ACCESS:
-            self._access(access_in(message))
+            self._access(decode_access(message))
         elif message["type"] == TLS:
-            self._tls(tls_in(message))
+            self._tls(decode_tls(message))
         elif message["type"] == DELEGATION:
-            self._delegation(delegation_in(message))
+            self._delegation(decode_delegation(message))
         elif message["type"] == SHARES:
-            self._shares(shares_in(message))
+            self._shares(decode_shares(message))
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
 
     async def _command(self, command: Message) -> None:
-        fault = fault_in(await self._request(command, self._command_s))
+        fault = decode_fault(await self._request(command, self._command_s))
         if fault is not None:
             raise fault
 

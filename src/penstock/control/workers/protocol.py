@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.documents import decode_table, encode_table
 from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
 from penstock.core.batching import RowProof
@@ -19,7 +19,7 @@ from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, Ver
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.frames.terms import RowTerms
 from penstock.core.model_signing import SignedFiles
-from penstock.core.routing import stored_in, stored_out
+from penstock.core.routing import decode_stored_route, encode_stored_route
 from penstock.core.signature import TensorSpec
 from penstock.monitor.columns import RowValues, concatenate
 from penstock.monitor.feedback import Feedback
@@ -108,30 +108,30 @@ async def send(writer: asyncio.StreamWriter, message: Message) -> None:
         raise ChannelBroken(type(error).__name__) from None
 
 
-def desired_out(desired: Desired) -> Message:
+def encode_desired(desired: Desired) -> Message:
     """A desired state as JSON values."""
-    routes = [None if model.route is None else stored_out(model.route) for model in desired.models]
+    routes = [None if model.route is None else encode_stored_route(model.route) for model in desired.models]
     values = asdict(replace(desired, models=tuple(replace(model, route=None) for model in desired.models)))
     for model, route in zip(values["models"], routes, strict=True):
         model["route"] = route
     return values
 
 
-def desired_in(values: Message) -> Desired:
+def decode_desired(values: Message) -> Desired:
     """A desired state from its JSON values."""
-    models = tuple(_model_in(model) for model in values["models"])
+    models = tuple(_decode_model(model) for model in values["models"])
     return Desired(values["revision"], models, values.get("waiting", False))
 
 
-def _model_in(values: Message) -> ModelSpec:
-    versions = tuple(_version_in(version) for version in values["versions"])
-    route = None if values["route"] is None else stored_in(values["route"])
+def _decode_model(values: Message) -> ModelSpec:
+    versions = tuple(_decode_version(version) for version in values["versions"])
+    route = None if values["route"] is None else decode_stored_route(values["route"])
     fields = (values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
     kept_back = (tuple(values["withheld"]), tuple(values.get("exhausted", ())))
     return ModelSpec(*fields, route, values["vote_round"], *kept_back)
 
 
-def _version_in(values: Message) -> VersionSpec:
+def _decode_version(values: Message) -> VersionSpec:
     files = tuple((path, digest) for path, digest in values["files"])
     watch: dict[str, Any] = {
         key: tuple(item) if isinstance(item, list) else item for key, item in values["watch"].items()
@@ -146,62 +146,62 @@ def _version_in(values: Message) -> VersionSpec:
     return VersionSpec(**{**values, **parts, "files": files, "rows": RowProof(**values["rows"])})
 
 
-def status_out(status: VersionStatus) -> Message:
+def encode_status(status: VersionStatus) -> Message:
     """A version's status as JSON values."""
     return asdict(status)
 
 
-def status_in(values: Message) -> VersionStatus:
+def decode_status(values: Message) -> VersionStatus:
     """A version's status from its JSON values."""
     return VersionStatus(**{**values, "state": ReadyState(values["state"])})
 
 
-def access_out(table: AccessTable) -> Message:
+def encode_access(table: AccessTable) -> Message:
     """The message with the access table."""
-    return {"type": ACCESS, "table": table_out(table)}
+    return {"type": ACCESS, "table": encode_table(table)}
 
 
-def access_in(message: Message) -> AccessTable:
+def decode_access(message: Message) -> AccessTable:
     """The access table from its message."""
-    return table_in(message["table"])
+    return decode_table(message["table"])
 
 
-def shares_out(shares: Mapping[str, QuotaShare]) -> Message:
+def encode_shares(shares: Mapping[str, QuotaShare]) -> Message:
     """The message with the gateway's shares of quotas by caller."""
     return {"type": SHARES, "shares": {name: asdict(share) for name, share in shares.items()}}
 
 
-def shares_in(message: Message) -> dict[str, QuotaShare]:
+def decode_shares(message: Message) -> dict[str, QuotaShare]:
     """The shares of quotas from their message."""
     return {name: QuotaShare(**values) for name, values in message["shares"].items()}
 
 
-def delegation_out(key: bytes) -> Message:
+def encode_delegation(key: bytes) -> Message:
     """The message with the key of delegated credentials."""
     return {"type": DELEGATION, "key": key.hex()}
 
 
-def delegation_in(message: Message) -> bytes:
+def decode_delegation(message: Message) -> bytes:
     """The key of delegated credentials from its message."""
     return bytes.fromhex(message["key"])
 
 
-def tls_out(material: TlsMaterial) -> Message:
+def encode_tls(material: TlsMaterial) -> Message:
     """The message with the TLS material of the ports."""
     return {"type": TLS, **asdict(material)}
 
 
-def tls_in(message: Message) -> TlsMaterial:
+def decode_tls(message: Message) -> TlsMaterial:
     """The TLS material of the ports from its message."""
     return TlsMaterial(**{name: value for name, value in message.items() if name != "type"})
 
 
-def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
+def encode_tensors(specs: tuple[TensorSpec, ...]) -> list[Message]:
     """Inputs or outputs as the admin API shows them."""
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
 
 
-def feedback_out(feedback: Sequence[Feedback]) -> list[list[Any]]:
+def encode_feedback(feedback: Sequence[Feedback]) -> list[list[Any]]:
     """Feedback as JSON values."""
     return [[item.id, item.label, item.reward, item.at] for item in feedback]
 
@@ -210,7 +210,7 @@ def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
     """Feedback as JSON values, in pieces that are each short enough for one message."""
     piece: list[list[Any]] = []
     size = 0
-    for values in feedback_out(feedback):
+    for values in encode_feedback(feedback):
         more = len(values[0]) + _characters(values[1]) + 64
         if piece and size + more > PIECE_CHARACTERS:
             yield piece
@@ -227,12 +227,12 @@ def _characters(label: Any) -> int:
     return len(label) + 4 if isinstance(label, str) else 32
 
 
-def feedback_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
+def decode_feedback(values: Iterable[Sequence[Any]]) -> list[Feedback]:
     """Feedback from its JSON values."""
     return [Feedback(*value) for value in values]
 
 
-def rows_out(rows: Sequence[RowValues]) -> Message:
+def encode_rows(rows: Sequence[RowValues]) -> Message:
     """Gathered rows, concatenated, as JSON values."""
     if not rows:
         return {"rows": 0, "numbers": "", "labels": []}
@@ -242,18 +242,18 @@ def rows_out(rows: Sequence[RowValues]) -> Message:
     return {"rows": len(whole), "numbers": numbers, "labels": labels}
 
 
-def rows_in(values: Message) -> RowValues:
+def decode_rows(values: Message) -> RowValues:
     """Gathered rows from their JSON values."""
     numbers = np.frombuffer(b64decode(values["numbers"]), "<f8").reshape(values["rows"], -1)
     return RowValues(numbers, tuple(values["labels"]))
 
 
-def fault_out(fault: Fault | None) -> Message:
+def encode_fault(fault: Fault | None) -> Message:
     """The result of a command as JSON values: the fault, or nothing."""
     return {} if fault is None else {"kind": fault.kind, "error": str(fault)}
 
 
-def fault_in(values: Message) -> Fault | None:
+def decode_fault(values: Message) -> Fault | None:
     """The fault of a command from its JSON values, None if it succeeded."""
     if "kind" not in values:
         return None

@@ -15,11 +15,11 @@ from penstock.control.workers.protocol import (
     ChannelBroken,
     Message,
     MessageQueue,
-    desired_out,
-    fault_out,
-    feedback_in,
+    decode_feedback,
+    decode_status,
+    encode_desired,
+    encode_fault,
     receive,
-    status_in,
 )
 from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
@@ -204,7 +204,7 @@ class Channel:
                 command.add_done_callback(commands.discard)
 
     def _take_report(self, report: WorkerReport, message: Message) -> None:
-        versions = {(item.model, item.version): item for item in map(status_in, message["versions"])}
+        versions = {(item.model, item.version): item for item in map(decode_status, message["versions"])}
         if message["counted"]:
             for key, status in versions.items():
                 if status != report.versions.get(key) and status.state in {ReadyState.READY, ReadyState.UNAVAILABLE}:
@@ -222,9 +222,9 @@ class Channel:
             if message["verb"] == "feedback":
                 matched = await self._feedback(message)
             elif message["verb"] == "load":
-                await self._repository.load(message["model"], message["config"], _author_in(message))
+                await self._repository.load(message["model"], message["config"], _decode_author(message))
             else:
-                await self._repository.unload(message["model"], _author_in(message))
+                await self._repository.unload(message["model"], _decode_author(message))
         except Fault as refusal:
             fault = refusal
         except Exception as error:
@@ -233,17 +233,17 @@ class Channel:
                 log.exception("a repository request failed")
                 fault = Internal("the repository request failed")
         number = message["number"]
-        reply = {"type": "reply", "number": number, **asdict(matched), **fault_out(fault)}
+        reply = {"type": "reply", "number": number, **asdict(matched), **encode_fault(fault)}
         outbox.put(f"reply {number}", reply)
 
     async def _feedback(self, message: Message) -> FeedbackResult:
         if self._listeners.feedback is None:
             raise NotReady("labels are not accepted yet; try again later")
-        return await self._listeners.feedback(message["model"], feedback_in(message["feedback"]))
+        return await self._listeners.feedback(message["model"], decode_feedback(message["feedback"]))
 
 
 def _put_desired(outbox: MessageQueue, desired: Desired) -> None:
-    outbox.put("desired", {"type": "desired", "desired": desired_out(desired)})
+    outbox.put("desired", {"type": "desired", "desired": encode_desired(desired)})
 
 
 def _peer_pid(writer: asyncio.StreamWriter) -> int:
@@ -252,7 +252,7 @@ def _peer_pid(writer: asyncio.StreamWriter) -> int:
     return int(pid)
 
 
-def _author_in(message: Message) -> Author:
+def _decode_author(message: Message) -> Author:
     """Return who asks for a command, as the worker knows it."""
     stated = message.get("author") or {"actor": "anonymous"}
     return Author(**{name: str(value) for name, value in stated.items()})

@@ -27,7 +27,7 @@ class VerifiedToken:
     expires_at: float
 
 
-def key_id_in(header: Mapping[str, Any]) -> str:
+def read_key_id(header: Mapping[str, Any]) -> str:
     """Return the key id in a token's header; raises ``Unauthenticated`` for a header that no token may have."""
     kid, kind = header.get("kid"), header.get("typ", "JWT")
     if not isinstance(kid, str) or not kid or header.keys() - HEADERS:

@@ -7,12 +7,12 @@ from typing import Any
 from penstock.core.access.table import AccessTable, Binding, Issuer, KeyRecord, Quota
 
 
-def table_out(table: AccessTable) -> dict[str, Any]:
+def encode_table(table: AccessTable) -> dict[str, Any]:
     """Return a table as JSON values."""
     return asdict(table)
 
 
-def table_in(values: Mapping[str, Any]) -> AccessTable:
+def decode_table(values: Mapping[str, Any]) -> AccessTable:
     """Return a table from its JSON values.
 
     Raises:
@@ -24,12 +24,12 @@ def table_in(values: Mapping[str, Any]) -> AccessTable:
         values["dry_run"],
         tuple(_key_in(item) for item in values["keys"]),
         tuple(Issuer(**item) for item in values["issuers"]),
-        tuple(_binding_in(item) for item in values["bindings"]),
+        tuple(_decode_binding(item) for item in values["bindings"]),
         Quota(**values["addresses"]),
     )
 
 
-def _binding_in(values: Mapping[str, Any]) -> Binding:
+def _decode_binding(values: Mapping[str, Any]) -> Binding:
     return Binding(**{**values, "models": tuple(values["models"]), "quota": Quota(**values["quota"])})
 
 

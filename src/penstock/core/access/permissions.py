@@ -76,7 +76,7 @@ def grants_of(roles: Iterable[str], patterns: Collection[str] = (ALL_MODELS,)) -
     return tuple(Grant(permissions, pattern) for pattern in patterns)
 
 
-def roles_in(permissions: frozenset[Permission]) -> tuple[str, ...]:
+def find_roles(permissions: frozenset[Permission]) -> tuple[str, ...]:
     """Return the roles that together are these permissions, the widest first; none of them is part of another."""
     found: list[str] = []
     for role in sorted(ROLES, key=lambda name: -len(ROLES[name])):

@@ -70,19 +70,19 @@ def _after(entry: Entry | None) -> Document | None:
     return after if isinstance(after, dict) else None
 
 
-def _version_in(entry: Entry) -> str:
+def _decode_version(entry: Entry) -> str:
     return str(entry["subject"]).rpartition("/")[2]
 
 
 def _pushes(entries: Sequence[Entry]) -> dict[str, Entry]:
-    return {_version_in(entry): entry for entry in entries if entry["action"] == "version.add"}
+    return {_decode_version(entry): entry for entry in entries if entry["action"] == "version.add"}
 
 
 def _admitted(entries: Sequence[Entry]) -> dict[str, Entry]:
     """Return the versions that were added and not retired, each with the entry of its push."""
     last: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda item: int(item["seq"])):
-        last[_version_in(entry)] = entry
+        last[_decode_version(entry)] = entry
     return {version: entry for version, entry in last.items() if entry["action"] == "version.add"}
 
 

@@ -19,13 +19,13 @@ def read_kept_checkpoints(text: str) -> list[SignedCheckpoint]:
     """
     if not text.lstrip().startswith("{"):
         return read_checkpoints(text)
-    found = [read_checkpoint(note) for document in _documents_in(text) if (note := _note_of(document))]
+    found = [read_checkpoint(note) for document in _parse_documents(text) if (note := _note_of(document))]
     if not found:
         raise InvalidInput("there is no checkpoint: expected signed notes, or events io.penstock.audit.checkpoint.v1")
     return found
 
 
-def _documents_in(text: str) -> Iterator[Any]:
+def _parse_documents(text: str) -> Iterator[Any]:
     """Yield the JSON values of a text, which is one of them or has one on each line."""
     whole = _parse(text)
     yield from map(_parse, text.splitlines()) if whole is None else (whole,)

@@ -30,7 +30,7 @@ ROWS: Final = "rows"
 """The property of a model's V2 metadata that has its terms."""
 
 
-def terms_out(terms: RowTerms) -> str:
+def encode_terms(terms: RowTerms) -> str:
     """Return terms as JSON text, "" if there is nothing to say."""
     if terms == NO_TERMS:
         return ""
@@ -38,7 +38,7 @@ def terms_out(terms: RowTerms) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def terms_in(text: str) -> RowTerms:
+def decode_terms(text: str) -> RowTerms:
     """Return terms from JSON text; a text that has none says nothing."""
     try:
         document = json.loads(text or "{}")

@@ -7,11 +7,11 @@ from typing import Any
 from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guard_evidence import GuardState
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
-from penstock.core.rollouts.guards import evidence_out, state_in, state_out
-from penstock.core.rollouts.pooling import waiting_counts, waiting_in, waiting_out
+from penstock.core.rollouts.guards import decode_state, describe_evidence, encode_state
+from penstock.core.rollouts.pooling import decode_waiting, encode_waiting, waiting_counts
 from penstock.core.rollouts.rollout import Rollout, RolloutState, is_split_sound, requests_needed
-from penstock.core.rollouts.spec import spec_in, spec_out
-from penstock.core.statistics.evidence import evidence_in, evidence_values
+from penstock.core.rollouts.spec import encode_spec, parse_spec
+from penstock.core.statistics.evidence import decode_evidence, evidence_values
 
 Document = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
     """Return the rollout for the admin API."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return {
-        **spec_out(rollout.spec),
+        **encode_spec(rollout.spec),
         "state": rollout.state.value,
         "step": rollout.step,
         "weight": rollout.weight,
@@ -40,7 +40,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
 
 def _evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
     """Return a guard's evidence; counts that wait for comparison are included."""
-    document = evidence_out(guard, state, rollout.guard_alpha)
+    document = describe_evidence(guard, state, rollout.guard_alpha)
     canary, control = waiting_counts(rollout.waiting.get(_COUNTS_OF.get(guard.metric, ""), ((), ())))
     if guard.metric in ABSOLUTE:
         control = 0
@@ -58,16 +58,16 @@ _COUNTS_OF = {
 """The counts of a batch that each guard compares."""
 
 
-def rollout_out(rollout: Rollout) -> dict[str, Any]:
+def encode_rollout(rollout: Rollout) -> dict[str, Any]:
     """Encode the rollout for the store."""
     return {
-        "spec": spec_out(rollout.spec),
+        "spec": encode_spec(rollout.spec),
         "state": rollout.state.value,
         "step": rollout.step,
         "stage": rollout.stage,
         "began_at": rollout.began_at,
         "step_at": rollout.step_at,
-        "guards": [state_out(state) for state in rollout.guards],
+        "guards": [encode_state(state) for state in rollout.guards],
         "ratio": evidence_values(rollout.ratio),
         "requests": rollout.requests,
         "reason": rollout.reason,
@@ -78,21 +78,21 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "answers": [asdict(answer) for answer in rollout.answers],
         "in_place_stage": rollout.in_place_stage,
         "losses": rollout.losses,
-        "waiting": waiting_out(rollout.waiting),
+        "waiting": encode_waiting(rollout.waiting),
     }
 
 
-def rollout_in(values: Document) -> Rollout:
+def decode_rollout(values: Document) -> Rollout:
     """Decode a rollout from the store."""
     return Rollout(
-        spec_in(values["spec"], None),
+        parse_spec(values["spec"], None),
         RolloutState(values["state"]),
         values["step"],
         values["stage"],
         values["began_at"],
         values["step_at"],
-        tuple(state_in(state) for state in values["guards"]),
-        evidence_in(values["ratio"]),
+        tuple(decode_state(state) for state in values["guards"]),
+        decode_evidence(values["ratio"]),
         values["requests"],
         values["reason"],
         values["unready_since"],
@@ -102,5 +102,5 @@ def rollout_in(values: Document) -> Rollout:
         tuple(GateAnswer(**answer) for answer in values.get("answers", ())),
         values.get("in_place_stage", 0),
         values.get("losses", 0),
-        waiting_in(values.get("waiting", {})),
+        decode_waiting(values.get("waiting", {})),
     )

@@ -69,13 +69,13 @@ def history_document(history: EvidenceHistory, rollout: Rollout) -> dict[str, An
     }
 
 
-def history_out(history: EvidenceHistory) -> dict[str, Any]:
+def encode_history(history: EvidenceHistory) -> dict[str, Any]:
     """Encode the history for the store."""
     points = [[point.at, point.step, point.weight, [list(pair) for pair in point.evidence]] for point in history.points]
     return {"interval_s": history.interval_s, "points": points}
 
 
-def history_in(values: Document) -> EvidenceHistory:
+def decode_history(values: Document) -> EvidenceHistory:
     """Decode the history from the store; an older gateway's rollout has none."""
     points = tuple(
         EvidencePoint(at, step, weight, tuple((harm, health) for harm, health in evidence))

@@ -116,7 +116,7 @@ class RolloutStep:
         return tuple(gate for gate in (self.webhook, self.query) if gate is not None)
 
 
-def steps_in(stated: Any) -> tuple[RolloutStep, ...]:
+def parse_steps(stated: Any) -> tuple[RolloutStep, ...]:
     """Parse the steps from their JSON form: each is a weight, or a weight with its gates.
 
     Raises:
@@ -124,7 +124,7 @@ def steps_in(stated: Any) -> tuple[RolloutStep, ...]:
     """
     if not isinstance(stated, list) or not 0 < len(stated) <= MOST_STEPS:
         raise InvalidInput(f"'steps' must be a list of 1 to {MOST_STEPS} weights")
-    steps = tuple(map(_step_in, stated))
+    steps = tuple(map(_parse_step, stated))
     if not all(one.weight < other.weight for one, other in pairwise(steps)):
         raise InvalidInput(f"'steps' must be growing weights from 1 to {POINTS}")
     return steps
@@ -133,7 +133,7 @@ def steps_in(stated: Any) -> tuple[RolloutStep, ...]:
 _STEP_FIELDS = ("weight", "min_requests", "approval", "min_labels", "webhook", "query")
 
 
-def _step_in(stated: Any) -> RolloutStep:
+def _parse_step(stated: Any) -> RolloutStep:
     if not isinstance(stated, dict):
         stated = {"weight": stated}
     if not {"weight"} <= set(stated) <= set(_STEP_FIELDS):
@@ -148,8 +148,8 @@ def _step_in(stated: Any) -> RolloutStep:
         max(_count(stated, "min_requests", LEAST_REQUESTS), LEAST_REQUESTS),
         approval,
         _count(stated, "min_labels", 0),
-        _webhook_in(stated.get("webhook")),
-        _query_in(stated.get("query")),
+        _parse_webhook(stated.get("webhook")),
+        _parse_query(stated.get("query")),
     )
 
 
@@ -160,7 +160,7 @@ def _count(stated: Mapping[str, Any], word: str, usual: int) -> int:
     return value
 
 
-def _webhook_in(stated: Any) -> WebhookGate | None:
+def _parse_webhook(stated: Any) -> WebhookGate | None:
     if stated is None:
         return None
     if isinstance(stated, str):
@@ -178,7 +178,7 @@ def _webhook_in(stated: Any) -> WebhookGate | None:
     return WebhookGate(sink, float(timeout_s))
 
 
-def _query_in(stated: Any) -> QueryGate | None:
+def _parse_query(stated: Any) -> QueryGate | None:
     if stated is None:
         return None
     if not isinstance(stated, dict) or set(stated) != {"query", "operator", "limit"}:
@@ -193,12 +193,12 @@ def _query_in(stated: Any) -> QueryGate | None:
     return QueryGate(query, compare, float(limit))
 
 
-def steps_out(steps: tuple[RolloutStep, ...]) -> list[Any]:
+def describe_steps(steps: tuple[RolloutStep, ...]) -> list[Any]:
     """Return the steps' JSON form: plain weights where a step has nothing else."""
-    return [step.weight if step == RolloutStep(step.weight) else _step_out(step) for step in steps]
+    return [step.weight if step == RolloutStep(step.weight) else _describe_step(step) for step in steps]
 
 
-def _step_out(step: RolloutStep) -> dict[str, Any]:
+def _describe_step(step: RolloutStep) -> dict[str, Any]:
     out: dict[str, Any] = {"weight": step.weight, "min_requests": step.min_requests, "approval": step.approval}
     if step.min_labels:
         out["min_labels"] = step.min_labels

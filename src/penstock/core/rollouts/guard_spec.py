@@ -80,7 +80,7 @@ def limit_word(metric: str) -> str | None:
     return _LIMITS[metric][0] if metric in _LIMITS else None
 
 
-def guard_in(stated: Any) -> GuardSpec:
+def parse_guard(stated: Any) -> GuardSpec:
     """Parse a guard from its JSON form.
 
     Raises:
@@ -90,11 +90,11 @@ def guard_in(stated: Any) -> GuardSpec:
         stated = {"metric": stated}
     metric = stated.get("metric") if isinstance(stated, dict) else None
     if metric == "promql":
-        return _query_in(stated)
+        return _parse_query(stated)
     if metric not in _LIMITS:
         raise InvalidInput(f"a guard's 'metric' must be one of {', '.join(NAMES)}")
     if metric == "errors" and not stated.get("max_increase"):
-        return _default_errors_in(stated)
+        return _parse_default_errors(stated)
     word, usual, least, most = _LIMITS[metric]
     limit = stated.get(word, usual)
     if set(stated) - {"metric", word}:
@@ -102,7 +102,7 @@ def guard_in(stated: Any) -> GuardSpec:
     return GuardSpec(metric, _number(metric, word, limit, least, most))
 
 
-def _default_errors_in(stated: Document) -> GuardSpec:
+def _parse_default_errors(stated: Document) -> GuardSpec:
     if set(stated) - {"metric", "objective"}:
         raise InvalidInput("guard 'errors': 'max_increase' must be a number from 0.0001 to 1")
     return GuardSpec("errors", objective=_number("errors", "objective", stated.get("objective", 0.0), 0.0, 1.0))
@@ -114,7 +114,7 @@ def _number(metric: str, word: str, value: Any, least: float, most: float) -> fl
     return float(value)
 
 
-def _query_in(stated: Document) -> GuardSpec:
+def _parse_query(stated: Document) -> GuardSpec:
     query, least, most = stated.get("query"), stated.get("min"), stated.get("max")
     if not isinstance(query, str) or not 0 < len(query) <= MOST_QUERY:
         raise InvalidInput("guard 'promql': 'query' must be a PromQL expression")
@@ -126,7 +126,7 @@ def _query_in(stated: Document) -> GuardSpec:
     return GuardSpec("promql", query=query, least=least, most=most)
 
 
-def guard_out(guard: GuardSpec) -> dict[str, Any]:
+def describe_guard(guard: GuardSpec) -> dict[str, Any]:
     """Return a guard's JSON form."""
     if guard.metric == "promql":
         bounds = {"min": guard.least, "max": guard.most}

@@ -11,12 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 from penstock.core.buckets import FINE_PER_OCTAVE
-from penstock.core.label_matching import delay_out
+from penstock.core.label_matching import describe_delay
 from penstock.core.rollouts.guard_evidence import UNITS_FAIL, GuardState, allowed_bins, harm_now
-from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
+from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, describe_guard
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.statistics.distributions import total_variation
-from penstock.core.statistics.evidence import Evidence, evidence_in, evidence_values
+from penstock.core.statistics.evidence import Evidence, decode_evidence, evidence_values
 
 HEALTH_ALPHA = 0.05
 """The probability that a guard passes a canary that is worse than allowed."""
@@ -119,7 +119,7 @@ def requests_to_pass(state: GuardState) -> int | None:
     return max(1, math.ceil(requests * (math.log(1 / HEALTH_ALPHA) - test.log_e) / test.log_e))
 
 
-def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
+def describe_evidence(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
     """Return a guard for the admin API."""
     worst = effect(guard, state)
     return {
@@ -133,13 +133,13 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
         "n_control": state.harm.n_control,
         "effect": None if worst is None else round(worst, 6),
         "needed": requests_needed_by(guard, state, alpha),
-        **_limit_out(guard, state),
-        **(_labels_out(state) if guard.metric == "performance" else {}),
-        **(_runs_out(guard, state) if guard.metric == "latency" else {}),
+        **_describe_limit(guard, state),
+        **(_describe_labels(state) if guard.metric == "performance" else {}),
+        **(_describe_runs(guard, state) if guard.metric == "latency" else {}),
     }
 
 
-def _runs_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
+def _describe_runs(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
     """Return the evidence of the times of runs for the admin API."""
     test = state.run_harm
     has_counts = test.n_canary and test.n_control
@@ -151,7 +151,7 @@ def _runs_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
     }
 
 
-def _labels_out(state: GuardState) -> dict[str, Any]:
+def _describe_labels(state: GuardState) -> dict[str, Any]:
     """The interval in which the rise of the wrong share lies at all times with probability 0.95, and the age of the
     labels that it rests on: both versions' answers were labelled at the same age."""
     canary, control = (
@@ -159,7 +159,7 @@ def _labels_out(state: GuardState) -> dict[str, Any]:
     )
     return {
         "interval": [round(canary.low - control.high, 6), round(canary.high - control.low, 6)],
-        "label_delay_seconds": delay_out(dict(enumerate(state.ages))),
+        "label_delay_seconds": describe_delay(dict(enumerate(state.ages))),
     }
 
 
@@ -167,8 +167,8 @@ def _share(counts: Sequence[float]) -> Mean:
     return Mean(round(sum(counts)), counts[0], counts[0]) if counts else Mean()
 
 
-def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
-    stated = {name: value for name, value in guard_out(guard).items() if name != "metric"}
+def _describe_limit(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
+    stated = {name: value for name, value in describe_guard(guard).items() if name != "metric"}
     if guard.metric == "errors" and not guard.limit and state.exposure:
         rate = state.harm.control[0] / state.harm.n_control if state.harm.n_control else 0.0
         stated["max_increase"] = round(guard.default_increase(rate, state.exposure), 6)
@@ -178,16 +178,16 @@ def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
 _FIELDS = tuple(field.name for field in fields(GuardState))
 
 
-def state_out(state: GuardState) -> dict[str, Any]:
+def encode_state(state: GuardState) -> dict[str, Any]:
     """Encode a guard's evidence as JSON values."""
     values = ((name, getattr(state, name)) for name in _FIELDS)
     return {name: evidence_values(value) if isinstance(value, Evidence) else value for name, value in values}
 
 
-def state_in(values: Document) -> GuardState:
+def decode_state(values: Document) -> GuardState:
     """Decode a guard's evidence from its JSON values."""
-    harm, health, tail = (evidence_in(values[name]) for name in ("harm", "health", "tail"))
-    run_harm, run_health = (evidence_in(values.get(name, {})) for name in ("run_harm", "run_health"))
+    harm, health, tail = (decode_evidence(values[name]) for name in ("harm", "health", "tail"))
+    run_harm, run_health = (decode_evidence(values.get(name, {})) for name in ("run_harm", "run_health"))
     return GuardState(
         harm,
         health,

@@ -88,11 +88,11 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> Sequence[float]:
     return [one + other for one, other in zip(a, b, strict=True)] if len(a) and len(b) else (a if len(a) else b)
 
 
-def waiting_out(waiting: WaitingPairs) -> dict[str, Any]:
+def encode_waiting(waiting: WaitingPairs) -> dict[str, Any]:
     """Encode waiting counts as JSON values."""
     return {name: [list(count) for count in counts] for name, counts in waiting.items()}
 
 
-def waiting_in(values: Mapping[str, Any]) -> WaitingPairs:
+def decode_waiting(values: Mapping[str, Any]) -> WaitingPairs:
     """Decode waiting counts from their JSON values."""
     return {name: (values[name][0], values[name][1]) for name in POOLED if name in values}

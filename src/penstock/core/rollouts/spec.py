@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.gates import RolloutStep, steps_in, steps_out
-from penstock.core.rollouts.guard_spec import COMPARED, MOST_GUARDS, GuardSpec, guard_in, guard_out
+from penstock.core.rollouts.gates import RolloutStep, describe_steps, parse_steps
+from penstock.core.rollouts.guard_spec import COMPARED, MOST_GUARDS, GuardSpec, describe_guard, parse_guard
 from penstock.core.routing import POINTS
 from penstock.core.versions import is_version
 
@@ -74,7 +74,7 @@ _KNOWN = {
 }
 
 
-def spec_in(document: Document, control: str | None) -> RolloutSpec:
+def parse_spec(document: Document, control: str | None) -> RolloutSpec:
     """Parse the specification from an operator; ``control`` is the version that answers now, the default of 'from'.
 
     Raises:
@@ -143,7 +143,7 @@ def _is_default_errors(guard: GuardSpec) -> bool:
 
 def _steps(stated: Any, faults: list[str]) -> tuple[RolloutStep, ...]:
     try:
-        return steps_in(stated)
+        return parse_steps(stated)
     except InvalidInput as fault:
         faults.append(str(fault))
         return ()
@@ -168,7 +168,7 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
     guards = []
     for item in stated:
         try:
-            guards.append(guard_in(item))
+            guards.append(parse_guard(item))
         except InvalidInput as fault:
             faults.append(str(fault))
     if len({guard.name for guard in guards}) < len(guards):
@@ -176,15 +176,15 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
     return tuple(guards)
 
 
-def spec_out(spec: RolloutSpec) -> dict[str, Any]:
+def encode_spec(spec: RolloutSpec) -> dict[str, Any]:
     """Encode the specification."""
     return {
         "to": spec.to,
         "from": spec.control,
-        "steps": steps_out(spec.steps),
+        "steps": describe_steps(spec.steps),
         "min_step_seconds": spec.min_step_s,
         "alpha": spec.alpha,
-        "guards": [guard_out(guard) for guard in spec.guards],
+        "guards": [describe_guard(guard) for guard in spec.guards],
         "on_inconclusive": spec.on_inconclusive,
         "deadline_seconds": spec.deadline_s or None,
         "shadow": spec.shadow,

@@ -174,7 +174,7 @@ def evidence_values(evidence: Evidence) -> dict[str, Any]:
     return {name: getattr(evidence, name) for name in _FIELDS}
 
 
-def evidence_in(values: Mapping[str, Any]) -> Evidence:
+def decode_evidence(values: Mapping[str, Any]) -> Evidence:
     """Evidence from its JSON values."""
     canary, control, bets, recent = (tuple(values.get(name, ())) for name in ("canary", "control", "bets", "recent"))
     log_e, peak, variance = (float(values.get(name, 0.0)) for name in ("log_e", "peak", "variance"))

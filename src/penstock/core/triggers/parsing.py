@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import gates_in
+from penstock.core.gates import parse_gates
 from penstock.core.triggers.conditions import DAY_S, QUALITY_LIMITS, SIMPLE, Condition, Schedule
 from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
 Document = Mapping[str, Any]
 
-ScheduleIn = Callable[[str], Schedule]
+ScheduleParser = Callable[[str], Schedule]
 """Reads a schedule from its text; raises ``InvalidInput``."""
 
 NAME_MOST = 64
@@ -21,8 +21,8 @@ SHORTEST_S = 60
 SCOPES = ("features", "outputs", "joint", "slices", "any")
 
 
-def triggers_in(
-    stated: Any, sinks: Collection[str] | None, faults: list[str], schedule_in: ScheduleIn
+def parse_triggers(
+    stated: Any, sinks: Collection[str] | None, faults: list[str], parse_schedule: ScheduleParser
 ) -> tuple[Trigger, ...]:
     """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong. ``sinks`` are the
     names that may stand in ``send``; None allows any."""
@@ -32,7 +32,7 @@ def triggers_in(
     triggers = [
         item
         for index, each in enumerate(stated)
-        if (item := _trigger(each, f"triggers[{index}]", sinks, faults, schedule_in))
+        if (item := _trigger(each, f"triggers[{index}]", sinks, faults, parse_schedule))
     ]
     names = [item.name for item in triggers]
     faults += [
@@ -45,7 +45,7 @@ _TRIGGER_FIELDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "
 
 
 def _trigger(
-    stated: Any, path: str, sinks: Collection[str] | None, faults: list[str], schedule_in: ScheduleIn
+    stated: Any, path: str, sinks: Collection[str] | None, faults: list[str], parse_schedule: ScheduleParser
 ) -> Trigger | None:
     if not isinstance(stated, dict):
         faults.append(f"'{path}' must be an object")
@@ -64,8 +64,8 @@ def _trigger(
             for item in send
             if item not in sinks
         ]
-    when = condition_in(stated.get("when"), f"{path}.when", faults, schedule_in)
-    until = condition_in(stated["until"], f"{path}.until", faults, schedule_in) if "until" in stated else None
+    when = parse_condition(stated.get("when"), f"{path}.when", faults, parse_schedule)
+    until = parse_condition(stated["until"], f"{path}.until", faults, parse_schedule) if "until" in stated else None
     for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
     cooldown = _number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
     if type(stated.get("dry_run", False)) is not bool:
@@ -77,8 +77,8 @@ def _trigger(
     return Trigger(str(name), when, tuple(send), until, for_s, cooldown, bool(stated.get("dry_run", False)), kind)
 
 
-def condition_in(
-    stated: Any, path: str, faults: list[str], schedule_in: ScheduleIn, depth: int = 0
+def parse_condition(
+    stated: Any, path: str, faults: list[str], parse_schedule: ScheduleParser, depth: int = 0
 ) -> Condition | None:
     """A condition from what an operator wrote; None, and faults, where it is none."""
     if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
@@ -91,19 +91,19 @@ def condition_in(
             faults.append(f"'{path}.{word}' must be a list of conditions")
             return None
         parts = [
-            condition_in(value, f"{path}.{word}[{index}]", faults, schedule_in, depth + 1)
+            parse_condition(value, f"{path}.{word}[{index}]", faults, parse_schedule, depth + 1)
             for index, value in enumerate(values)
         ]
         return Condition(word, parts=tuple(item for item in parts if item is not None)) if None not in parts else None
     if word == "not":
-        part = condition_in(values, f"{path}.not", faults, schedule_in, depth + 1)
+        part = parse_condition(values, f"{path}.not", faults, parse_schedule, depth + 1)
         return None if part is None else Condition("not", parts=(part,))
     if word not in SIMPLE:
         faults.append(f"'{path}.{word}' is not a condition")
         return None
     if word == "schedule":
-        return _schedule_in(values, f"{path}.{word}", faults, schedule_in)
-    return _simple_in(word, values, f"{path}.{word}", faults)
+        return _parse_schedule(values, f"{path}.{word}", faults, parse_schedule)
+    return _parse_simple(word, values, f"{path}.{word}", faults)
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -137,15 +137,17 @@ _CHOICES = {
 _TEXTS = {"metric"}
 
 
-def _schedule_in(values: Any, path: str, faults: list[str], schedule_in: ScheduleIn) -> Condition | None:
+def _parse_schedule(values: Any, path: str, faults: list[str], parse_schedule: ScheduleParser) -> Condition | None:
     try:
-        return Condition("schedule", {"cron": values}, schedule=schedule_in(values if isinstance(values, str) else ""))
+        return Condition(
+            "schedule", {"cron": values}, schedule=parse_schedule(values if isinstance(values, str) else "")
+        )
     except InvalidInput as fault:
         faults.append(f"'{path}': {fault}")
         return None
 
 
-def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Condition | None:
+def _parse_simple(word: str, values: Any, path: str, faults: list[str]) -> Condition | None:
     defaults = _DEFAULTS[word]
     if not isinstance(values, dict):
         faults.append(f"'{path}' must be an object")
@@ -214,7 +216,7 @@ _ROLLOUT = {"to", "from"}
 """The settings of a rollout that the rules set themselves."""
 
 
-def limits_in(stated: Any, faults: list[str]) -> RuleLimits:
+def parse_limits(stated: Any, faults: list[str]) -> RuleLimits:
     """What holds for all of a model's rules; faults are added to ``faults``."""
     if not isinstance(stated, dict):
         faults.append("'retraining' must be an object")
@@ -223,7 +225,7 @@ def limits_in(stated: Any, faults: list[str]) -> RuleLimits:
         f"'retraining.{word}' is not a setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
     ]
     values: dict[str, Any] = {}
-    values["gates"] = gates_in(stated.get("gates", {}), "retraining.gates", faults)
+    values["gates"] = parse_gates(stated.get("gates", {}), "retraining.gates", faults)
     rollout = stated.get("auto_rollout", False)
     if not isinstance(rollout, dict | bool) or (isinstance(rollout, dict) and set(rollout) & _ROLLOUT):
         faults.append("'retraining.auto_rollout' is true, false or a rollout's settings without 'to' and 'from'")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from penstock.core.exams import Exams, exams_in, exams_out
+from penstock.core.exams import Exams, decode_exams, encode_exams
 
 Document = Mapping[str, Any]
 
@@ -116,7 +116,7 @@ def with_request(values: Document, events: Collection[str]) -> dict[str, Any] | 
     return {**values, "in_flight": failed, "failed": None}
 
 
-def rule_state_out(state: RuleState) -> dict[str, Any]:
+def encode_rule_state(state: RuleState) -> dict[str, Any]:
     """A state as JSON values."""
     return {
         "rules": {
@@ -134,29 +134,29 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
             for name, rule in state.rules.items()
         },
         "requests": list(state.requests),
-        "in_flight": _flight_out(state.in_flight),
+        "in_flight": _encode_flight(state.in_flight),
         "approved": list(state.approved),
-        "exams": exams_out(state.exams),
-        "failed": _flight_out(state.failed),
+        "exams": encode_exams(state.exams),
+        "failed": _encode_flight(state.failed),
         "refused": dict(state.refused),
     }
 
 
-def _flight_out(flight: InFlight | None) -> list[Any] | None:
+def _encode_flight(flight: InFlight | None) -> list[Any] | None:
     return None if flight is None else [flight.version, flight.at, flight.event]
 
 
-def _flight_in(values: Sequence[Any] | None) -> InFlight | None:
+def _decode_flight(values: Sequence[Any] | None) -> InFlight | None:
     return None if values is None else InFlight(*values)
 
 
-def rule_state_in(values: Document) -> RuleState:
+def decode_rule_state(values: Document) -> RuleState:
     """A state from its JSON values."""
     rules = {
         name: RuleMemory(RulePhase(rule[0]), *rule[1:8], *rule[8:9])  # the version came later than the rest
         for name, rule in values.get("rules", {}).items()
     }
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
-    flight, failed = (_flight_in(values.get(key)) for key in ("in_flight", "failed"))
-    exams, refused = exams_in(values.get("exams", {})), dict(values.get("refused", {}))
+    flight, failed = (_decode_flight(values.get(key)) for key in ("in_flight", "failed"))
+    exams, refused = decode_exams(values.get("exams", {})), dict(values.get("refused", {}))
     return RuleState(rules, requests, flight, approved, exams, failed, refused)

@@ -111,7 +111,7 @@ def confined_command(module: str, arguments: Sequence[str], paths: AllowedPaths,
         count_processes() + SPARE_PROCESSES,
         open_files=_OPEN_FILES,
     )
-    plan = json.dumps({**program_out(SandboxedProgram(paths, limits)), "required": _Requirement.is_complete})
+    plan = json.dumps({**encode_program(SandboxedProgram(paths, limits)), "required": _Requirement.is_complete})
     return [sys.executable, "-P", "-m", PROGRAM, plan, module, *arguments]
 
 
@@ -122,7 +122,7 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def program_out(program: SandboxedProgram) -> dict[str, Any]:
+def encode_program(program: SandboxedProgram) -> dict[str, Any]:
     """Return a program's rights as JSON values."""
     paths = program.paths
     return {
@@ -132,7 +132,7 @@ def program_out(program: SandboxedProgram) -> dict[str, Any]:
     }
 
 
-def program_in(values: dict[str, Any]) -> SandboxedProgram:
+def decode_program(values: dict[str, Any]) -> SandboxedProgram:
     """Return the rights in JSON values."""
     paths = AllowedPaths(tuple(map(Path, values["readable"])), tuple(map(Path, values["writable"])))
     return SandboxedProgram(paths, ResourceLimits(**values["limits"]))

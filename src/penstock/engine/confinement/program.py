@@ -1,13 +1,13 @@
 """A confined process: `python -m penstock.engine.confinement.program RIGHTS MODULE ARGUMENTS…`.
 
-It confines itself as the JSON object RIGHTS says (``child.program_out``), and then runs the module in this process.
+It confines itself as the JSON object RIGHTS says (``child.encode_program``), and then runs the module in this process.
 """
 
 import json
 import runpy
 import sys
 
-from penstock.engine.confinement.child import UNSAFE, program_in
+from penstock.engine.confinement.child import UNSAFE, decode_program
 from penstock.engine.confinement.confine import confine_sandbox
 from penstock.engine.confinement.limits import die_with_parent
 
@@ -16,7 +16,7 @@ def main(rights: str, module: str, arguments: list[str]) -> int:
     """Confine this process, and run a module with these arguments; the module may end the process itself."""
     die_with_parent()
     values = json.loads(rights)
-    confined = confine_sandbox(program_in(values))
+    confined = confine_sandbox(decode_program(values))
     if values["required"] and not confined.is_complete:
         sys.stderr.write(f"penstock: it cannot be run safely: {confined.problem}\n")
         return UNSAFE

@@ -8,7 +8,7 @@ from penstock.engine.row_independence.operation import Operation, OperatorRule, 
 from penstock.engine.row_independence.products import general_product, multiply, transposable_product
 from penstock.engine.row_independence.reductions import layer_normalization
 from penstock.engine.row_independence.sizes import ONE
-from penstock.engine.row_independence.values import GraphValue, NotProven, axis_in, laid_out
+from penstock.engine.row_independence.values import GraphValue, NotProven, laid_out, normalise_axis
 
 
 def quantized_sum(op: Operation) -> list[GraphValue]:
@@ -41,7 +41,7 @@ def quantized_concatenation(op: Operation) -> list[GraphValue]:
     op.single(0, 1, *[index for index in range(2, len(op.values)) if (index - 2) % 3])
     if len({value.rows for value in values}) > 1 or len({value.rank for value in values}) > 1:
         raise NotProven("concatenates rows with a value of other rows")
-    axis = axis_in(op.integer("axis", 0), values[0].rank)
+    axis = normalise_axis(op.integer("axis", 0), values[0].rank)
     crosses(values[0], [axis], "concatenates values along")
     dims = list(values[0].shape)
     dims[axis] = op.fresh()
@@ -52,7 +52,7 @@ def quantized_softmax(op: Operation) -> list[GraphValue]:
     """QLinearSoftmax; which axes it takes depends on an operator set of its own."""
     value = op.tensor(0)
     op.single(1, 2, 3, 4)
-    axis = axis_in(op.integer("axis", -1), value.rank)
+    axis = normalise_axis(op.integer("axis", -1), value.rank)
     crosses(value, range(axis, value.rank), "normalises over")
     return [GraphValue(value.dims, value.rows)]
 

@@ -11,9 +11,9 @@ from penstock.engine.row_independence.values import (
     GraphValue,
     NotProven,
     RowAxis,
-    axis_in,
     fixed,
     laid_out,
+    normalise_axis,
 )
 
 
@@ -32,7 +32,7 @@ def constant_value(tensor: ConstantTensor) -> GraphValue:
 def transpose(op: Operation) -> list[GraphValue]:
     """Transpose."""
     value = op.tensor(0)
-    order = [axis_in(axis, value.rank) for axis in op.integers("perm") or range(value.rank - 1, -1, -1)]
+    order = [normalise_axis(axis, value.rank) for axis in op.integers("perm") or range(value.rank - 1, -1, -1)]
     if sorted(order) != list(range(value.rank)):
         raise NotProven("has an order of axes that does not match its input")
     rows = None if value.rows is None else value.rows.at(order.index(value.rows.axis))
@@ -104,7 +104,7 @@ def flatten(op: Operation) -> list[GraphValue]:
     """Flatten to a matrix."""
     value = op.padded_tensor(0)
     axis = op.integer("axis", 1)
-    axis = axis if axis == value.rank else axis_in(axis, value.rank)
+    axis = axis if axis == value.rank else normalise_axis(axis, value.rank)
     if value.padding is not None:
         return [_flatten_padded(value, axis)]
     return [regroup(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
@@ -122,7 +122,7 @@ def squeeze(op: Operation) -> list[GraphValue]:
     value, axes = op.tensor(0), _stated_axes(op)
     if axes is None:
         return [_squeeze_ones(value)]
-    gone = {axis_in(axis, value.rank) for axis in axes}
+    gone = {normalise_axis(axis, value.rank) for axis in axes}
     if value.rows is not None and value.rows.axis in gone:
         raise NotProven("drops the dimension of the rows")
     kept = [axis for axis in range(value.rank) if axis not in gone]
@@ -148,7 +148,7 @@ def unsqueeze(op: Operation) -> list[GraphValue]:
     if axes is None:
         raise NotProven("states no axes")
     rank = value.rank + len(axes)
-    added = {axis_in(axis, rank) for axis in axes}
+    added = {normalise_axis(axis, rank) for axis in axes}
     kept = [axis for axis in range(rank) if axis not in added]
     dims = [ONE] * rank
     for axis, size in zip(kept, value.shape, strict=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.engine.row_independence.graph import Node
 from penstock.engine.row_independence.sizes import ONE, SymbolicSize
-from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, ShapeDependsOnData, axis_in
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, ShapeDependsOnData, normalise_axis
 
 
 class Operation:
@@ -179,7 +179,7 @@ def cuts_of(op: Operation) -> list[SliceBounds]:
     starts, ends, axes, steps = _stated_cuts(op)
     rank = op.any_value(0).rank
     return [
-        SliceBounds(axis_in(axis, rank), start, end, step)
+        SliceBounds(normalise_axis(axis, rank), start, end, step)
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
     ]
 

@@ -2,7 +2,7 @@
 
 from penstock.engine.row_independence.operation import Operation, OperatorRule, crosses, rows_at
 from penstock.engine.row_independence.sizes import ONE, SymbolicSize
-from penstock.engine.row_independence.values import GraphValue, NotProven, axis_in, laid_out
+from penstock.engine.row_independence.values import GraphValue, NotProven, laid_out, normalise_axis
 
 MODERN_SOFTMAX = 13
 """The operator set since which Softmax works along one axis, not along all from that one on."""
@@ -16,7 +16,7 @@ def reduction(axes_are_input: int) -> OperatorRule:
         axes = _axes(op, axes_are_input)
         if not axes and op.version >= axes_are_input and op.flag("noop_with_empty_axes"):
             return [GraphValue(value.dims, value.rows)]
-        gone = sorted({axis_in(axis, value.rank) for axis in axes or range(value.rank)})
+        gone = sorted({normalise_axis(axis, value.rank) for axis in axes or range(value.rank)})
         crosses(value, gone, "reduces over")
         return [reduce_axes(value, gone, keep=op.stated_flag("keepdims", default=True))]
 
@@ -41,7 +41,7 @@ def reduce_axes(value: GraphValue, axes: list[int], keep: bool) -> GraphValue:
 def arg_extreme(op: Operation) -> list[GraphValue]:
     """ArgMax and ArgMin."""
     value = op.tensor(0)
-    axis = axis_in(op.integer("axis", 0), value.rank)
+    axis = normalise_axis(op.integer("axis", 0), value.rank)
     crosses(value, [axis], "looks for the largest or smallest of")
     return [reduce_axes(value, [axis], keep=op.stated_flag("keepdims", default=True))]
 
@@ -50,7 +50,7 @@ def softmax(op: Operation) -> list[GraphValue]:
     """Softmax, LogSoftmax and Hardmax; before operator set 13 they flattened all axes from the stated one on."""
     value = op.tensor(0)
     modern = op.version >= MODERN_SOFTMAX
-    axis = axis_in(op.integer("axis", -1 if modern else 1), value.rank)
+    axis = normalise_axis(op.integer("axis", -1 if modern else 1), value.rank)
     crosses(value, [axis] if modern else range(axis, value.rank), "normalises over")
     return [GraphValue(value.dims, value.rows)]
 
@@ -60,7 +60,7 @@ def along_axis_attribute(default: int) -> OperatorRule:
 
     def rule(op: Operation) -> list[GraphValue]:
         value = op.tensor(0)
-        crosses(value, [axis_in(op.integer("axis", default), value.rank)], "works along")
+        crosses(value, [normalise_axis(op.integer("axis", default), value.rank)], "works along")
         return [GraphValue(value.dims, value.rows)]
 
     return rule
@@ -69,14 +69,14 @@ def along_axis_attribute(default: int) -> OperatorRule:
 def cumulative(op: Operation) -> list[GraphValue]:
     """CumSum and CumProd."""
     value = op.tensor(0)
-    crosses(value, [axis_in(axis, value.rank) for axis in op.numbers(1)], "adds up along")
+    crosses(value, [normalise_axis(axis, value.rank) for axis in op.numbers(1)], "adds up along")
     return [GraphValue(value.dims, value.rows)]
 
 
 def top_k(op: Operation) -> list[GraphValue]:
     """TopK: the largest of each row, and where they are in it."""
     value = op.tensor(0)
-    axis = axis_in(op.integer("axis", -1), value.rank)
+    axis = normalise_axis(op.integer("axis", -1), value.rank)
     crosses(value, [axis], "chooses among")
     dims = list(value.shape)
     dims[axis] = _chosen_count(op)
@@ -93,7 +93,7 @@ def _chosen_count(op: Operation) -> SymbolicSize:
 def layer_normalization(op: Operation) -> list[GraphValue]:
     """LayerNormalization and RMSNormalization: over all axes from the stated one on; mean and deviation on request."""
     value = op.tensor(0)
-    axis = axis_in(op.integer("axis", -1), value.rank)
+    axis = normalise_axis(op.integer("axis", -1), value.rank)
     crosses(value, range(axis, value.rank), "normalises over")
     for index in (1, 2):
         if op.has(index) and op.fixed(index).rank > value.rank - axis:
@@ -106,7 +106,7 @@ def mean_variance(op: Operation) -> list[GraphValue]:
     """MeanVarianceNormalization; by default over the first axis too."""
     value = op.tensor(0)
     axes = op.integers("axes")
-    crosses(value, [axis_in(axis, value.rank) for axis in (axes or (0, 2, 3))], "normalises over")
+    crosses(value, [normalise_axis(axis, value.rank) for axis in (axes or (0, 2, 3))], "normalises over")
     return [GraphValue(value.dims, value.rows)]
 
 

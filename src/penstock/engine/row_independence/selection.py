@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from penstock.engine.row_independence.operation import Operation, SliceBounds, crosses, cuts_of, rows_at
 from penstock.engine.row_independence.sizes import ONE, SymbolicSize, product
-from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, axis_in, fixed, laid_out
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, fixed, laid_out, normalise_axis
 
 TO_THE_END = 1_000_000_000
 """A Slice that ends here or later goes to the end: exporters state this or the largest number there is."""
@@ -15,7 +15,7 @@ _CHOOSES = "chooses among"
 def gather(op: Operation) -> list[GraphValue]:
     """Gather: the same places of each row, or what the rows name from a constant."""
     data, indices = op.tensor(0), op.tensor(1)
-    axis = axis_in(op.integer("axis", 0), data.rank)
+    axis = normalise_axis(op.integer("axis", 0), data.rank)
     dims = [*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]]
     if data.rows is None:
         rows = indices.rows
@@ -31,7 +31,7 @@ def gather_elements(op: Operation) -> list[GraphValue]:
     data, indices = op.tensor(0), op.tensor(1)
     if data.rows != indices.rows:
         raise NotProven("looks rows up by their position")
-    crosses(data, [axis_in(op.integer("axis", 0), data.rank)], _CHOOSES)
+    crosses(data, [normalise_axis(op.integer("axis", 0), data.rank)], _CHOOSES)
     return [GraphValue(indices.dims, indices.rows)]
 
 
@@ -54,7 +54,7 @@ def scatter_elements(op: Operation) -> list[GraphValue]:
     data, indices, updates = (op.tensor(index) for index in range(3))
     if not data.rows == indices.rows == updates.rows:
         raise NotProven("writes rows by their position")
-    crosses(data, [axis_in(op.integer("axis", 0), data.rank)], "writes along")
+    crosses(data, [normalise_axis(op.integer("axis", 0), data.rank)], "writes along")
     return [GraphValue(data.dims, data.rows)]
 
 
@@ -94,7 +94,7 @@ def split(op: Operation) -> list[GraphValue]:
     """Split: parts of each row."""
     value = op.tensor(0)
     op.require_fixed(1)
-    axis = axis_in(op.integer("axis", 0), value.rank)
+    axis = normalise_axis(op.integer("axis", 0), value.rank)
     crosses(value, [axis], "takes apart")
     parts = _parts(op, value.shape[axis])
     return [laid_out([*value.shape[:axis], part, *value.shape[axis + 1 :]], value.rows) for part in parts]
@@ -115,7 +115,7 @@ def concatenate(op: Operation) -> list[GraphValue]:
     """Concat along another axis than that of the rows."""
     values = op.tensors()
     rank = values[0].rank
-    axis = axis_in(op.integer("axis", 1 if op.version < 4 else 0), rank)
+    axis = normalise_axis(op.integer("axis", 1 if op.version < 4 else 0), rank)
     if len({value.rows for value in values}) > 1 or any(value.rank != rank for value in values):
         raise NotProven("concatenates rows with a value of other rows")
     crosses(values[0], [axis], "concatenates values along")
@@ -135,7 +135,7 @@ def pad(op: Operation) -> list[GraphValue]:
     value = op.tensor(0)
     amounts = op.integers("pads") or () if op.version < 11 else op.numbers(1)
     op.single(2)
-    axes = [axis_in(axis, value.rank) for axis in (op.numbers(3) if op.has(3) else range(value.rank))]
+    axes = [normalise_axis(axis, value.rank) for axis in (op.numbers(3) if op.has(3) else range(value.rank))]
     dims = list(value.shape)
     for index, axis in enumerate(axes):
         added = amounts[index] + amounts[index + len(axes)]
@@ -156,7 +156,7 @@ def one_hot(op: Operation) -> list[GraphValue]:
     """OneHot: a new axis for each index."""
     indices = op.tensor(0)
     op.require_fixed(1, 2)
-    axis = axis_in(op.integer("axis", -1), indices.rank + 1)
+    axis = normalise_axis(op.integer("axis", -1), indices.rank + 1)
     depth = op.fixed(1).numbers
     size = SymbolicSize(depth[0]) if depth else op.fresh()
     rows = indices.rows
@@ -168,7 +168,7 @@ def one_hot(op: Operation) -> list[GraphValue]:
 def reverse_sequences(op: Operation) -> list[GraphValue]:
     """ReverseSequence, with a length for each row."""
     value, lengths = op.tensor(0), op.tensor(1)
-    axis = axis_in(op.integer("batch_axis", 1), value.rank)
+    axis = normalise_axis(op.integer("batch_axis", 1), value.rank)
     if rows_at(value, axis) is None or lengths.rows is None or lengths.rows.at(axis) != value.rows:
         raise NotProven("reverses sequences that do not belong to the rows")
     return [GraphValue(value.dims, value.rows)]

@@ -118,7 +118,7 @@ def laid_out(dims: Sequence[SymbolicSize], rows: RowAxis | None) -> GraphValue:
     return GraphValue((*dims[: rows.axis], rows.size, *dims[rows.axis + 1 :]), rows)
 
 
-def axis_in(axis: int, rank: int) -> int:
+def normalise_axis(axis: int, rank: int) -> int:
     """An axis counted from the front.
 
     Raises:

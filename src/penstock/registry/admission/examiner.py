@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__
-from penstock.core.confinement import Program, report_out
+from penstock.core.confinement import Program, encode_report
 from penstock.core.errors import NotReady, Overloaded
 from penstock.engine.confinement.child import clean_environment, kill_group
 from penstock.engine.confinement.confine import expect_layers
@@ -194,7 +194,7 @@ def _report(answer: dict[str, Any], seconds: float) -> AdmissionReport:
         facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
         return AdmissionReport(report["reason"], facts, report["detail"])
     reason = reason or "it needs more memory than admission allows, or broke the process that examined it"
-    return AdmissionReport(reason, {CONFINEMENT: report_out(expect_layers(Program.SANDBOX))})
+    return AdmissionReport(reason, {CONFINEMENT: encode_report(expect_layers(Program.SANDBOX))})
 
 
 def _ending(answer: dict[str, Any], seconds: float) -> str:

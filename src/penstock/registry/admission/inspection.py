@@ -16,7 +16,7 @@ from penstock.core.errors import Refused
 from penstock.core.texts import is_readable, without_paths
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.admission.plain_graph import read_plain
-from penstock.registry.admission.row_proof import FACT, proof_out
+from penstock.registry.admission.row_proof import FACT, encode_proof
 
 MOST_OPS = 500
 LONGEST_REASON = 400
@@ -45,7 +45,7 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
         "opset": {entry.domain: entry.version for entry in list(model.opset_import)[:50]},
         "ops": dict(ops.most_common(MOST_OPS)),
-        FACT: proof_out(prove(read_plain(model))),
+        FACT: encode_proof(prove(read_plain(model))),
         **_feature_names(model),
     }
 

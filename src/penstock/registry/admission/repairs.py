@@ -16,7 +16,7 @@ from penstock.registry.graphs import (
 from penstock.registry.graphs.carried_state import refuse_carried_state
 from penstock.registry.graphs.graph_edits import GraphChanges, rewrite
 from penstock.registry.graphs.guards import guard
-from penstock.registry.graphs.rewrite import FACT, rewrite_out
+from penstock.registry.graphs.rewrite import FACT, encode_rewrite
 from penstock.registry.graphs.zipmap import EXPORT, ZIPMAP, cut_zipmaps
 
 Document = dict[str, Any]
@@ -52,4 +52,4 @@ def repair(path: Path, model: onnx.ModelProto) -> Document:
         what = EXPORT if labels else "save it anew with onnx.save"
         raise Refused(f"the graph has to be changed to be served, and is written in an unusual form; {what}") from None
     facts: Document = {ZIPMAP: labels} if labels else {}
-    return {FACT: rewrite_out(rewritten), **facts, **nodes}
+    return {FACT: encode_rewrite(rewritten), **facts, **nodes}

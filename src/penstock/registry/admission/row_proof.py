@@ -15,7 +15,7 @@ RULES = 2
 OTHER_RULES = "another release of Penstock examined its graph; push it as a new version to have it examined again"
 
 
-def proof_out(proof: RowProof) -> dict[str, Any]:
+def encode_proof(proof: RowProof) -> dict[str, Any]:
     """Return a proof as JSON values: whether it succeeded, or the operator at which it failed and why."""
     return {
         "rules": RULES,
@@ -27,7 +27,7 @@ def proof_out(proof: RowProof) -> dict[str, Any]:
     }
 
 
-def proof_in(facts: Mapping[str, Any]) -> RowProof:
+def decode_proof(facts: Mapping[str, Any]) -> RowProof:
     """Return the proof among the facts of a report, NOT_EXAMINED in older reports, or a failed one by other rules."""
     values = facts.get(FACT)
     if not isinstance(values, Mapping):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from penstock.core.confinement import ConfinementReport, report_out
+from penstock.core.confinement import ConfinementReport, encode_report
 from penstock.core.errors import Fault
 from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
@@ -28,7 +28,7 @@ from penstock.engine.confinement.limits import SPARE_PROCESSES, ResourceLimits, 
 from penstock.engine.probe import ProbeFailed, probe
 from penstock.registry.admission import acceleration, inspection
 from penstock.registry.admission.repairs import repair
-from penstock.registry.admission.row_proof import proof_in
+from penstock.registry.admission.row_proof import decode_proof
 from penstock.registry.config import model_config
 
 Document = dict[str, Any]
@@ -62,10 +62,10 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         options = model_config.read(order["config"], Path(order["base"] or graph.parent))
         facts |= inspection.inspect(graph, weights, {entry.name for entry in options.inputs})
         if options.session.accelerator:
-            acceleration.check_graph(graph, proof_in(facts), options.session.accelerator)
+            acceleration.check_graph(graph, decode_proof(facts), options.session.accelerator)
         before = memory()
         began = time.perf_counter()
-        model = engine.load(graph, replace(options, session=_single(options.session)), 1, proof_in(facts))
+        model = engine.load(graph, replace(options, session=_single(options.session)), 1, decode_proof(facts))
         facts["load_ms"] = round((time.perf_counter() - began) * 1000, 1)
         facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
         facts["probes"] = probe(model, options.warmup)
@@ -167,7 +167,7 @@ def _answer(order: Document, memory: Callable[[], int], confined: ConfinementRep
     if order["required"] and not confined.is_complete:
         return {"unsafe": confined.problem}
     report = WORK[order["work"]](order, memory)
-    return {**report, "facts": {**report["facts"], "confinement": report_out(confined)}}
+    return {**report, "facts": {**report["facts"], "confinement": encode_report(confined)}}
 
 
 class Sandbox:

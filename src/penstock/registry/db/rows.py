@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
-from penstock.core.routing import stored_in
+from penstock.core.routing import decode_stored_route
 from penstock.registry.db import schema
-from penstock.registry.model_settings import settings_in
+from penstock.registry.model_settings import decode_settings
 from penstock.registry.records import (
     AdmissionReport,
     AliasRecord,
@@ -46,7 +46,7 @@ def read_models(connection: sa.Connection) -> list[ModelRecord]:
     read = []
     for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name)):
         try:
-            read.append(_model_in(row, *(rows.get(row.name, ()) for rows in parts)))
+            read.append(_decode_model(row, *(rows.get(row.name, ()) for rows in parts)))
         except UNKNOWN_FORM as error:
             read.append(ModelRecord(row.name, row.revision, problem=_problem(error)))
     return read
@@ -59,7 +59,7 @@ def _by_model(connection: sa.Connection, query: sa.Select[Any]) -> dict[str, lis
     return grouped
 
 
-def _model_in(
+def _decode_model(
     row: Row,
     versions: Sequence[Row],
     aliases: Sequence[Row],
@@ -69,9 +69,9 @@ def _model_in(
 ) -> ModelRecord:
     records = [
         replace(
-            _version_in(version._mapping),  # noqa: SLF001 - its public name
-            signatures=tuple(_signature_in(item) for item in signatures if item.version == version.version),
-            approvals=tuple(_approval_in(item) for item in approvals if item.version == version.version),
+            _decode_version(version._mapping),  # noqa: SLF001 - its public name
+            signatures=tuple(_decode_signature(item) for item in signatures if item.version == version.version),
+            approvals=tuple(_decode_approval(item) for item in approvals if item.version == version.version),
         )
         for version in versions
     ]
@@ -80,16 +80,16 @@ def _model_in(
         row.revision,
         {record.version: record for record in records},
         {alias.alias: AliasRecord(alias.alias, alias.version, tuple(alias.before)) for alias in aliases},
-        settings_in(row.settings),
-        stored_in(routes[0].document) if routes else None,
+        decode_settings(row.settings),
+        decode_stored_route(routes[0].document) if routes else None,
     )
 
 
-def _signature_in(row: Row) -> SignatureRecord:
+def _decode_signature(row: Row) -> SignatureRecord:
     return SignatureRecord(row.digest, tuple(row.signers), row.added_at, row.added_by)
 
 
-def _approval_in(row: Row) -> ApprovalRecord:
+def _decode_approval(row: Row) -> ApprovalRecord:
     return ApprovalRecord(row.actor, row.digest, row.at, row.reason)
 
 
@@ -110,7 +110,7 @@ def read_model(connection: sa.Connection, name: str, record: ModelRecord | None 
     if record is not None and record.revision == row.revision:
         return record
     try:
-        return _model_in(row, *(_rows_of(connection, query, name) for query in _PARTS))
+        return _decode_model(row, *(_rows_of(connection, query, name) for query in _PARTS))
     except UNKNOWN_FORM as error:
         raise NotReady(f"model '{name}' cannot be read: {_problem(error)}") from None
 
@@ -137,10 +137,10 @@ def read_versions(
         query = query.where(table.c.model == model)
     if version is not None:
         query = query.where(table.c.version == version)
-    return [_version_in(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
+    return [_decode_version(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - its public name
 
 
-def version_out(record: VersionRecord) -> dict[str, Any]:
+def encode_version(record: VersionRecord) -> dict[str, Any]:
     """Return the row of a version."""
     content = record.content
     return {
@@ -161,7 +161,7 @@ def version_out(record: VersionRecord) -> dict[str, Any]:
     }
 
 
-def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
+def _decode_version(row: Mapping[Any, Any]) -> VersionRecord:
     files = tuple(FileRecord(**file) for file in row["files"])
     metadata, facts = dict(row["metadata"]), dict(row["facts"])
     return VersionRecord(

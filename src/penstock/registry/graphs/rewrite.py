@@ -85,13 +85,13 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int, hashed: Any) -> None:
         size -= len(chunk) if size > 0 else 0
 
 
-def rewrite_out(rewrite: Rewrite) -> dict[str, Any]:
+def encode_rewrite(rewrite: Rewrite) -> dict[str, Any]:
     """Return a rewrite as JSON values."""
     edits = [[edit.offset, edit.length, b64encode(edit.data).decode()] for edit in rewrite.edits]
     return {"digest": rewrite.digest, "edits": edits}
 
 
-def rewrite_in(facts: Mapping[str, Any]) -> Rewrite | None:
+def decode_rewrite(facts: Mapping[str, Any]) -> Rewrite | None:
     """Return the rewrite among the facts of a report, None if the graph is served as it was pushed."""
     values = facts.get(FACT)
     if not isinstance(values, Mapping):

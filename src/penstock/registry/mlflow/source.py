@@ -167,11 +167,11 @@ class MlflowSource:
 
 def _signed_files(folder: Path) -> dict[str, Path]:
     """Return the files that a signature names, and the signature itself; the registry checks them."""
-    from penstock.registry.signing.bundle import bundle_in, manifest_in  # noqa: PLC0415 - few versions are signed
+    from penstock.registry.signing.bundle import parse_bundle, parse_manifest  # noqa: PLC0415 - few versions are signed
 
     bundle = beneath(folder, BUNDLE_FILE, "the signature")
     try:
-        names = manifest_in(bundle_in(read_data(bundle, "the signature", BUNDLE_BYTES)).payload).files
+        names = parse_manifest(parse_bundle(read_data(bundle, "the signature", BUNDLE_BYTES)).payload).files
         return {**{name: beneath(folder, name, "a signed file") for name in names}, BUNDLE_FILE: bundle}
     except InvalidInput as fault:
         raise Refused(f"its signature cannot be used: {fault}") from None

@@ -51,7 +51,7 @@ class FoundModel:
     is_file: bool = False
 
 
-def models_in(tree: FileTree) -> list[FoundModel]:
+def find_models(tree: FileTree) -> list[FoundModel]:
     """Return every model of a repository by name; a broken one has a problem and does not hide the others.
 
     Raises:

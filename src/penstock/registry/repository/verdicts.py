@@ -43,7 +43,7 @@ class VerdictCache:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 values = json.loads(self._file(tag).read_text())
                 if values.pop("basis") == self._basis:
-                    self._known[tag] = _verdict_in(values)
+                    self._known[tag] = _decode_verdict(values)
         return self._known.get(tag)
 
     def report_on(self, content: str) -> AdmissionReport | None:
@@ -56,7 +56,7 @@ class VerdictCache:
         self._known[tag] = self._known[verdict.content] = verdict
         while len(self._known) > MOST:
             del self._known[next(iter(self._known))]
-        text = json.dumps({"basis": self._basis, **_verdict_out(verdict)})
+        text = json.dumps({"basis": self._basis, **_encode_verdict(verdict)})
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._delete_oldest()
@@ -80,13 +80,13 @@ class VerdictCache:
             path.unlink()
 
 
-def _verdict_out(verdict: CopyVerdict) -> dict[str, Any]:
+def _encode_verdict(verdict: CopyVerdict) -> dict[str, Any]:
     values = asdict(verdict)
     values["piece"]["root"] = str(verdict.piece.root)
     return values
 
 
-def _verdict_in(values: Mapping[str, Any]) -> CopyVerdict:
+def _decode_verdict(values: Mapping[str, Any]) -> CopyVerdict:
     piece = values["piece"]
     files: Files = tuple((path, digest) for path, digest in piece["files"])
     version = PreparedVersion(**{**piece, "root": Path(piece["root"]), "files": files})

@@ -53,7 +53,7 @@ class Bundle:
         return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(self.payload), self.payload)
 
 
-def bundle_in(text: str | bytes) -> Bundle:
+def parse_bundle(text: str | bytes) -> Bundle:
     """Parse a bundle.
 
     Raises:
@@ -71,7 +71,7 @@ def bundle_in(text: str | bytes) -> Bundle:
     return Bundle(payload, signature, hint, certificates)
 
 
-def bundle_out(bundle: Bundle) -> str:
+def encode_bundle(bundle: Bundle) -> str:
     """Return a bundle as JSON."""
     material: Document = {"publicKey": {"hint": bundle.hint}}
     if bundle.certificates:
@@ -148,7 +148,7 @@ def statement_of(files: Mapping[str, str], name: str, ignored: Iterable[str], mo
     return json.dumps(statement, indent=2).encode()
 
 
-def manifest_in(payload: bytes) -> SignedManifest:
+def parse_manifest(payload: bytes) -> SignedManifest:
     """Return what a payload states; call it only with a payload whose signature holds.
 
     Raises:

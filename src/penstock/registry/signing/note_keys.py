@@ -66,7 +66,7 @@ def read_key(path: Path) -> CheckpointKey | None:
         raise NotReady("the key of the audit cannot be read", str(error)) from None
     if is_open_to_others(state.st_mode, state.st_uid):
         raise NotReady("other users can read the key of the audit; allow only its owner: chmod 600", str(path))
-    return CheckpointKey(_seed_in(content))
+    return CheckpointKey(_find_seed(content))
 
 
 def is_open_to_others(mode: int, owner: int) -> bool:
@@ -108,7 +108,7 @@ def _pem(seed: bytes) -> bytes:
     )
 
 
-def _seed_in(content: bytes) -> bytes:
+def _find_seed(content: bytes) -> bytes:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - on first use
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - on first use
 

@@ -8,7 +8,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.model_signing import BUNDLE_FILE, SINGLE_FILE
 from penstock.registry.blobs.folder import PREFIX, hash_file
 from penstock.registry.signing import keys
-from penstock.registry.signing.bundle import IGNORED, MOST_FILES, Bundle, bundle_out, ignored_names, statement_of
+from penstock.registry.signing.bundle import IGNORED, MOST_FILES, Bundle, encode_bundle, ignored_names, statement_of
 from penstock.registry.signing.certificates import own_key
 
 
@@ -38,7 +38,7 @@ def sign_path(
     payload = statement_of(files, path.resolve().name, ignored, model, version)
     unsigned = Bundle(payload, b"", "" if chain else keys.fingerprint(key), chain)
     signature = keys.sign(key, unsigned.signed_bytes)
-    return bundle_out(Bundle(payload, signature, unsigned.hint, chain))
+    return encode_bundle(Bundle(payload, signature, unsigned.hint, chain))
 
 
 def _hashed(path: Path, bundle: Path) -> Iterator[tuple[str, str]]:

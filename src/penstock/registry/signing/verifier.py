@@ -13,7 +13,7 @@ from penstock.core.model_signing import (
     check_coverage,
 )
 from penstock.registry.signing import keys
-from penstock.registry.signing.bundle import Bundle, bundle_in, manifest_in
+from penstock.registry.signing.bundle import Bundle, parse_bundle, parse_manifest
 from penstock.registry.signing.certificates import certified_key
 
 UNTRUSTED = "it is not signed by a trusted signer"
@@ -49,13 +49,13 @@ def read_signed(policy: SignaturePolicy, model: str, version: str, text: str) ->
         InvalidInput: it is not a bundle, has no signature of a signer that is trusted for the model, or is for another
             model or version.
     """
-    bundle = bundle_in(text)
+    bundle = parse_bundle(text)
     signers = policy.signers_for(model)
     names = [signer.name for signer in signers if not why_untrusted(bundle, signer)]
     if not names:
         reasons = [why_untrusted(bundle, signer) for signer in signers]
         raise InvalidInput(reasons[0] if len(reasons) == 1 else UNTRUSTED)
-    manifest = manifest_in(bundle.payload)
+    manifest = parse_manifest(bundle.payload)
     if fault := check_binding(manifest, model, version, policy.bound):
         raise InvalidInput(fault)
     return names, manifest

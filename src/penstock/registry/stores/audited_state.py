@@ -18,10 +18,10 @@ from penstock.core.audit.state_comparison import (
     digest_of_trial,
     digest_of_version,
 )
-from penstock.core.routing import route_out, stored_in
+from penstock.core.routing import decode_stored_route, describe_route
 from penstock.registry.db import schema
 from penstock.registry.db.rows import UNKNOWN_FORM
-from penstock.registry.model_settings import settings_out
+from penstock.registry.model_settings import encode_settings
 from penstock.registry.records import Document, ModelSettings
 
 Part = tuple[str, Document]
@@ -42,7 +42,7 @@ def _settings(connection: sa.Connection, stated: Collection[str]) -> dict[str, D
     """Return the settings of each model; those that nobody has changed need no statement."""
     rows = connection.execute(sa.select(schema.models.c.name, schema.models.c.settings))
     settings = {f"models/{row.name}/settings": dict(row.settings) for row in rows}
-    default = settings_out(ModelSettings())
+    default = encode_settings(ModelSettings())
     return {subject: value for subject, value in settings.items() if subject in stated or value != default}
 
 
@@ -104,12 +104,12 @@ def _keys(connection: sa.Connection) -> Iterator[Part]:
 def _route(document: Any) -> Document:
     """Return a route as the audit states it, without its split if the split is not what decides."""
     try:
-        route = stored_in(document)
+        route = decode_stored_route(document)
         shares, begin = Counter[str](), 0
         for end, version in route.ranges:
             shares[version] += end - begin
             begin = end
-        stated = route_out(route)
+        stated = describe_route(route)
     except UNKNOWN_FORM:
         return {}
     is_whole = not route.ranges or +shares == +Counter(route.split)

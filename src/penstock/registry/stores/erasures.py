@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from penstock.core.erasure import ErasureReport, SubjectKey, report_in
+from penstock.core.erasure import ErasureReport, SubjectKey, decode_report
 from penstock.registry.db import schema
 from penstock.registry.db.lease import database_now
 from penstock.registry.records import Author, Document
@@ -78,7 +78,7 @@ class ErasureStore:
             silent = (database_now(connection) - gateways.c.seen).label("silent_s")
             members = connection.execute(sa.select(gateways.c.home, silent)).all()
             rows = connection.execute(sa.select(table).where(table.c.erasure == erasure)).all()
-        reports = {row.home: report_in(row.report) for row in rows}
+        reports = {row.home: decode_report(row.report) for row in rows}
         missing: dict[str, float] = {}
         for row in members:
             if row.home and row.home not in reports:

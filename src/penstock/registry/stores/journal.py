@@ -11,7 +11,7 @@ from penstock.core.audit.state_comparison import ALIAS_FIELDS, digest_of_row
 from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.texts import is_readable
 from penstock.registry.db import schema
-from penstock.registry.model_settings import settings_out
+from penstock.registry.model_settings import encode_settings
 from penstock.registry.records import AliasMove, AliasRecord, Author, Document, ModelRecord, ModelSettings
 
 LONGEST_REASON = 2000
@@ -85,7 +85,7 @@ class Journal:
         revision = self.record_general_change(connection, action, subject, by, before, after, model)
         table = schema.models
         if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
-            settings = settings_out(ModelSettings())
+            settings = encode_settings(ModelSettings())
             connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
         return revision
 

@@ -156,7 +156,7 @@ class KeyStore:
         key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(ID_CHARACTERS))
         text = write_key(key_id, secrets.token_bytes(SECRET_BYTES))
         stored = StoredKey(replace(key, id=key_id, digest=digest_of(text)), now, by.actor)
-        values = _key_out(stored)
+        values = _encode_key(stored)
         connection.execute(schema.keys.insert().values(**values))
         after = {**_shown(stored.record), "record": digest_of_row(values, KEY_FIELDS)}
         self._journal.record_general_change(connection, action, f"keys/{key_id}", by, before, after)
@@ -187,7 +187,7 @@ def _unknown_key(name: str) -> NotFound:
     return NotFound(f"there is no valid key '{name[:64]}'; list the keys with: penstock keys list")
 
 
-def _key_out(key: StoredKey) -> dict[str, object]:
+def _encode_key(key: StoredKey) -> dict[str, object]:
     record = key.record
     return {
         "id": record.id,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.core.errors import NotReady
-from penstock.core.routing import stored_in, stored_out
+from penstock.core.routing import decode_stored_route, encode_stored_route
 from penstock.core.versions import VersionPolicy
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.records import (
@@ -130,7 +130,7 @@ class RegistrySnapshot:
 
     def _save(self, models: list[ModelRecord]) -> None:
         try:
-            write_atomically(self._file, json.dumps([model_out(model) for model in models]))
+            write_atomically(self._file, json.dumps([encode_model(model) for model in models]))
             self._unwritten = ""
         except OSError as error:
             reason = error.strerror or type(error).__name__
@@ -140,28 +140,28 @@ class RegistrySnapshot:
 
     def _load(self) -> list[ModelRecord] | None:
         try:
-            return [model_in(values) for values in json.loads(self._file.read_text())]
+            return [decode_model(values) for values in json.loads(self._file.read_text())]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-def model_out(model: ModelRecord) -> dict[str, Any]:
+def encode_model(model: ModelRecord) -> dict[str, Any]:
     """Return a model as JSON values."""
-    route = None if model.route is None else stored_out(model.route)
+    route = None if model.route is None else encode_stored_route(model.route)
     values = {**asdict(replace(model, route=None)), "route": route}
     for version in values["versions"].values():
         version["standing"] = version.pop("state")  # the name in the files of earlier releases
     return values
 
 
-def model_in(values: Mapping[str, Any]) -> ModelRecord:
-    """Return a model from the JSON values of ``model_out``."""
+def decode_model(values: Mapping[str, Any]) -> ModelRecord:
+    """Return a model from the JSON values of ``encode_model``."""
     settings = values["settings"]
     policy = settings["versions"]
     return ModelRecord(
         values["name"],
         values["revision"],
-        {version: _version_in(item) for version, item in values["versions"].items()},
+        {version: _decode_version(item) for version, item in values["versions"].items()},
         {
             alias: AliasRecord(item["alias"], item["version"], tuple(item["before"]))
             for alias, item in values["aliases"].items()
@@ -171,12 +171,12 @@ def model_in(values: Mapping[str, Any]) -> ModelRecord:
             settings["transition"],
             settings["keep_warm_s"],
         ),
-        None if values["route"] is None else stored_in(values["route"]),
+        None if values["route"] is None else decode_stored_route(values["route"]),
         withheld=tuple(values.get("withheld", ())),
     )
 
 
-def _version_in(values: Mapping[str, Any]) -> VersionRecord:
+def _decode_version(values: Mapping[str, Any]) -> VersionRecord:
     content = values["content"]
     return VersionRecord(
         values["model"],

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.core.audit.state_comparison import digest_of_trial
 from penstock.core.errors import Conflict, Refused
-from penstock.core.routing import POINTS, RouteSpec, route_out, stored_out
+from penstock.core.routing import POINTS, RouteSpec, describe_route, encode_stored_route
 from penstock.core.version_gates import gaining_versions
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.registry.db import schema
@@ -28,10 +28,10 @@ from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusa
 from penstock.registry.stores.trial_records import (
     Trial,
     TrialChange,
+    decode_trial,
     read_changes,
     read_open_trial,
     read_trial,
-    trial_in,
     trial_row,
 )
 
@@ -116,8 +116,8 @@ class TrafficStore(EventStore):
         table = schema.routes
         connection.execute(table.delete().where(table.c.model == record.name))
         if route is not None:
-            connection.execute(table.insert().values(model=record.name, document=stored_out(route)))
-        before, after = (None if spec is None else route_out(spec) for spec in (record.route, route))
+            connection.execute(table.insert().values(model=record.name, document=encode_stored_route(route)))
+        before, after = (None if spec is None else describe_route(spec) for spec in (record.route, route))
         return self._journal.record_change(connection, record.name, action, "route", by, before, after)
 
     # Trials.
@@ -146,7 +146,7 @@ class TrafficStore(EventStore):
         table = schema.trials
         query = sa.select(table).where(table.c.model == model, table.c.kind == kind).order_by(table.c.created_at.desc())
         with self._database.reading() as connection:
-            return [trial_in(row) for row in connection.execute(query.limit(KEPT))]
+            return [decode_trial(row) for row in connection.execute(query.limit(KEPT))]
 
     def trial(self, model: str, kind: str, trial_id: str) -> Trial:
         """Return one trial.
@@ -180,7 +180,9 @@ class TrafficStore(EventStore):
     def open_trials(self) -> list[Trial]:
         """Return all open trials."""
         with self._database.reading() as connection:
-            return [trial_in(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
+            return [
+                decode_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))
+            ]
 
     def newest(self, kind: str) -> dict[str, tuple[str, int]]:
         """Return the id and the revision of the newest trial of each model."""

@@ -17,8 +17,8 @@ from penstock.core.version_gates import (
     VersionFacts,
     VersionGates,
     evaluate_gates,
+    parse_version_gates,
     refusal_text,
-    version_gates_in,
 )
 from penstock.registry.db import schema
 from penstock.registry.records import Author, Document, ModelRecord, VersionRecord, VersionState
@@ -62,8 +62,8 @@ class TrafficGates:
         """
         results = self._evaluate(connection, model, sorted(gaining))
         if reasons := [text for version, items in results.items() if (text := refusal_text(version, items))]:
-            raise GateRefused("; ".join(reasons), model.name, _results_out(results))
-        return PassedGates(_results_out(results))
+            raise GateRefused("; ".join(reasons), model.name, _encode_results(results))
+        return PassedGates(_encode_results(results))
 
     def refusal(self, connection: sa.Connection, model: ModelRecord, version: str) -> str:
         """Return why a version may not gain traffic, "" if it may."""
@@ -74,11 +74,11 @@ class TrafficGates:
         known = self._known(connection, model.name)
         results = [item for item in self._results(known, version) if item.gate is not Gate.APPROVAL]
         if text := refusal_text(version.version, results):
-            raise GateRefused(text, model.name, _results_out({version.version: results}))
+            raise GateRefused(text, model.name, _encode_results({version.version: results}))
 
     def note(self, connection: sa.Connection, model: ModelRecord, returning: Iterable[str]) -> PassedGates:
         """Return the results of versions that answered before and do so again: the way back is never refused."""
-        return PassedGates(_results_out(self._evaluate(connection, model, sorted(returning))), enforced=False)
+        return PassedGates(_encode_results(self._evaluate(connection, model, sorted(returning))), enforced=False)
 
     def withheld(self, connection: sa.Connection, model: ModelRecord) -> tuple[str, ...]:
         """Return the versions that do not pass, so that they answer only calls that name them."""
@@ -133,7 +133,7 @@ def read_gates(connection: sa.Connection, model: str) -> VersionGates:
     """Return the gates in a model's policy, none without a policy."""
     table = schema.policies
     document = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
-    return version_gates_in((document or {}).get(GATES, {}), GATES, [])
+    return parse_version_gates((document or {}).get(GATES, {}), GATES, [])
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def auditing_refusals(database: Connections, journal: Journal, by: Author) -> It
         raise
 
 
-def _results_out(results: Results) -> list[Document]:
+def _encode_results(results: Results) -> list[Document]:
     return [
         {"version": version, "results": [result.to_document() for result in items]}
         for version, items in results.items()

@@ -49,7 +49,7 @@ def read_open_trial(connection: sa.Connection, model: str) -> Trial | None:
     """Return the open trial of a model, None without one."""
     table = schema.trials
     row = connection.execute(sa.select(table).where(table.c.model == model, table.c.open)).first()
-    return None if row is None else trial_in(row)
+    return None if row is None else decode_trial(row)
 
 
 def read_trial(connection: sa.Connection, model: str, kind: str, trial_id: str) -> Trial:
@@ -59,7 +59,7 @@ def read_trial(connection: sa.Connection, model: str, kind: str, trial_id: str) 
     row = connection.execute(sa.select(table).where(*where)).first()
     if row is None:
         raise NotFound(f"model '{model}' has no {kind} '{trial_id[:64]}'")
-    return trial_in(row)
+    return decode_trial(row)
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in Trial.__slots__}
 
 
-def trial_in(row: Any) -> Trial:
+def decode_trial(row: Any) -> Trial:
     """Return the trial of a row."""
     return Trial(
         row.id, row.model, row.kind, bool(row.open), row.revision, row.created_at, row.created_by, row.document

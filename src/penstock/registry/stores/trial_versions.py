@@ -15,11 +15,11 @@ def needed_by_trials(connection: sa.Connection, model: str) -> dict[str, str]:
     return {
         version: f"{row.kind} {row.id} of '{model}' needs version '{version}'"
         for row in connection.execute(query)
-        for version in versions_in(row.document)
+        for version in find_versions(row.document)
     }
 
 
-def versions_in(document: Document) -> Iterator[str]:
+def find_versions(document: Document) -> Iterator[str]:
     """Yield the versions that a trial compares, and those of the route that it returns to."""
     rollout = document.get("rollout", {}).get("spec", {})
     yield from (rollout[side] for side in ("to", "from") if rollout.get(side))

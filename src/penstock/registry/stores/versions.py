@@ -14,8 +14,8 @@ from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.model_patterns import matching
 from penstock.registry.db.own_connection import ChangeMark
-from penstock.registry.db.rows import read_model, read_model_or_new, read_models, read_versions, version_out
-from penstock.registry.model_settings import settings_out
+from penstock.registry.db.rows import encode_version, read_model, read_model_or_new, read_models, read_versions
+from penstock.registry.model_settings import encode_settings
 from penstock.registry.records import (
     AuditEntry,
     Author,
@@ -142,7 +142,7 @@ class VersionStore:
                 return _existing_if_same(existing[0], record)
             compare_revision(read_model_or_new(connection, record.model), if_revision)
             refuse_being_deleted(connection, record.content.digest)
-            row = version_out(record)
+            row = encode_version(record)
             connection.execute(schema.versions.insert().values(**row))
             after = {
                 "digest": record.content.digest,
@@ -192,7 +192,7 @@ class VersionStore:
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
             compare_revision(record, if_revision)
-            before, after = settings_out(record.settings), settings_out(settings)
+            before, after = encode_settings(record.settings), encode_settings(settings)
             _write_settings(connection, model, after)
             return self._journal.record_change(connection, model, "model.configure", "settings", by, before, after)
 

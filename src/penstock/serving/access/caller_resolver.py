@@ -288,7 +288,7 @@ _TOO_MANY: Final = "too many credentials from this address were not valid; try a
 _KEY_START: Final = f"{PREFIX}_".encode()
 
 
-def authorization_in(fields: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+def find_authorization(fields: Sequence[tuple[bytes, bytes]]) -> bytes | None:
     """Return the field ``authorization`` of a request, None without one; several are never a valid one."""
     found = [value for name, value in fields if name == b"authorization"]
     if not found:

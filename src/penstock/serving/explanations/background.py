@@ -10,7 +10,7 @@ import numpy as np
 from penstock.core.bins import Floats
 from penstock.core.errors import NotReady
 from penstock.core.explanations import BACKGROUND_ROWS, FEW_ROWS
-from penstock.monitor.reference import reference_in
+from penstock.monitor.reference import decode_reference
 from penstock.monitor.reference_rows import draw_rows
 from penstock.serving.explanations.row_matrix import RowMatrix
 from penstock.serving.loaded_version import LoadedVersion
@@ -100,7 +100,7 @@ def _reference_rows(loaded: LoadedVersion, matrix: RowMatrix, seed: int) -> Floa
     if not loaded.reference_path:
         return None
     try:
-        reference = reference_in(json.loads(Path(loaded.reference_path).read_text()))
+        reference = decode_reference(json.loads(Path(loaded.reference_path).read_text()))
     except (OSError, ValueError, KeyError):
         return None
     drawn = draw_rows(reference, loaded.input_columns, BACKGROUND_ROWS, seed)

@@ -135,7 +135,7 @@ def prepare_explanation(
     against = None if other is None else other.loaded
     background = subject.background(matrix, output, options, pause, against)
     first = None if other is None else other.explainer(matrix, output, options, background.rows, pause)
-    why = _reason_in(background.explainer, first)
+    why = _explain_difference(background.explainer, first)
     if why and options.method == "exact":
         raise InvalidInput(f"there is no exact explanation: {why}; use the method 'auto'")
     explainers = _explainers(background.explainer, first, why)
@@ -148,7 +148,7 @@ def prepare_explanation(
     return Prepared(matrix, output, steps, background.source, count, options.columns, after, why)
 
 
-def _reason_in(own: "ExactExplainer | str", first: "ExactExplainer | str | None") -> str:
+def _explain_difference(own: "ExactExplainer | str", first: "ExactExplainer | str | None") -> str:
     """Return why an explanation is not exact, "" if it is."""
     return next((item for item in (own, first) if isinstance(item, str)), "")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose
-from penstock.control.instance.options import WorkerOptions, fingerprint, options_in, options_out
+from penstock.control.instance.options import WorkerOptions, encode_options, fingerprint, options_in
 
 OPTIONS = WorkerOptions("127.0.0.1", 8000, 8001)
 SAME = Orphan("same", OPTIONS, alive=True, serving=True)
@@ -53,4 +53,4 @@ def test_the_fingerprint_looks_at_everything_but_the_ports() -> None:
 
 
 def test_options_survive_being_stored() -> None:
-    assert options_in(options_out(OPTIONS)) == OPTIONS
+    assert options_in(encode_options(OPTIONS)) == OPTIONS

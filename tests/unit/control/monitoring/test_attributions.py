@@ -12,7 +12,7 @@ from rich.console import Console
 from penstock.cli.monitor import render
 from penstock.control.monitoring import attributions
 from penstock.control.monitoring.attributions import AttributionDrift
-from penstock.control.workers.protocol import ATTRIBUTIONS, Message, rows_out
+from penstock.control.workers.protocol import ATTRIBUTIONS, Message, encode_rows
 from penstock.core.desired import Desired
 from penstock.core.errors import NotFound
 from penstock.monitor.attributions import LEARNED_ROWS
@@ -40,7 +40,7 @@ def message_of(watcher: Watcher, rows: int, factor: float = 1.0, **other: object
     sizes = np.abs(watcher.generator.normal(size=(rows, 3))) * np.array([2.0 * factor, 1.0, 0.5])
     about = {"type": ATTRIBUTIONS, "model": "m", "version": "1", "digest": trained().digest, "problem": ""}
     how = {"features": list(FEATURES), "output": "y", "method": "tree", "scale": "margin"}
-    return {**about, **how, "sizes": rows_out([RowValues(sizes, ())]), **other}
+    return {**about, **how, "sizes": encode_rows([RowValues(sizes, ())]), **other}
 
 
 def send(watcher: Watcher, rows: int, factor: float = 1.0) -> list[str]:

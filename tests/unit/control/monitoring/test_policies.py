@@ -11,7 +11,7 @@ from penstock.control.monitoring.policies import USUAL, Policies
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
 from penstock.core.access.permissions import grants_of
-from penstock.core.addresses import hosts_in
+from penstock.core.addresses import parse_hosts
 from penstock.core.errors import Conflict, InvalidInput, Unauthorised
 from penstock.core.masking import SecretMask
 from penstock.core.sink_rules import SinkRules
@@ -95,7 +95,7 @@ def bounded(world: World, pool: BlockingPool) -> Policies:
         """Steps are made by the tests."""
 
     declared = {"shared": SinkSpec("file", {"path": "all.jsonl"}, SinkOrigin.CONFIGURATION)}
-    rules = SinkRules(declared, hosts_in(["hooks.example"]))
+    rules = SinkRules(declared, parse_hosts(["hooks.example"]))
     task = PeriodicTask("monitor", step, 1.0, clock=world.clock)
     return Policies(MonitorStore(world.database, world.clock), pool, task, rules, SecretMask(b"key"))
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from penstock.control.monitoring.schedules import NICKNAMES, schedule_in
+from penstock.control.monitoring.schedules import NICKNAMES, parse_schedule
 from penstock.core.errors import InvalidInput
 
 
@@ -42,12 +42,12 @@ def seconds(text: str) -> float:
     ],
 )
 def test_schedules(text: str, after: str, until: str, due: bool) -> None:
-    assert schedule_in(text).due(seconds(after), seconds(until)) is due
+    assert parse_schedule(text).due(seconds(after), seconds(until)) is due
 
 
 @pytest.mark.parametrize("text", NICKNAMES)
 def test_every_nickname_is_a_schedule(text: str) -> None:
-    assert schedule_in(text).fields == NICKNAMES[text]
+    assert parse_schedule(text).fields == NICKNAMES[text]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_every_nickname_is_a_schedule(text: str) -> None:
 )
 def test_what_is_no_schedule(text: str, fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
-        schedule_in(text)
+        parse_schedule(text)
 
 
 def test_a_schedule_whose_time_never_comes_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no time of the schedule ever comes"):
-        schedule_in("0 0 */29 2 1#5")  # a fifth Monday in February that is its first or its thirtieth day
+        parse_schedule("0 0 */29 2 1#5")  # a fifth Monday in February that is its first or its thirtieth day

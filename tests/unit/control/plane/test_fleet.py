@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.plane.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
+from penstock.control.plane.fleet import MOST_MODELS, FleetMember, describe_fleet, ready_versions
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import NotReady
 from penstock.core.leases import Lease
@@ -63,7 +63,7 @@ def test_a_gateway_without_a_heartbeat_for_a_day_is_forgotten(database: Database
 
 def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:
     gateway = GatewayDescription("a", "h", "1.0", 0.0, 3, {})
-    shown = fleet_out(FleetStatus((GatewayHeartbeat(gateway, 60.0),), Lease("a", 4, -1.0), 5), "b")
+    shown = describe_fleet(FleetStatus((GatewayHeartbeat(gateway, 60.0),), Lease("a", 4, -1.0), 5), "b")
     assert (shown["leader"], shown["lease_seconds"], shown["revision"]) == (None, 0.0, 5)
     assert (shown["gateways"][0]["state"], shown["gateways"][0]["leads"]) == ("silent", False)
 

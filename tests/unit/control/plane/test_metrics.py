@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from penstock.control.plane import metrics as readings
-from penstock.control.plane.metrics import ControlCounters, tally_in, tally_out
+from penstock.control.plane.metrics import ControlCounters, decode_counters, encode_counters
 from penstock.control.reconcile.planner import MaterializedVersion
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
@@ -110,8 +110,8 @@ def test_contents_are_reported_once_their_digest_is_known() -> None:
 
 def test_what_the_control_process_counts_survives_being_stored() -> None:
     tally = ControlCounters(Counter(died=2), Counter({("m", "1", "ok"): 3}))
-    assert tally_in(tally_out(tally)) == tally
-    assert tally_in({}) == ControlCounters()
+    assert decode_counters(encode_counters(tally)) == tally
+    assert decode_counters({}) == ControlCounters()
     found = list(readings.control_readings(tally))
     assert points(found, metrics.WORKER_RESTARTS) == {("died",): 2, ("frozen",): 0, ("stuck",): 0}
     assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
@@ -129,7 +129,7 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
     assert set(points(readings.control_readings(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
     tally.keep_refused([slot], "m", 1)
     slot.clear(1)  # the block goes to a version of another model
-    tally = tally_in(tally_out(tally))
+    tally = decode_counters(encode_counters(tally))
     reused = {("m", "2"): 2, ("other", "1"): 1}
     tally.forget(reused)
     assert list(tally.loads) == [("m", "2", "ok")]

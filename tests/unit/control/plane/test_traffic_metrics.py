@@ -3,13 +3,13 @@
 from penstock.control.monitoring.service import captured_readings
 from penstock.control.plane.metrics import traffic
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
-from penstock.core.routing import route_in
+from penstock.core.routing import parse_route
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.telemetry import capture_metrics, metrics
 from tests.unit.control.plane.test_metrics import points
 
-ROUTE = route_in({"split": {"1": 7500, "2": 2500}})
+ROUTE = parse_route({"split": {"1": 7500, "2": 2500}})
 DESIRED = Desired(1, (ModelSpec("m", (VersionSpec("1", "/1"), VersionSpec("2", "/2")), route=ROUTE), ModelSpec("n")))
 OF_OTHERS = VersionStatus("n", "2", ReadyState.UNAVAILABLE)
 

@@ -16,8 +16,8 @@ from penstock.control.reconcile.planner import (
     ObservedState,
     ReconcilePlan,
     SourceModel,
-    controller_state_in,
-    controller_state_out,
+    decode_controller_state,
+    encode_controller_state,
     has_pending_alias,
     next_expiry,
     plan,
@@ -159,12 +159,12 @@ names = st.text(max_size=5)
     )
 )
 def test_the_state_of_the_controller_survives_being_stored(state: ControllerState) -> None:
-    assert controller_state_in(json.loads(json.dumps(controller_state_out(state)))) == state
+    assert decode_controller_state(json.loads(json.dumps(encode_controller_state(state)))) == state
 
 
 @pytest.mark.parametrize("stored", [{}, {"revision": 4}])
 def test_a_partial_state_of_the_controller_is_as_at_the_beginning(stored: dict[str, int]) -> None:
-    assert controller_state_in(stored) == ControllerState(revision=stored.get("revision", 0))
+    assert decode_controller_state(stored) == ControllerState(revision=stored.get("revision", 0))
 
 
 LATEST = VersionPolicy("latest", 1)

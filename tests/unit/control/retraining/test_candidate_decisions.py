@@ -9,7 +9,7 @@ import pytest
 
 from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound
-from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, candidate_version, decode_rule_state, encode_rule_state
 from penstock.registry.records import AdmissionReport, Author, Content, Document, VersionRecord
 from tests.unit.control.retraining.test_candidates import DELAYED, Setup
 
@@ -29,7 +29,7 @@ def refuse(setup: Setup, version: str) -> list[Document]:
 
 
 def state_of(setup: Setup) -> RuleState:
-    return rule_state_in(setup.outbox.rule_state("m")[0])
+    return decode_rule_state(setup.outbox.rule_state("m")[0])
 
 
 def test_a_refused_candidate_is_shown_with_the_reason_and_no_candidate_any_more(setup: Setup) -> None:
@@ -47,7 +47,7 @@ def test_a_refused_candidate_is_shown_with_the_reason_and_no_candidate_any_more(
 
 def change(setup: Setup, **values: Any) -> None:
     stored, revision = setup.outbox.rule_state("m")
-    setup.outbox.commit("m", revision, rule_state_out(replace(rule_state_in(stored), **values)))
+    setup.outbox.commit("m", revision, encode_rule_state(replace(decode_rule_state(stored), **values)))
 
 
 def test_an_approval_is_shown_and_the_version_that_asked_waits_for_none(setup: Setup) -> None:
@@ -102,7 +102,7 @@ def test_what_cannot_be_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -
     setup.open()
     with pytest.raises(Conflict, match="abort it instead"):
         refuse(setup, "2")
-    setup.outbox.commit("m", 1, rule_state_out(RuleState()))
+    setup.outbox.commit("m", 1, encode_rule_state(RuleState()))
     with pytest.raises(Conflict, match="no request"):
         refuse(setup, "3")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.core.policies import policy_in
+from penstock.core.policies import parse_policy
 from penstock.registry.records import (
     AdmissionReport,
     Author,
@@ -33,7 +33,7 @@ class Pushed(Setup):
         self.bytes, self.begun, self.read = 1, list[Document](), 0
         self.refusal = ""
         super().__init__(folder)
-        self.policy = policy_in({"retraining": {"auto_rollout": {"steps": [10_000]}, **retraining}}, schedule_in)
+        self.policy = parse_policy({"retraining": {"auto_rollout": {"steps": [10_000]}, **retraining}}, parse_schedule)
         self.world.promote_champion("2")
         self.act(lambda: self.rules.ask("m", {}, ME))
 

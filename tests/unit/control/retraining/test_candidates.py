@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidate_decisions import CandidateVerdict
 from penstock.control.retraining.candidates import Candidates
 from penstock.control.retraining.row_source import AvailableRows, RowSource
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.gates import Exam, ExamScores, Gates
-from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.policies import MonitorPolicy, parse_policy
 from penstock.core.tensors import Tensor
-from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, decode_rule_state, encode_rule_state
 from penstock.monitor.captured_rows import LabelledRows
 from penstock.registry.records import AdmissionReport, Author, Content, Document, ModelRecord, VersionRecord
 from penstock.registry.stores.outbox import Outbox
@@ -33,16 +33,16 @@ class Setup:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.world = folder, World(folder)
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
-        self.policy = policy_in(
+        self.policy = parse_policy(
             {"retraining": {"auto_rollout": {}, "approval": True, "gates": {"held_out": {"metric": "accuracy"}}}},
-            schedule_in,
+            parse_schedule,
         )
         self.marks: float | Exception = 0.5
         self.tries: list[int] = []
         monkeypatch.setattr(module, "run_exam", self._examine)
         rows = LabelledRows([Tensor("x", "FP32", np.zeros((200, 1), np.float32))], np.zeros(200))
         monkeypatch.setattr(RowSource, "labelled", lambda *_: (rows, AvailableRows(len(rows.labels), {}, {})))
-        document = rule_state_out(RuleState(in_flight=InFlight("1", 0.0)))
+        document = encode_rule_state(RuleState(in_flight=InFlight("1", 0.0)))
         self.outbox.commit("m", 0, document)
         self.open()
 
@@ -128,7 +128,7 @@ def test_what_rules_write_meanwhile_does_not_lose_an_exam(tmp_path: Path, monkey
 
     monkeypatch.setattr(leader, "commit", delayed)
     assert setup.step("2")["state"] == "refused"
-    version_state = rule_state_in(setup.outbox.rule_state("m")[0])
+    version_state = decode_rule_state(setup.outbox.rule_state("m")[0])
     assert (version_state.requests, version_state.exams.count) == ((5.0,), 1)
 
 

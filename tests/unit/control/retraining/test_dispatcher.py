@@ -18,7 +18,7 @@ from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, P
 from penstock.control.sinks import SinkContext, plugins
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkOrigin, SinkSpec
-from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, decode_rule_state, encode_rule_state
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.outbox import Outbox
@@ -90,11 +90,11 @@ class Setup:
         """Ask as rules do."""
         event = TrialEvent(KIND, "models/m/versions/1", key, {"model": "m", "version": "1", "rule": "r"})
         flight = InFlight("1", self.world.clock(), event_id(event))
-        document = rule_state_out(RuleState(in_flight=flight))
+        document = encode_rule_state(RuleState(in_flight=flight))
         self.outbox.commit("m", self.outbox.rule_state("m")[1], document, event, sinks or ["train"])
 
     def under_way(self) -> InFlight | None:
-        return rule_state_in(self.outbox.rule_state("m")[0]).in_flight
+        return decode_rule_state(self.outbox.rule_state("m")[0]).in_flight
 
     def step(self) -> None:
         async def act() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.control.retraining.rules import MANUAL, Retraining
 from penstock.control.sinks import SinkContext
 from penstock.core.errors import InvalidInput, NotFound
-from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.policies import MonitorPolicy, parse_policy
 from penstock.core.triggers.rules import RuleOutcome
-from penstock.core.triggers.state import RuleState, rule_state_in
+from penstock.core.triggers.state import RuleState, decode_rule_state
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import Author, Document, ModelRecord
 from penstock.registry.stores.outbox import Outbox
@@ -33,13 +33,13 @@ class Setup:
         self.folder, self.world, self.drifts = folder, World(folder), True
         self.requests: Document = {}
         self.outbox = Outbox(self.world.database, self.world.traffic, self.world.clock)
-        self.policy = policy_in(
+        self.policy = parse_policy(
             {
                 "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
                 "sinks": {"log": {"file": {"path": "events.jsonl"}}},
                 "retraining": {"auto_rollout": {}, "approval": True},
             },
-            schedule_in,
+            parse_schedule,
         )
         self.open()
 
@@ -79,7 +79,7 @@ class Setup:
         return self.kept()
 
     def kept(self) -> RuleState:
-        return rule_state_in(self.outbox.rule_state("m")[0])
+        return decode_rule_state(self.outbox.rule_state("m")[0])
 
 
 @pytest.fixture
@@ -103,13 +103,13 @@ def test_a_rule_asks_once_and_the_request_is_under_way(setup: Setup) -> None:
 def test_a_version_that_is_decided_on_does_not_answer_when_it_is_pushed(
     setup: Setup, retraining: Document, pinned: str | None, manually: bool
 ) -> None:
-    setup.policy = policy_in(
+    setup.policy = parse_policy(
         {
             "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
             "sinks": {"log": {"file": {"path": "events.jsonl"}}},
             "retraining": retraining,
         },
-        schedule_in,
+        parse_schedule,
     )
     if manually:
         setup.act(lambda: setup.rules.ask("m", {}, ME))
@@ -153,12 +153,12 @@ def test_a_request_ends_when_another_version_is_to_answer_and_does(setup: Setup)
     assert setup.step().in_flight is None
 
 
-BURNING = policy_in(
+BURNING = parse_policy(
     {
         "slo": {"error_ratio": 0.01},
         "triggers": [{"name": "r", "when": {"slo": {"long_seconds": 600, "short_seconds": 60, "burn_rate": 10}}}],
     },
-    schedule_in,
+    parse_schedule,
 )
 
 

@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from penstock.control.monitoring.schedules import schedule_in
+from penstock.control.monitoring.schedules import parse_schedule
 from penstock.control.retraining.slo_history import STEPS, SloHistories
 from penstock.core.errors import NotReady
-from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.policies import MonitorPolicy, parse_policy
 from penstock.core.triggers.burn_rate import RequestCounts
 
 T = TypeVar("T")
 KEY = ("m", "1")
 LONG, SHORT = 600, 60
-POLICY = policy_in(
+POLICY = parse_policy(
     {
         "slo": {"error_ratio": 0.01},
         "triggers": [
@@ -27,7 +27,7 @@ POLICY = policy_in(
         ],
         "sinks": {"l": {"file": {"path": "events"}}},
     },
-    schedule_in,
+    parse_schedule,
 )
 
 

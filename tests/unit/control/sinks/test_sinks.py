@@ -25,7 +25,7 @@ from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
 from penstock.control.sinks.secret_store import SecretSource, SecretStore
-from penstock.core.addresses import hosts_in
+from penstock.core.addresses import parse_hosts
 from penstock.core.secrets import Secret
 from penstock.core.sinks import FIELDS, SinkOrigin, SinkSpec
 from tests.events import RETRAINING_REQUESTED
@@ -187,7 +187,7 @@ def test_a_sink_of_a_policy_writes_below_one_folder(around: SinkContext, path: s
 
 
 def test_a_sink_of_a_policy_gives_no_file_as_a_secret(around: SinkContext) -> None:
-    context = replace(around, hosts=hosts_in(["127.0.0.1"]))
+    context = replace(around, hosts=parse_hosts(["127.0.0.1"]))
     for kind, values in (("webhook", {"secret_file": "key"}), ("argo", {"token_file": "token"})):
         with pytest.raises(SinkFault, match="by name") as reported:
             sent(kind, context, SinkOrigin.POLICY, url="http://127.0.0.1:1", **values)
@@ -199,8 +199,8 @@ def test_a_sink_of_a_policy_reaches_listed_hosts_at_public_or_listed_addresses(
 ) -> None:
     """A closed port, a refused address and a name that is not resolved have the same reason."""
     port, reasons = hook.url.rpartition(":")[2], set()
-    by_name = replace(around, hosts=hosts_in(["localhost", "nothing.invalid"]))
-    listed = replace(around, hosts=hosts_in(["127.0.0.1"]))
+    by_name = replace(around, hosts=parse_hosts(["localhost", "nothing.invalid"]))
+    listed = replace(around, hosts=parse_hosts(["127.0.0.1"]))
     for context, url in (
         (by_name, f"http://localhost:{port}"),
         (by_name, "http://localhost:1"),
@@ -224,13 +224,13 @@ def test_a_sink_of_a_policy_reaches_listed_hosts_at_public_or_listed_addresses(
 
 
 def test_a_message_broker_of_a_policy_is_reached_by_the_same_rules(around: SinkContext) -> None:
-    context = replace(around, hosts=hosts_in(["localhost"]))
+    context = replace(around, hosts=parse_hosts(["localhost"]))
     with pytest.raises(SinkFault, match="none that a policy may reach"):
         sent("nats", context, SinkOrigin.POLICY, url="nats://localhost:1", subject="s")
 
 
 def test_a_message_broker_is_reached_by_a_permitted_address_and_its_name_is_kept_for_tls(around: SinkContext) -> None:
-    listed = replace(around, trusted=False, hosts=hosts_in(["127.0.0.0/8"]))
+    listed = replace(around, trusted=False, hosts=parse_hosts(["127.0.0.0/8"]))
     assert nats._server("tls://127.0.0.1:4333", listed) == ("tls://127.0.0.1:4333", {"tls_hostname": "127.0.0.1"})
     assert nats._server("nats://127.0.0.1", listed) == ("nats://127.0.0.1:4222", {})
     assert nats._server("nats://anywhere", replace(around, trusted=True)) == ("nats://anywhere", {})

@@ -11,7 +11,7 @@ import pytest
 from penstock.control.sources.registry import FETCHING, RETRY_S, RegistrySource
 from penstock.core.errors import DataLoss, NotReady
 from penstock.core.versions import VersionPolicy
-from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, rewrite_out
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, encode_rewrite
 from penstock.registry.records import (
     AdmissionReport,
     AliasRecord,
@@ -204,7 +204,7 @@ def test_a_changed_graph_is_served_and_checked_as_it_was_examined(tmp_path: Path
         plain = record("1")
         files = plain.content.files if form == "onnx" else (*plain.content.files, FileRecord("w.bin", "8" * 64, 4))
         rewrite = Rewrite((ByteEdit(0, 1, b"x"),), f"sha256:{'9' * 64}")
-        facts = {**plain.report.facts, "rewrite": rewrite_out(rewrite)}
+        facts = {**plain.report.facts, "rewrite": encode_rewrite(rewrite)}
         changed = replace(
             plain, content=replace(plain.content, form=form, files=files), report=AdmissionReport("", facts)
         )

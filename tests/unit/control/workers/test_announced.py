@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.workers.client import CONFIG_CHARACTERS, Link
-from penstock.control.workers.protocol import Message, access_in, access_out
+from penstock.control.workers.protocol import Message, decode_access, encode_access
 from penstock.control.workers.server import Channel, Listeners
 from penstock.core.access.table import AccessTable, KeyRecord
 from penstock.core.desired import Desired
@@ -30,7 +30,7 @@ class NoRepository:
 
 
 def test_a_table_survives_the_wire() -> None:
-    assert access_in(access_out(FIRST)) == FIRST
+    assert decode_access(encode_access(FIRST)) == FIRST
 
 
 def test_workers_get_the_table_before_the_first_desired_state(tmp_path: Path) -> None:
@@ -45,12 +45,12 @@ def test_workers_get_the_table_before_the_first_desired_state(tmp_path: Path) ->
             tasks.append(asyncio.create_task(link.run(60.0)))
             if not slot:
                 await reached(lambda: 0 in channel.reports)
-                channel.announce(access_out(FIRST))
+                channel.announce(encode_access(FIRST))
                 channel.publish(Desired(1))
             await reached(lambda: len(received) == 2)
             assert received == [FIRST, Desired(1)]
             received.clear()
-        channel.announce(access_out(SECOND))
+        channel.announce(encode_access(SECOND))
         await reached(lambda: received == [SECOND, SECOND])
         for task in tasks:
             task.cancel()

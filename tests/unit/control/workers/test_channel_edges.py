@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from penstock.control.workers.client import Link
-from penstock.control.workers.protocol import ATTRIBUTIONS, Message, rows_in
+from penstock.control.workers.protocol import ATTRIBUTIONS, Message, decode_rows
 from penstock.control.workers.server import COMMANDS, Channel, Listeners
 from penstock.core.desired import Desired
 from penstock.core.errors import DeadlineExceeded, Fault, NotReady, Overloaded
@@ -50,7 +50,7 @@ def test_gathered_rows_are_handed_on_and_labels_wait_for_who_joins_them(tmp_path
         link.attributions("m", "2", "d", RowAttributions(("x",), np.ones((3, 1)), "y", "tree", "margin"))
         await ends.until(lambda: len(gathered) == 2)
         assert (gathered[1]["type"], gathered[1]["digest"], gathered[1]["features"]) == (ATTRIBUTIONS, "d", ["x"])
-        assert rows_in(gathered[1]["sizes"]).numbers.tolist() == [[1.0]] * 3
+        assert decode_rows(gathered[1]["sizes"]).numbers.tolist() == [[1.0]] * 3
         link.attributions("m", "2", "d", RowAttributions(problem="it is no tree"))
         await ends.until(lambda: len(gathered) == 3)
         assert (gathered[2]["problem"], gathered[2]["sizes"]["rows"]) == ("it is no tree", 0)

@@ -16,15 +16,15 @@ from penstock.control.workers.protocol import (
     LINE_BYTES,
     ChannelBroken,
     MessageQueue,
-    desired_in,
-    desired_out,
-    fault_in,
-    fault_out,
-    feedback_in,
+    decode_desired,
+    decode_fault,
+    decode_feedback,
+    decode_status,
+    encode_desired,
+    encode_fault,
+    encode_status,
     feedback_pieces,
     receive,
-    status_in,
-    status_out,
 )
 from penstock.control.workers.server import Channel, Listeners, WorkerReport
 from penstock.core.batching import RowProof
@@ -56,20 +56,20 @@ READY = VersionStatus("m", "1", ReadyState.READY, tag="t")
 
 @given(st.builds(Desired, st.integers(0), st.lists(models, max_size=3).map(tuple)))
 def test_a_desired_state_survives_the_wire(desired: Desired) -> None:
-    assert desired_in(json.loads(json.dumps(desired_out(desired)))) == desired
+    assert decode_desired(json.loads(json.dumps(encode_desired(desired)))) == desired
 
 
 @given(st.builds(VersionStatus, texts, texts, st.sampled_from(ReadyState), texts, texts))
 def test_a_status_survives_the_wire(status: VersionStatus) -> None:
-    assert status_in(json.loads(json.dumps(status_out(status)))) == status
+    assert decode_status(json.loads(json.dumps(encode_status(status)))) == status
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_survives_the_wire(kind: type[Fault]) -> None:
-    fault = fault_in(fault_out(kind("because")))
+    fault = decode_fault(encode_fault(kind("because")))
     assert type(fault) is kind
     assert str(fault) == "because"
-    assert fault_in(fault_out(None)) is None
+    assert decode_fault(encode_fault(None)) is None
 
 
 @pytest.mark.parametrize("line", [b'{"a":1', b"no json\n", b"[1]\n", b"\xff\n", b"x" * 200 + b"\n"])
@@ -302,7 +302,7 @@ def test_large_feedback_goes_in_pieces_that_fit_a_line(reported: list[Feedback],
     pieces = list(feedback_pieces(reported))
     assert len(pieces) > 1
     assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000
-    assert [item for piece in pieces for item in feedback_in(piece)] == reported
+    assert [item for piece in pieces for item in decode_feedback(piece)] == reported
 
     async def act(ends: Ends) -> None:
         link = ends.link()
@@ -367,7 +367,7 @@ def test_an_outbox_keeps_the_newest_of_each_kind_in_order() -> None:
 def test_a_message_holds_a_thousand_models() -> None:
     labels = "x" * 4000
     many = tuple(ModelSpec(f"m{n}", (VersionSpec("1", "/m", "/m", labels, n, "t"),)) for n in range(1000))
-    assert len(json.dumps(desired_out(Desired(1, many)))) < LINE_BYTES / 2
+    assert len(json.dumps(encode_desired(Desired(1, many)))) < LINE_BYTES / 2
 
 
 def test_no_feedback_is_no_message() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.access.claims import LEEWAY_S, MOST_GROUPS, VerifiedToken, check_claims, is_meant_for, key_id_in
+from penstock.core.access.claims import LEEWAY_S, MOST_GROUPS, VerifiedToken, check_claims, is_meant_for, read_key_id
 from penstock.core.access.refusals import RefusalReason
 from penstock.core.access.table import Issuer
 from penstock.core.errors import Unauthenticated
@@ -107,7 +107,7 @@ def test_issuer_and_audience_say_where_a_token_belongs() -> None:
     ],
 )
 def test_a_header_names_its_key(header: dict[str, Any]) -> None:
-    assert key_id_in(header) == "k"
+    assert read_key_id(header) == "k"
 
 
 @pytest.mark.parametrize(
@@ -125,5 +125,5 @@ def test_a_header_names_its_key(header: dict[str, Any]) -> None:
 )
 def test_a_header_with_a_key_an_extension_or_another_type_is_refused(header: dict[str, Any]) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        key_id_in(header)
+        read_key_id(header)
     assert refused.value.detail == RefusalReason.INVALID_TOKEN

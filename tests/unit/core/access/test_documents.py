@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.documents import decode_table, encode_table
 from penstock.core.access.table import AccessTable, Binding, Issuer, KeyRecord, Quota
 
 texts = st.text(max_size=6)
@@ -29,12 +29,12 @@ tables = st.builds(
 @given(tables)
 @settings(max_examples=30)
 def test_a_table_survives_as_json(table: AccessTable) -> None:
-    assert table_in(json.loads(json.dumps(table_out(table)))) == table
+    assert decode_table(json.loads(json.dumps(encode_table(table)))) == table
 
 
 def test_what_is_of_another_release_is_an_error() -> None:
-    values = table_out(AccessTable(1, True))
+    values = encode_table(AccessTable(1, True))
     with pytest.raises(KeyError):
-        table_in({name: value for name, value in values.items() if name != "keys"})
+        decode_table({name: value for name, value in values.items() if name != "keys"})
     with pytest.raises(TypeError):
-        table_in({**values, "issuers": [{"url": ""}]})
+        decode_table({**values, "issuers": [{"url": ""}]})

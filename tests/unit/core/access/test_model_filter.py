@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from penstock.core.access.approvals import check_approver
 from penstock.core.access.callers import CallerKind
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_of
-from penstock.core.access.permissions import ROLES, Permission, grants_of, may, roles_in
+from penstock.core.access.permissions import ROLES, Permission, find_roles, grants_of, may
 from penstock.core.errors import Unauthorised
 
 
@@ -40,6 +40,6 @@ def test_the_pusher_is_no_approver_where_callers_are_known(kind: CallerKind) -> 
 @given(st.frozensets(st.sampled_from(Permission)))
 @settings(max_examples=50)
 def test_roles_sum_up_permissions_exactly(permissions: frozenset[Permission]) -> None:
-    roles = roles_in(permissions)
+    roles = find_roles(permissions)
     assert frozenset().union(*(ROLES[role] for role in roles)) == permissions
     assert all(not ROLES[one] <= ROLES[other] for one in roles for other in roles if one != other)

@@ -9,10 +9,10 @@ from penstock.core.frames.terms import (
     NO_TERMS,
     RowTerms,
     card_defaults,
+    decode_terms,
+    encode_terms,
     is_default,
     names_in_order,
-    terms_in,
-    terms_out,
 )
 
 
@@ -26,19 +26,19 @@ from penstock.core.frames.terms import (
     ],
 )
 def test_terms_come_back_from_their_text(terms: RowTerms) -> None:
-    assert terms_in(terms_out(terms)) == terms
+    assert decode_terms(encode_terms(terms)) == terms
 
 
 def test_the_text_is_short_json_with_fixed_names() -> None:
-    text = terms_out(RowTerms(("a",), {"a": 0}))
+    text = encode_terms(RowTerms(("a",), {"a": 0}))
     assert text == '{"names":["a"],"defaults":{"a":0},"extra_columns":"refuse"}'
-    assert terms_out(NO_TERMS) == ""
-    assert terms_in(json.dumps({"defaults": {"a": 1}})) == RowTerms((), {"a": 1})
+    assert encode_terms(NO_TERMS) == ""
+    assert decode_terms(json.dumps({"defaults": {"a": 1}})) == RowTerms((), {"a": 1})
 
 
 @pytest.mark.parametrize("text", ["", "{", "5", "[]", '{"unknown": 1}', '{"names": 5}'])
 def test_a_text_without_terms_says_nothing(text: str) -> None:
-    assert terms_in(text) == NO_TERMS
+    assert decode_terms(text) == NO_TERMS
 
 
 @pytest.mark.parametrize(

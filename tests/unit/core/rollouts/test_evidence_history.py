@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from penstock.core.rollouts.evidence_history import (
     MOST_POINTS,
     EvidenceHistory,
+    decode_history,
+    encode_history,
     history_document,
-    history_in,
-    history_out,
     record_evidence,
 )
 from penstock.core.rollouts.guard_evidence import GuardState
@@ -73,5 +73,5 @@ def test_a_history_is_stored() -> None:
     for look in range(3 * MOST_POINTS):
         history = record_evidence(history, harmed(look / 7), float(look))
     assert history.interval_s > 1.0
-    assert history_in(history_out(history)) == history
-    assert history_in({}) == EvidenceHistory()
+    assert decode_history(encode_history(history)) == history
+    assert decode_history({}) == EvidenceHistory()

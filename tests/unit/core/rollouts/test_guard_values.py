@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.label_matching import delay_out
+from penstock.core.label_matching import describe_delay
 from penstock.core.rollouts.guard_evidence import (
     EvidenceBatch,
     GuardState,
@@ -22,12 +22,12 @@ from penstock.core.rollouts.guard_evidence import (
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import (
     GuardVerdict,
+    decode_state,
+    describe_evidence,
     effect,
-    evidence_out,
+    encode_state,
     requests_needed_by,
     requests_to_pass,
-    state_in,
-    state_out,
     verdict,
 )
 from penstock.core.statistics.confidence_sequences import Mean, confidence
@@ -52,15 +52,15 @@ FULL = GuardState(
 
 def test_a_guard_s_evidence_survives_as_json_values() -> None:
     """All of it; what older gateways did not keep has its default."""
-    kept = json.loads(json.dumps(state_out(FULL)))
+    kept = json.loads(json.dumps(encode_state(FULL)))
     assert set(kept) == {field.name for field in fields(GuardState)}
-    assert state_in(kept) == FULL
+    assert decode_state(kept) == FULL
     for name in ("exposure", "ages", "run_harm", "run_health", "copies", "failed_before"):
         older = {key: value for key, value in kept.items() if key != name}
-        assert state_in(older) == replace(FULL, **{name: getattr(GuardState(), name)})
+        assert decode_state(older) == replace(FULL, **{name: getattr(GuardState(), name)})
     for name in ("harm", "health", "tail", "peak", "streak", "value"):
         with pytest.raises(KeyError, match=name):
-            state_in({key: value for key, value in kept.items() if key != name})
+            decode_state({key: value for key, value in kept.items() if key != name})
 
 
 ERRORS = GuardSpec("errors", 0.02)
@@ -193,7 +193,7 @@ def test_the_slower_of_two_healthy_times_is_waited_for() -> None:
 
 def test_what_people_are_shown_of_a_guard() -> None:
     state = GuardState(evidence(1.23456), Evidence(peak=2.34567), peak=1.98766)
-    assert evidence_out(ERRORS, state, ALPHA) == {
+    assert describe_evidence(ERRORS, state, ALPHA) == {
         "metric": "errors",
         "verdict": "undecided",
         "log_e": 1.9877,
@@ -207,13 +207,13 @@ def test_what_people_are_shown_of_a_guard() -> None:
         "max_increase": 0.02,
     }
     third = GuardState(Evidence((1.0, 2.0), (0.0, 3.0)))
-    assert evidence_out(ERRORS, third, ALPHA)["effect"] == 0.333333
-    assert evidence_out(ERRORS, GuardState(), ALPHA)["effect"] is None
+    assert describe_evidence(ERRORS, third, ALPHA)["effect"] == 0.333333
+    assert describe_evidence(ERRORS, GuardState(), ALPHA)["effect"] is None
 
 
 def test_what_people_are_shown_of_the_time_of_runs() -> None:
     runs = Evidence((0.0, 1.0, 3.0), (2.0, 2.0, 0.0), 0.123456)
-    found = evidence_out(LATENCY, GuardState(run_harm=runs), ALPHA)
+    found = describe_evidence(LATENCY, GuardState(run_harm=runs), ALPHA)
     assert {name: value for name, value in found.items() if name.startswith("run")} == {
         "run_effect": round(2 ** (4.25 / 8), 6),
         "run_log_e": 0.1235,
@@ -222,17 +222,17 @@ def test_what_people_are_shown_of_the_time_of_runs() -> None:
     }
     assert found["max_ratio"] == 1.2
     for lacking in (replace(runs, canary=()), replace(runs, control=())):
-        assert evidence_out(LATENCY, GuardState(run_harm=lacking), ALPHA)["run_effect"] is None
+        assert describe_evidence(LATENCY, GuardState(run_harm=lacking), ALPHA)["run_effect"] is None
 
 
 def test_what_people_are_shown_of_labels() -> None:
     guard = GuardSpec("performance", 0.05)
     state = GuardState(Evidence((30.0, 70.0), (20.0, 180.0)), ages=(5, 0, 95, 200))
     canary, control = (confidence(Mean(n, bad, bad), 0.025) for n, bad in ((100, 30.0), (200, 20.0)))
-    found = evidence_out(guard, state, ALPHA)
+    found = describe_evidence(guard, state, ALPHA)
     assert found["interval"] == [round(canary.low - control.high, 6), round(canary.high - control.low, 6)]
     assert found["label_delay_seconds"] == {"median_below": 8.0, "all_below": 8.0}
-    assert "interval" not in evidence_out(ERRORS, state, ALPHA)
+    assert "interval" not in describe_evidence(ERRORS, state, ALPHA)
     assert "run_effect" not in found
 
 
@@ -248,7 +248,7 @@ def test_what_people_are_shown_of_labels() -> None:
     ],
 )
 def test_ages_of_labels(ages: dict[int, int], expected: dict[str, float] | None) -> None:
-    assert delay_out(ages) == expected
+    assert describe_delay(ages) == expected
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_limit_of_errors_that_is_shown(
     guard: GuardSpec, exposure: float, control: tuple[float, ...], shown: float | None
 ) -> None:
     state = GuardState(Evidence((0.0, 1.0), control), exposure=exposure)
-    assert evidence_out(guard, state, ALPHA).get("max_increase") == shown
+    assert describe_evidence(guard, state, ALPHA).get("max_increase") == shown
 
 
 # How batches become evidence: each guard's tests are those of the statistics package, on its own counts.

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, LabelledCounts, at_next_step, observe
-from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
+from penstock.core.rollouts.guard_spec import GuardSpec, describe_guard, parse_guard
 from penstock.core.rollouts.guards import (
     GuardVerdict,
+    decode_state,
+    describe_evidence,
     effect,
-    evidence_out,
+    encode_state,
     requests_needed_by,
-    state_in,
-    state_out,
     verdict,
 )
 from tests.budgets import examples
@@ -91,7 +91,7 @@ def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> N
             bad = round(units * gateways)
             for counts in [((0, 1), (0, 100))] * 5 + [((bad, 0), (0, 100))]:
                 state = observe(guard, state, EvidenceBatch(errors=counts, copies=copies))
-        return verdict(guard, state_in(json.loads(json.dumps(state_out(state)))), alpha)
+        return verdict(guard, decode_state(json.loads(json.dumps(encode_state(state)))), alpha)
 
     assert failed(1, 6) is GuardVerdict.UNDECIDED
     assert failed(1, 6, copies=0) is GuardVerdict.FAIL  # as many requests, each a unit
@@ -202,8 +202,8 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
     ],
 )
 def test_guards_come_back_as_they_were_stated(stated: dict[str, Any]) -> None:
-    assert stated.items() <= guard_out(guard_in(stated)).items()
-    assert guard_in(guard_out(guard_in(stated))) == guard_in(stated)
+    assert stated.items() <= describe_guard(parse_guard(stated)).items()
+    assert parse_guard(describe_guard(parse_guard(stated))) == parse_guard(stated)
 
 
 @pytest.mark.parametrize(
@@ -226,18 +226,18 @@ def test_guards_come_back_as_they_were_stated(stated: dict[str, Any]) -> None:
 )
 def test_what_is_no_guard_is_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match="guard"):
-        guard_in(stated)
+        parse_guard(stated)
 
 
 @given(st.sampled_from([GuardSpec("latency", 1.2), GuardSpec("outputs", 0.1)]), st.integers(1, 30))
 def test_evidence_goes_on_after_a_restart_as_if_there_had_been_none(guard: GuardSpec, cut: int) -> None:
     batches = histograms(guard.metric, 33, 30, 4, batches=30)
     state = after(guard, batches[:cut])
-    restored = state_in(json.loads(json.dumps(state_out(state))))
+    restored = decode_state(json.loads(json.dumps(encode_state(state))))
     for batch in batches[cut:]:
         state, restored = observe(guard, state, batch), observe(guard, restored, batch)
     assert restored == state
-    assert evidence_out(guard, restored, ALPHA) == evidence_out(guard, state, ALPHA)
+    assert describe_evidence(guard, restored, ALPHA) == describe_evidence(guard, state, ALPHA)
 
 
 @pytest.mark.parametrize(("share", "fails"), [(0.001, False), (0.0005, False), (0.01, True), (1.0, True)])
@@ -247,7 +247,7 @@ def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool)
     bad = [int(generator.binomial(100, share)) for _ in range(300)]
     state = after(guard, [EvidenceBatch(errors=((item, 100 - item), (0, 0))) for item in bad])
     assert (verdict(guard, state, ALPHA) is GuardVerdict.FAIL) is fails
-    assert guard_in(guard_out(guard)) == guard
+    assert parse_guard(describe_guard(guard)) == guard
     assert requests_needed_by(guard, state, ALPHA) is None
     assert effect(guard, state) == pytest.approx(sum(bad) / 30_000)
 

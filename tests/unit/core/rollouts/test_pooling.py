@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, decide
-from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
+from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
 from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.pooling import POOLED, WaitingPairs, enough, pool_counts, waiting_counts
 from penstock.core.rollouts.rollout import Rollout, add_batch, advance, start_rollout
-from penstock.core.rollouts.spec import spec_in
+from penstock.core.rollouts.spec import parse_spec
 from tests.budgets import examples
 
 WEIGHTS = [100, 1000, 5000, 9500]
@@ -31,7 +31,7 @@ looks = st.lists(st.tuples(counts, counts), max_size=30)
 
 
 def started(weight: int, *guards: GuardSpec) -> Rollout:
-    spec = spec_in({"to": "2", "steps": [weight]}, "1")
+    spec = parse_spec({"to": "2", "steps": [weight]}, "1")
     return start_rollout(replace(spec, guards=guards or (GuardSpec("errors"),)), 0.0)
 
 
@@ -147,7 +147,7 @@ def test_what_waits_is_shown_kept_and_compared_before_the_weight_changes() -> No
     evidence = rollout_document(rollout)["evidence"]["errors"]
     assert (evidence["n_canary"], evidence["n_control"]) == (2, 1)
     assert rollout.guards[0].harm.n_canary == 0
-    assert rollout_in(json.loads(json.dumps(rollout_out(rollout)))) == rollout
+    assert decode_rollout(json.loads(json.dumps(encode_rollout(rollout)))) == rollout
     after = advance(rollout, 0, 1.0, "go on")
     assert (after.guards[0].harm.n_canary, after.guards[0].harm.n_control, after.waiting) == (2, 1, {})
 

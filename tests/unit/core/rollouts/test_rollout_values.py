@@ -9,11 +9,11 @@ import pytest
 
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, decide
-from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
+from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
 from penstock.core.rollouts.gates import GateAnswer, RolloutStep
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, at_next_step, observe
-from penstock.core.rollouts.guard_spec import GuardSpec, guard_in
-from penstock.core.rollouts.guards import evidence_out
+from penstock.core.rollouts.guard_spec import GuardSpec, parse_guard
+from penstock.core.rollouts.guards import describe_evidence
 from penstock.core.rollouts.pooling import enough, flush_counts, pool_counts
 from penstock.core.rollouts.progress import progress, rounded
 from penstock.core.rollouts.rollout import (
@@ -27,7 +27,7 @@ from penstock.core.rollouts.rollout import (
     seconds_needed,
     start_rollout,
 )
-from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out, with_objectives
+from penstock.core.rollouts.spec import RolloutSpec, encode_spec, parse_spec, with_objectives
 from penstock.core.statistics.evidence import Evidence
 from penstock.core.statistics.one_sample import ratio_mismatch
 
@@ -58,29 +58,29 @@ FULL = Rollout(
 
 
 def kept(rollout: Rollout) -> Any:
-    return json.loads(json.dumps(rollout_out(rollout)))
+    return json.loads(json.dumps(encode_rollout(rollout)))
 
 
 def test_a_rollout_survives_as_json_values() -> None:
     """All of it; what older gateways did not keep has its default."""
     values = kept(FULL)
     assert set(values) == {field.name for field in fields(Rollout)}
-    back = rollout_in(values)
+    back = decode_rollout(values)
     assert replace(back, waiting=FULL.waiting) == FULL
     assert kept(back) == values
     for name in ("approved_step", "labels", "answers", "in_place_stage", "losses", "waiting"):
-        older = rollout_in({key: value for key, value in values.items() if key != name})
+        older = decode_rollout({key: value for key, value in values.items() if key != name})
         assert getattr(older, name) == getattr(start_rollout(SPEC, 0.0), name)
-    older = rollout_in({key: value for key, value in values.items() if key != "deadline_from"})
+    older = decode_rollout({key: value for key, value in values.items() if key != "deadline_from"})
     assert older.deadline_from == FULL.began_at
     for name in ("spec", "state", "step", "stage", "began_at", "step_at", "guards", "ratio", "requests", "reason"):
         with pytest.raises(KeyError, match=name):
-            rollout_in({key: value for key, value in values.items() if key != name})
+            decode_rollout({key: value for key, value in values.items() if key != name})
 
 
 def test_what_people_are_shown_of_a_rollout() -> None:
     found = rollout_document(FULL)
-    assert {name: found.pop(name) for name in spec_out(SPEC)} == spec_out(SPEC)
+    assert {name: found.pop(name) for name in encode_spec(SPEC)} == encode_spec(SPEC)
     evidence = found.pop("evidence")
     assert found == {
         "state": "paused",
@@ -94,7 +94,7 @@ def test_what_people_are_shown_of_a_rollout() -> None:
     }
     assert set(evidence) == {"errors", "latency"}
     for guard, state, (canary, control) in zip(SPEC.guards, FULL.guards, ((3, 7), (5, 6)), strict=True):
-        expected = evidence_out(guard, state, FULL.guard_alpha)
+        expected = describe_evidence(guard, state, FULL.guard_alpha)
         expected["n_canary"], expected["n_control"] = 100 + canary, 400 + control
         assert evidence[guard.name] == expected
 
@@ -340,18 +340,18 @@ def test_the_exposure_after_a_step(step: int, exposure: float) -> None:
 def test_the_limits_of_what_is_asked_for(name: str, value: Any, fault: str) -> None:
     document = {"to": "2", name: value}
     if not fault:
-        assert spec_in(document, "1") == spec_in(spec_out(spec_in(document, "1")), None)
+        assert parse_spec(document, "1") == parse_spec(encode_spec(parse_spec(document, "1")), None)
         return
     with pytest.raises(InvalidInput) as refused:
-        spec_in(document, "1")
+        parse_spec(document, "1")
     assert str(refused.value) == fault
 
 
 def test_every_field_of_what_is_asked_for_comes_back() -> None:
     spec = RolloutSpec("2", "1", SPEC.steps, 5.0, 0.2, (LATENCY,), "abort", 7.0, 50.0, True, 100)
-    assert spec_in(json.loads(json.dumps(spec_out(spec))), None) == spec
+    assert parse_spec(json.loads(json.dumps(encode_spec(spec))), None) == spec
     nothing = dict.fromkeys(("min_step_seconds", "alpha", "deadline_seconds", "shadow", "steps", "guards"))
-    assert spec_in({"to": "2", **nothing}, "1") == RolloutSpec("2", "1")
+    assert parse_spec({"to": "2", **nothing}, "1") == RolloutSpec("2", "1")
 
 
 @pytest.mark.parametrize(
@@ -368,13 +368,13 @@ def test_every_field_of_what_is_asked_for_comes_back() -> None:
 )
 def test_the_fault_of_a_guard_is_named(stated: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        guard_in(stated)
+        parse_guard(stated)
     assert str(refused.value) == fault
 
 
 def test_guards_at_the_limits_of_their_fields() -> None:
-    assert guard_in({"metric": "promql", "query": "x", "min": 1}) == GuardSpec("promql", query="x", least=1.0)
-    assert guard_in({"metric": "promql", "query": "x" * 2000, "max": 1}).most == 1.0
-    assert guard_in({"metric": "errors", "objective": 1}) == GuardSpec("errors", objective=1.0)
-    assert guard_in({"metric": "latency", "max_ratio": 100}).limit == 100.0
-    assert guard_in("outputs") == GuardSpec("outputs", 0.1)
+    assert parse_guard({"metric": "promql", "query": "x", "min": 1}) == GuardSpec("promql", query="x", least=1.0)
+    assert parse_guard({"metric": "promql", "query": "x" * 2000, "max": 1}).most == 1.0
+    assert parse_guard({"metric": "errors", "objective": 1}) == GuardSpec("errors", objective=1.0)
+    assert parse_guard({"metric": "latency", "max_ratio": 100}).limit == 100.0
+    assert parse_guard("outputs") == GuardSpec("outputs", 0.1)

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, decide
-from penstock.core.rollouts.documents import rollout_in, rollout_out
+from penstock.core.rollouts.documents import decode_rollout, encode_rollout
 from penstock.core.rollouts.gates import (
     COMPARE,
     GateAnswer,
     QueryGate,
     RolloutStep,
     WebhookGate,
+    describe_steps,
     judge_query,
     judge_webhook,
-    steps_in,
-    steps_out,
+    parse_steps,
 )
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, LabelledCounts
 from penstock.core.rollouts.guard_spec import GuardSpec
@@ -41,7 +41,7 @@ GATED = [
     },
     10_000,
 ]
-SPEC = RolloutSpec("2", "1", steps=steps_in(GATED), min_step_s=10.0, guards=(GuardSpec("errors", 0.02),))
+SPEC = RolloutSpec("2", "1", steps=parse_steps(GATED), min_step_s=10.0, guards=(GuardSpec("errors", 0.02),))
 PASSED = GuardState(health=Evidence(peak=10.0))
 READY = replace(start_rollout(SPEC, 0.0), requests=100, labels=20, guards=(PASSED,), in_place_stage=1)
 YES = (GateAnswer(HOOK.name, True, "it answered 200"), GateAnswer(QUERY.name, True, "it is 1"))
@@ -53,10 +53,10 @@ def waits(rollout: Rollout, now: float = 10.0) -> list[str]:
 
 def test_gates_come_back_as_they_were_stated() -> None:
     assert SPEC.steps[0] == RolloutStep(500, min_labels=20, webhook=HOOK, query=QUERY)
-    assert steps_in(steps_out(SPEC.steps)) == SPEC.steps
-    assert steps_in([{"weight": 5, "webhook": "hook"}])[0].webhook == WebhookGate("hook")
+    assert parse_steps(describe_steps(SPEC.steps)) == SPEC.steps
+    assert parse_steps([{"weight": 5, "webhook": "hook"}])[0].webhook == WebhookGate("hook")
     kept = replace(READY, answers=YES)
-    assert rollout_in(json.loads(json.dumps(rollout_out(kept)))) == kept
+    assert decode_rollout(json.loads(json.dumps(encode_rollout(kept)))) == kept
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_gates_come_back_as_they_were_stated() -> None:
 )
 def test_gates_that_cannot_be(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="'steps'"):
-        steps_in([{"weight": 500, **change}])
+        parse_steps([{"weight": 500, **change}])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_gate_decides_only_whether_to_step_forward(
     """Whatever gates say, an action is the one without gates, or a step forward that was held up."""
     changes: dict[str, Any] = {"state": state, "guards": (guard,), "unready_since": 0.5 if unready else 0.0}
     rollout = replace(READY, spec=replace(SPEC, deadline_s=deadline_s), answers=answers, **changes)
-    free = replace(rollout, spec=replace(rollout.spec, steps=steps_in([500, 10_000])))
+    free = replace(rollout, spec=replace(rollout.spec, steps=parse_steps([500, 10_000])))
     found, without = decide(RolloutSnapshot(rollout, now)), decide(RolloutSnapshot(free, now))
     forward = without is not None and without.kind in (RolloutActionKind.ADVANCE, RolloutActionKind.PROMOTE)
     passed = {answer.gate for answer in answers if answer.passed}

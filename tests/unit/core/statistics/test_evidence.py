@@ -11,7 +11,7 @@ from penstock.core.statistics.evidence import (
     FROM_THE_START,
     Evidence,
     average,
-    evidence_in,
+    decode_evidence,
     onset_weight,
     parts,
     with_batch_any_onset,
@@ -80,7 +80,9 @@ def test_batches_of_many_sizes_are_taken_whole() -> None:
 
 
 def test_evidence_of_an_earlier_form_is_taken_over() -> None:
-    kept = evidence_in({"canary": [1, 2], "control": [3, 4], "log_e": 0.5, "peak": 0.7, "bets": [0.1, 0.2, 0.3, 0.4]})
+    kept = decode_evidence(
+        {"canary": [1, 2], "control": [3, 4], "log_e": 0.5, "peak": 0.7, "bets": [0.1, 0.2, 0.3, 0.4]}
+    )
     assert (kept.n_canary, kept.n_control, kept.peak) == (3, 7, 0.7)
     again = with_batch_any_onset(kept, np.array([0.0, 1.0]), np.array([0.0, 1.0]), [0.0] * 5, [0.2] * 5)
     assert len(again.bets) == 5  # the bets were another test's

@@ -15,7 +15,7 @@ from penstock.core.statistics.evidence import (
     ONSET_SCALE,
     Evidence,
     average,
-    evidence_in,
+    decode_evidence,
     onset_weight,
     parts,
     with_batch,
@@ -166,11 +166,11 @@ def test_evidence_survives_as_json_values() -> None:
     names = ("canary", "control", "log_e", "peak", "bets", "recent", "variance", "begun_at")
     values = {name: getattr(full, name) for name in names}
     assert (
-        evidence_in({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
+        decode_evidence({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
         == full
     )
     for name in names:
-        without = evidence_in({key: value for key, value in values.items() if key != name})
+        without = decode_evidence({key: value for key, value in values.items() if key != name})
         assert without == replace(full, **{name: getattr(Evidence(), name)})
     assert full.restart() == Evidence((1.0, 2.0), (3.0, 4.0), recent=(5.0, 6.0), begun_at=3)
 

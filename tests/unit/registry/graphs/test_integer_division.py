@@ -17,7 +17,7 @@ from penstock.engine.row_independence.proof import prove
 from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.plain_graph import read_plain
 from penstock.registry.admission.repairs import repair
-from penstock.registry.graphs.rewrite import rewrite_in, write_edited
+from penstock.registry.graphs.rewrite import decode_rewrite, write_edited
 from tests.budgets import examples
 
 NUMBERS: dict[str, Any] = {"int32": np.int32, "int64": np.int64}
@@ -37,7 +37,7 @@ def repaired(folder: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, lis
     path, result = folder / "model.onnx", folder / "served.onnx"
     path.write_bytes(model.SerializeToString())
     facts = repair(path, read_model(path))
-    rewrite = rewrite_in(facts)
+    rewrite = decode_rewrite(facts)
     if rewrite is None:
         assert "guarded_divisions" not in facts
         return model, []

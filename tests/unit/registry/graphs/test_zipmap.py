@@ -20,7 +20,7 @@ from penstock.engine.graph import CLASS_LABELS
 from penstock.engine.model import load
 from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.repairs import repair
-from penstock.registry.graphs.rewrite import Rewrite, rewrite_in, write_edited
+from penstock.registry.graphs.rewrite import Rewrite, decode_rewrite, write_edited
 from penstock.registry.graphs.wire_format import fields
 from penstock.registry.graphs.zipmap import ZIPMAP, ZipMapLabels
 
@@ -81,7 +81,7 @@ class Cut:
 
 def found_in(path: Path) -> Cut | None:
     facts = repair(path, read_model(path))
-    rewrite = rewrite_in(facts)
+    rewrite = decode_rewrite(facts)
     return None if rewrite is None else Cut(rewrite, facts[ZIPMAP])
 
 

@@ -18,13 +18,13 @@ from penstock.registry.repository.copies import (
     VersionPreparer,
     is_intact,
 )
-from penstock.registry.repository.layout import models_in
+from penstock.registry.repository.layout import find_models
 from penstock.registry.repository.local import LocalTree
 
 
 def source(root: Path, name: str = "m") -> RepositoryVersion:
     tree = LocalTree(root)
-    model = next(model for model in models_in(tree) if model.name == name)
+    model = next(model for model in find_models(tree) if model.name == name)
     return RepositoryVersion(tree, model, model.versions["1"])
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
 from penstock.core.versions import VersionPolicy, is_version, looks_alike
-from penstock.registry.repository.layout import FoundModel, files_of, models_in, one_model
+from penstock.registry.repository.layout import FoundModel, files_of, find_models, one_model
 from penstock.registry.repository.local import LocalTree
 
 
@@ -20,11 +20,11 @@ def put(root: Path, *places: str, content: str = "graph") -> None:
 
 
 def scan(root: Path) -> dict[str, FoundModel]:
-    return {model.name: model for model in models_in(LocalTree(root))}
+    return {model.name: model for model in find_models(LocalTree(root))}
 
 
 def only(root: Path) -> FoundModel:
-    (model,) = models_in(LocalTree(root))
+    (model,) = find_models(LocalTree(root))
     return model
 
 
@@ -187,7 +187,7 @@ def test_the_files_that_a_configuration_names_are_known(tmp_path: Path) -> None:
     )
     put(tmp_path, "m/config.pbtxt", content=text)
     tree = LocalTree(tmp_path)
-    model = next(model for model in models_in(tree) if model.name == "m")
+    model = next(model for model in find_models(tree) if model.name == "m")
     assert model.files == ("labels.txt", "warmup/x.bin")
     paths = [path for path, _ in files_of(tree, model, "m/1/model.onnx", ())]
     assert paths == ["m/1/model.onnx", "m/1/w.bin", "m/labels.txt", "m/warmup/x.bin"]
@@ -196,7 +196,7 @@ def test_the_files_that_a_configuration_names_are_known(tmp_path: Path) -> None:
 def test_the_files_of_a_flat_model_are_its_own(tmp_path: Path) -> None:
     put(tmp_path, "a.onnx", "a.onnx.data", "w.bin", "b.onnx", "ab.onnx", "deep/w.bin", "x/1/model.onnx")
     tree = LocalTree(tmp_path)
-    model = next(model for model in models_in(tree) if model.name == "a")
+    model = next(model for model in find_models(tree) if model.name == "a")
     assert [path for path, _ in files_of(tree, model, "a.onnx", ())] == ["a.onnx", "a.onnx.data"]
     tags = dict(files_of(tree, model, "a.onnx", ("w.bin", "deep/w.bin", "gone.bin")))
     assert sorted(tags) == ["a.onnx", "a.onnx.data", "deep/w.bin", "gone.bin", "w.bin"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.registry.repository.layout import models_in, one_model
+from penstock.registry.repository.layout import find_models, one_model
 from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.tree import find
 
@@ -26,7 +26,7 @@ def link(path: Path, target: Path | str) -> Path:
 def graphs_or_reasons(root: Path) -> dict[str, str]:
     """By model and version: the graph's path, or why there is none."""
     found: dict[str, str] = {}
-    for model in models_in(LocalTree(root)):
+    for model in find_models(LocalTree(root)):
         found |= {f"{model.name}/{version}": path for version, path in model.versions.items()}
         found |= {f"{model.name}/{version}": why.text for version, why in model.broken.items()}
         found |= {} if model.problem is None else {model.name: model.problem.text}
@@ -59,7 +59,7 @@ def test_links_inside_are_followed_and_others_are_reported(tmp_path: Path) -> No
         "gone/1": "it is a link to nothing",
         "release": "it is a link to nothing",
     }
-    refused = next(model for model in models_in(LocalTree(root)) if model.name == "m").broken["2"]
+    refused = next(model for model in find_models(LocalTree(root)) if model.name == "m").broken["2"]
     assert str(outside) in refused.full_text
     assert str(outside) not in refused.text
 

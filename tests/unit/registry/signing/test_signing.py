@@ -21,7 +21,7 @@ from penstock.core.model_signing import (
 )
 from penstock.registry.blobs.folder import hash_file
 from penstock.registry.signing import keys
-from penstock.registry.signing.bundle import bundle_in, bundle_out, manifest_in
+from penstock.registry.signing.bundle import encode_bundle, parse_bundle, parse_manifest
 from penstock.registry.signing.certificates import certified_key, load_authorities, load_chain
 from penstock.registry.signing.loading import check_signed
 from penstock.registry.signing.reader import SignatureReader
@@ -76,8 +76,8 @@ def test_a_graph_alone_is_signed_beside_it(tmp_path: Path) -> None:
 
 def test_the_bundle_and_files_of_version_control_are_not_signed(tmp_path: Path) -> None:
     at = folder(tmp_path, {**FILES, ".git/head": b"", ".gitignore": b"", "model.sig": b"old"})
-    statement = bundle_in(sign_path(at, private_key(), at / "model.sig")).payload
-    assert set(manifest_in(statement).files) == set(FILES)
+    statement = parse_bundle(sign_path(at, private_key(), at / "model.sig")).payload
+    assert set(parse_manifest(statement).files) == set(FILES)
     ignored = json.loads(statement)["predicate"]["serialization"]["ignore_paths"]
     assert ignored == ["model.sig", ".git", ".gitattributes", ".github", ".gitignore"]
 
@@ -246,24 +246,24 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("fault", CHANGES)
 def test_what_is_not_a_bundle_of_this_format_is_refused(fault: str, signed: tuple[str, dict[str, str]]) -> None:
     with pytest.raises(InvalidInput, match=fault):
-        bundle_in(changed(signed[0], CHANGES[fault]))
+        parse_bundle(changed(signed[0], CHANGES[fault]))
 
 
 def test_texts_that_are_no_bundle_are_refused(signed: tuple[str, dict[str, str]]) -> None:
     for text in ("", "[", "[]", "null", "[" * 100_000, signed[0].replace("{", '{"mediaType": "", ', 1)):
         with pytest.raises(InvalidInput):
-            bundle_in(text)
+            parse_bundle(text)
     with pytest.raises(InvalidInput, match="longer than"):
-        bundle_in(" " * (BUNDLE_BYTES + 1))
-    assert bundle_out(bundle_in(signed[0])) == signed[0]
+        parse_bundle(" " * (BUNDLE_BYTES + 1))
+    assert encode_bundle(parse_bundle(signed[0])) == signed[0]
 
 
 def resigned(text: str, change: Callable[[Any], object]) -> str:
     """Return a bundle whose statement was changed before its signer signed it."""
-    bundle = bundle_in(text)
+    bundle = parse_bundle(text)
     payload = changed(bundle.payload.decode(), change).encode()
     other = type(bundle)(payload, b"", bundle.hint)
-    return bundle_out(type(bundle)(payload, keys.sign(private_key(), other.signed_bytes), bundle.hint))
+    return encode_bundle(type(bundle)(payload, keys.sign(private_key(), other.signed_bytes), bundle.hint))
 
 
 STATEMENTS: dict[str, Callable[[Any], object]] = {

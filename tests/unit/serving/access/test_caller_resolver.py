@@ -14,7 +14,7 @@ from penstock.core.errors import Overloaded, Unauthenticated
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.access.caller_quota import CallerQuotas
-from penstock.serving.access.caller_resolver import MOST_VERIFYING, RECHECK_NS, CallerResolver, authorization_in
+from penstock.serving.access.caller_resolver import MOST_VERIFYING, RECHECK_NS, CallerResolver, find_authorization
 from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.offload import OffloadPool
 
@@ -259,9 +259,9 @@ def test_tokens_that_wait_are_bounded_and_limited_addresses_are_not_verified() -
 
 
 def test_several_fields_are_never_a_credential() -> None:
-    assert authorization_in([(b"host", b"x")]) is None
-    assert authorization_in([(b"authorization", KEY)]) == KEY
-    assert authorization_in([(b"authorization", KEY), (b"authorization", KEY)]) == b","
+    assert find_authorization([(b"host", b"x")]) is None
+    assert find_authorization([(b"authorization", KEY)]) == KEY
+    assert find_authorization([(b"authorization", KEY), (b"authorization", KEY)]) == b","
 
 
 def test_a_resolver_without_authentication_knows_everybody_as_anonymous() -> None:

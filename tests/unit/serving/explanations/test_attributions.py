@@ -17,7 +17,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.reference import reference_out
+from penstock.monitor.reference import encode_reference
 from penstock.monitor.reference_rows import draw_rows
 from penstock.monitor.row_attributions import RowAttributions
 from penstock.serving.explanations.attributions import (
@@ -44,7 +44,7 @@ Sent = tuple[str, str, str, RowAttributions]
 def watched(path: Path, name: str, model: str) -> ModelSpec:
     """A model whose live rows are explained, with a reference of its features."""
     reference = path / f"{name}.json"
-    reference.write_text(json.dumps(reference_out(reference_of([f"x[{index}]" for index in range(FEATURES)]))))
+    reference.write_text(json.dumps(encode_reference(reference_of([f"x[{index}]" for index in range(FEATURES)]))))
     watch = WatchSpec(path=str(reference), digest="d", explained_rate=1000.0, size=5000)
     return ModelSpec(name, (VersionSpec("1", model, tag=model, rows=RowProof(True), watch=watch, block=1),))
 

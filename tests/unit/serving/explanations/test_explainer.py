@@ -28,7 +28,7 @@ from penstock.core.explanations import ExplanationRecord, options_in
 from penstock.core.labels import Priority, Protocol, Route
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.reference import reference_out
+from penstock.monitor.reference import encode_reference
 from penstock.serving.explanations import explainer as explainers
 from penstock.serving.explanations.answer import note_of
 from penstock.serving.explanations.background import why_no_rows
@@ -389,7 +389,7 @@ def test_who_goes_away_ends_the_work(models: tuple[ModelSpec, ...]) -> None:
 
 def test_rows_are_drawn_from_a_reference_where_inputs_are_masked(models: tuple[ModelSpec, ...], tmp_path: Path) -> None:
     path = tmp_path / "reference.json"
-    path.write_text(json.dumps(reference_out(reference_of([f"x[{index}]" for index in range(FEATURES)]))))
+    path.write_text(json.dumps(encode_reference(reference_of([f"x[{index}]" for index in range(FEATURES)]))))
     watch = WatchSpec(path=str(path), size=0, masked=("x[0]",))
     spec = ModelSpec("lines", (version("1", models[0].versions[0].path, 1, watch),))
 

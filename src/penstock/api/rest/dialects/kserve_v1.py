@@ -51,9 +51,9 @@ class KServeV1(Dialect):
         """See ``Dialect``."""
         if request.verb == EXPLAIN:
             document = read_object(request.body, request.work)
-            return replace(_rows_in(request, document), explanation=_parameters_in(document))
+            return replace(_read_rows(request, document), explanation=_read_parameters(document))
         rows = read_float_rows(request.body, request.signature)
-        return RowsBody(rows) if rows is not None else _rows_in(request, read_object(request.body, request.work))
+        return RowsBody(rows) if rows is not None else _read_rows(request, read_object(request.body, request.work))
 
     def encode(self, call: InferCall, verb: str, form: object, work: RequestWork) -> RowsAnswer:
         """See ``Dialect``."""
@@ -70,7 +70,7 @@ class KServeV1(Dialect):
         return json_response({"status": "alive" if live else "stopping"}, 200 if live else 503)
 
 
-def _rows_in(request: RowsRequest, document: Mapping[str, Any]) -> RowsBody:
+def _read_rows(request: RowsRequest, document: Mapping[str, Any]) -> RowsBody:
     values = document.get("instances", document.get("inputs"))
     if isinstance(values, dict) and "instances" not in document:
         return request.bind_values(values)
@@ -79,7 +79,7 @@ def _rows_in(request: RowsRequest, document: Mapping[str, Any]) -> RowsBody:
     return request.bind_instances(values)
 
 
-def _parameters_in(document: Mapping[str, Any]) -> dict[str, Any]:
+def _read_parameters(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of an explanation, {} without any; raises ``InvalidInput``."""
     parameters = document.get("parameters") or {}
     if not isinstance(parameters, dict):

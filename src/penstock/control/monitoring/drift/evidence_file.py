@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.control.monitoring.drift.version_series import Carried, carried_in, carried_out
+from penstock.control.monitoring.drift.version_series import Carried, decode_carried, encode_carried
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.stores.traffic import TrialEvent
@@ -45,7 +45,7 @@ def read_evidence(file: Path) -> EvidenceSnapshot:
             values = {"versions": values, "events": []}
         versions = {
             (version["model"], version["version"]): VersionEvidence(
-                version["digest"], version["evidence"], carried_in(version.get("carried", []))
+                version["digest"], version["evidence"], decode_carried(version.get("carried", []))
             )
             for version in values["versions"]
         }
@@ -62,7 +62,7 @@ def write_evidence(file: Path, snapshot: EvidenceSnapshot) -> None:
             "version": version,
             "digest": item.digest,
             "evidence": item.evidence,
-            "carried": carried_out(item.carried),
+            "carried": encode_carried(item.carried),
         }
         for (model, version), item in snapshot.versions.items()
     ]

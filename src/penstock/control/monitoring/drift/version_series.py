@@ -127,13 +127,13 @@ class VersionSeries:
         return self._violated(counts, [self.monitor.surplus(index) for index in self._inputs])
 
 
-def carried_out(carried: Carried) -> list[list[Any]]:
+def encode_carried(carried: Carried) -> list[list[Any]]:
     """Return counter values as JSON values."""
     return [[name, list(labels), value] for (name, labels), value in carried.items()]
 
 
-def carried_in(values: Sequence[Sequence[Any]]) -> Carried:
-    """Read counter values from ``carried_out``."""
+def decode_carried(values: Sequence[Sequence[Any]]) -> Carried:
+    """Read counter values from ``encode_carried``."""
     return {(name, tuple(labels)): value for name, labels, value in values}
 
 

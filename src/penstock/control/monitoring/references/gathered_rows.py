@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from penstock.control.workers.protocol import Message, rows_in, rows_out
+from penstock.control.workers.protocol import Message, decode_rows, encode_rows
 from penstock.core.bins import Places
 from penstock.monitor.columns import RowValues, concatenate
-from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
+from penstock.monitor.confidence import ConfidenceHistogram, decode_confidence
 from penstock.monitor.reference import LIVE, Reference
 from penstock.monitor.reference_builder import build
 
@@ -39,13 +39,13 @@ class GatheredRows:
         return len(self.inputs)
 
 
-def gathered_in(values: Message) -> GatheredRows | None:
+def decode_gathered_rows(values: Message) -> GatheredRows | None:
     """Read rows from their JSON values; None if there are none."""
     if not values["inputs"]["rows"]:
         return None
     names = values["names"][0], values["names"][1]
-    confidence = confidence_in(values.get("confidence"))
-    return GatheredRows(names, rows_in(values["inputs"]), rows_in(values["outputs"]), confidence)
+    confidence = decode_confidence(values.get("confidence"))
+    return GatheredRows(names, decode_rows(values["inputs"]), decode_rows(values["outputs"]), confidence)
 
 
 def concatenate_gathered(parts: Sequence[GatheredRows]) -> GatheredRows:
@@ -81,7 +81,7 @@ def pack(rows: GatheredRows, most: int = MOST_BYTES) -> tuple[int, bytes]:
     """Return the number of rows that fit into ``most`` bytes, and these rows packed."""
     sure = None if rows.confidence is None else asdict(rows.confidence)
     values = {"names": rows.names, "confidence": sure}
-    values |= {"inputs": rows_out([rows.inputs]), "outputs": rows_out([rows.outputs])}
+    values |= {"inputs": encode_rows([rows.inputs]), "outputs": encode_rows([rows.outputs])}
     packed = zlib.compress(json.dumps(values).encode(), _FAST)
     if len(packed) <= most:
         return len(rows), packed
@@ -95,7 +95,7 @@ def unpack(packed: bytes) -> GatheredRows:
         ValueError: the format is unknown, or there are no rows.
     """
     try:
-        rows = gathered_in(json.loads(zlib.decompress(packed)))
+        rows = decode_gathered_rows(json.loads(zlib.decompress(packed)))
     except (zlib.error, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"the submitted rows have an unknown format ({error!r})") from None
     if rows is None:

@@ -7,7 +7,7 @@ from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.versions import VersionKey
-from penstock.monitor.reference import Reference, reference_in, reference_out
+from penstock.monitor.reference import Reference, decode_reference, encode_reference
 from penstock.registry.records import Author
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 
@@ -75,7 +75,7 @@ class References:
             if document is None:
                 return
             await self._pool.call(self._files.write, digest, document)
-        self._references[key], self._digests[key] = reference_in(document), digest
+        self._references[key], self._digests[key] = decode_reference(document), digest
         self._changed(key)
 
     async def store(self, key: VersionKey, reference: Reference, by: Author, is_learned: bool = False) -> int:
@@ -85,6 +85,6 @@ class References:
         """
         record = ReferenceRecord(*key, reference.digest, reference.source)
         set_reference = self._store.set_learned if is_learned else self._store.set_reference
-        revision = await self._pool.call(set_reference, record, reference_out(reference), by)
+        revision = await self._pool.call(set_reference, record, encode_reference(reference), by)
         self._due.record_success(key)
         return revision

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.gathered_rows import GatheredRows, concatenate_gathered, gathered_in, pack
+from penstock.control.monitoring.references.gathered_rows import (
+    GatheredRows,
+    concatenate_gathered,
+    decode_gathered_rows,
+    pack,
+)
 from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.workers.protocol import Message
@@ -62,7 +67,7 @@ class RowSubmission:
         key = message["model"], message["version"]
         submitted = self._gathered.setdefault(key, _SubmittedRows(self._clock()))
         submitted.messages += 1
-        if (rows := gathered_in(message)) is not None:
+        if (rows := decode_gathered_rows(message)) is not None:
             submitted.parts.append(rows)
             submitted.seen += message.get("seen", len(rows))  # an older worker does not send the number
 

@@ -10,8 +10,8 @@ from penstock.control.monitoring.drift.version_series import (
     MOST_MEASURED,
     Carried,
     VersionSeries,
-    carried_in,
-    carried_out,
+    decode_carried,
+    encode_carried,
 )
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters.layout import Cells
@@ -70,7 +70,7 @@ def test_rows_are_reported_by_column_and_bin() -> None:
 def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_not() -> None:
     before = World(trained(rows=2000))
     before.count(40)
-    carried = carried_in(carried_out(before.series().carried()))
+    carried = decode_carried(encode_carried(before.series().carried()))
     after = World(trained(seed=5, rows=2000))
     series = after.series(carried)
     assert series.before == carried

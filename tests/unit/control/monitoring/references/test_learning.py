@@ -10,11 +10,11 @@ import pytest
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.gathered_rows import concatenate_gathered, gathered_in, learn
+from penstock.control.monitoring.references.gathered_rows import concatenate_gathered, decode_gathered_rows, learn
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.references.submission import LEARNING_S, RowSubmission
 from penstock.control.periodic import PeriodicTask
-from penstock.control.workers.protocol import Message, rows_out
+from penstock.control.workers.protocol import Message, encode_rows
 from penstock.core.errors import NotReady
 from penstock.core.live_references import WAIT_S
 from penstock.core.policies import MonitorPolicy
@@ -38,7 +38,7 @@ def reported(key: VersionKey, rows: Exchange, seen: int | None = None) -> Messag
     assert given is not None
     assert answered is not None
     message = {"model": key[0], "version": key[1], "names": NAMES, "seen": seen or len(given)}
-    return message | {"inputs": rows_out([given]), "outputs": rows_out([answered])}
+    return message | {"inputs": encode_rows([given]), "outputs": encode_rows([answered])}
 
 
 class Learner:
@@ -122,7 +122,7 @@ def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learn
         part["confidence"] = {"classes": 2, "counts": [35] * 20, "right": []}
         learner.learning.gathered(part)
     assert learner.learn() == {ONE: 1400}
-    rows = [item for item in map(gathered_in, parts) if item is not None]
+    rows = [item for item in map(decode_gathered_rows, parts) if item is not None]
     assert learner.given[ONE] == learn(concatenate_gathered(rows))
     sure = learner.given[ONE].confidence
     assert sure is not None
@@ -187,7 +187,7 @@ def test_the_reference_has_the_rows_of_all_gateways_in_proportion(fleet: list[Le
     assert (first.fleet.renewed, third.fleet.renewed) == (1, 1)
     third.gather(ONE, 500, shift=200.0, seen=3000)
     assert third.learn() == {}  # its other worker has told of nothing
-    third.learning.gathered({"model": "m", "version": "1", "names": NAMES, "inputs": rows_out([]), "outputs": {}})
+    third.learning.gathered({"model": "m", "version": "1", "names": NAMES, "inputs": encode_rows([]), "outputs": {}})
     assert third.learn() == {}
     assert first.learn() == {}
     first.gather(ONE, 800, shift=0.0, seen=700)
