@@ -10,6 +10,7 @@ import numpy as np
 from penstock.core.errors import InvalidInput
 from penstock.core.label_matching import Stratum, describe_delay
 from penstock.core.routing import POINTS, parse_route
+from penstock.core.stated_numbers import number_fault
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.versions import sort_key
 
@@ -106,8 +107,8 @@ def parse_spec(document: Document) -> ExperimentSpec:
     if not sound or min_weight * len(arms) > POINTS or (arms and max_weight * len(arms) < POINTS):
         faults.append("'floor' and 'ceiling' must be weights between which all arms together can have 10000")
     every_s, alpha = document.get("every_seconds", EVERY_S), document.get("alpha", ALPHA)
-    if type(every_s) not in (int, float) or not 1 <= every_s <= 86_400:
-        faults.append("'every_seconds' must be a number from 1 to 86400")
+    if fault := number_fault("every_seconds", every_s, 1, 86_400):
+        faults.append(fault)
     if type(alpha) not in (int, float) or not 0 < alpha <= 0.5:
         faults.append("'alpha' must be a number above 0, at most 0.5")
     if faults or route is None:

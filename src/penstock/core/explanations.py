@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
 from penstock.core.signature import TensorSpec
+from penstock.core.stated_numbers import number_fault
 from penstock.core.tensors import Tensor
 from penstock.core.texts import shorten
 
@@ -112,9 +113,9 @@ def _number(parameters: Mapping[str, Any], name: str, default: int, least: int, 
     value = parameters.get(name)
     if value is None:
         return default
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidInput(f"the parameter '{name}' must be a whole number from {least} to {most}")
-    return value
+    if fault := number_fault(name, value, least, most, whole=True):
+        raise InvalidInput(f"the parameter {fault}")
+    return int(value)
 
 
 def _text(parameters: Mapping[str, Any], name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.core.stated_numbers import number_fault
 from penstock.core.statistics.paired_comparison import Advantage
 from penstock.core.version_gates import missing_fields
 
@@ -362,12 +363,9 @@ def _parse_numbers(
     for word, (name, least, most) in fields.items():
         if word not in stated:
             continue
-        value = stated[word]
-        sound = type(value) is int if word == "min_rows" else type(value) in (int, float) and math.isfinite(value)
-        if not sound or not least <= value <= most:
-            limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-            faults.append(f"'{path}.{word}' must be a number{limits}")
-        values[name] = value
+        values[name] = stated[word]
+        if fault := number_fault(f"{path}.{word}", stated[word], least, most, whole=word == "min_rows"):
+            faults.append(fault)
 
 
 def _is_valid_beats(beats: Document) -> bool:

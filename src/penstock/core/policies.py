@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkOrigin, SinkSpec, parse_sinks
+from penstock.core.stated_numbers import number_fault
 from penstock.core.texts import shorten
 from penstock.core.triggers.parsing import ScheduleParser, parse_limits, parse_triggers
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
@@ -215,12 +216,10 @@ def _numbers(
     for word, (name, least, most, whole) in fields.items():
         if word not in stated:
             continue
-        value = stated[word]
-        sound = type(value) is int if whole else type(value) in (int, float)
-        if not sound or not least <= value <= most:
-            faults.append(f"'{section}.{word}' must be a {'whole ' if whole else ''}number from {least:g} to {most:g}")
+        if fault := number_fault(f"{section}.{word}", stated[word], least, most, whole=whole):
+            faults.append(fault)
         else:
-            values[name] = value
+            values[name] = stated[word]
 
 
 def _names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:

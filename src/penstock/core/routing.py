@@ -13,6 +13,7 @@ from random import random
 from typing import Any
 
 from penstock.core.errors import InvalidInput
+from penstock.core.stated_numbers import number_fault
 from penstock.core.texts import is_readable
 from penstock.core.versions import is_version, sort_key
 
@@ -177,8 +178,8 @@ def _shadows(stated: Any, faults: list[str]) -> tuple[ShadowSpec, ...]:
             faults.append("'shadow': each must have 'version' and 'percent'")
             continue
         percent = item.get("percent", 100)
-        if type(percent) not in (int, float) or not 0 <= percent <= 100:
-            faults.append("'shadow': 'percent' must be a number from 0 to 100")
+        if fault := number_fault("percent", percent, 0, 100):
+            faults.append(f"'shadow': {fault}")
         if not isinstance(item["version"], str) or not is_version(item["version"]):
             faults.append("'shadow': 'version' must be a version")
         shadows.append(ShadowSpec(item["version"], percent))

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from penstock.core.routing import POINTS, RouteSpec
+from penstock.core.stated_numbers import number_fault
 
 Document = Mapping[str, Any]
 
@@ -178,10 +179,10 @@ def parse_version_gates(stated: Any, path: str, faults: list[str]) -> VersionGat
 
 
 def _parse_number(value: Any, path: str, faults: list[str]) -> int:
-    if type(value) is int and 0 <= value <= MOST_SIGNERS:
-        return value
-    faults.append(f"'{path}' must be a whole number from 0 to {MOST_SIGNERS}")
-    return 0
+    if fault := number_fault(path, value, 0, MOST_SIGNERS, whole=True):
+        faults.append(fault)
+        return 0
+    return int(value)
 
 
 def _parse_names(value: Any, path: str, faults: list[str]) -> tuple[str, ...]:

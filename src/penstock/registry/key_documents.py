@@ -10,6 +10,7 @@ from penstock.core.access.key_rules import check_key
 from penstock.core.access.permissions import ALL_MODELS
 from penstock.core.access.table import KeyRecord, Quota
 from penstock.core.errors import InvalidInput
+from penstock.core.stated_numbers import number_fault
 from penstock.registry.records import Document
 from penstock.registry.stores.keys import StoredKey
 
@@ -51,10 +52,10 @@ def parse_lifetime(values: Mapping[str, Any]) -> float | None:
 
 def parse_overlap(values: Mapping[str, Any]) -> float:
     """Return the seconds that the replaced key stays valid (``overlap_seconds``), a day by default."""
-    overlap_s = _number(values.get("overlap_seconds", OVERLAP_S), "overlap_seconds")
-    if not 0 <= overlap_s <= MOST_OVERLAP_S:
-        raise InvalidInput("'overlap_seconds' must be from 0 to a year")
-    return overlap_s
+    overlap_s = values.get("overlap_seconds", OVERLAP_S)
+    if fault := number_fault("overlap_seconds", overlap_s, 0, MOST_OVERLAP_S):
+        raise InvalidInput(fault)
+    return float(overlap_s)
 
 
 def parse_quota(values: Any) -> Quota:

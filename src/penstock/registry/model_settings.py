@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from penstock.core.errors import InvalidInput
+from penstock.core.stated_numbers import number_fault
 from penstock.core.versions import VersionPolicy, is_version
 from penstock.registry.records import Document, ModelSettings
 
@@ -36,8 +37,8 @@ def decode_settings(values: Mapping[str, Any]) -> ModelSettings:
     if transition is None:
         faults.append("transition: expected availability or resources")
     stated = values.get("keep_warm_seconds", ModelSettings().keep_warm_s)
-    if isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 <= stated <= LONGEST_WARM_S:
-        faults.append(f"keep_warm_seconds: expected a number from 0 to {LONGEST_WARM_S}")
+    if fault := number_fault("keep_warm_seconds", stated, 0, LONGEST_WARM_S):
+        faults.append(fault)
     else:
         warm = float(stated)
     if faults:

@@ -238,11 +238,11 @@ def test_conditions_at_their_limits() -> None:
     ("stated", "fault"),
     [
         (7, "'retraining' must be an object"),
-        ({"budget_per_day": -1}, "'retraining.budget_per_day' must be a number from 0 to 1000"),
-        ({"budget_per_day": 1.5}, "'retraining.budget_per_day' must be a number from 0 to 1000"),
-        ({"timeout_seconds": 0}, "'retraining.timeout_seconds' must be a number from 1 to 7.776e+06"),
+        ({"budget_per_day": -1}, "'retraining.budget_per_day' must be a whole number from 0 to 1000"),
+        ({"budget_per_day": 1.5}, "'retraining.budget_per_day' must be a whole number from 0 to 1000"),
+        ({"timeout_seconds": 0}, "'retraining.timeout_seconds' must be a number from 1 to 7776000"),
         ({"quality_veto": 1}, "'retraining.quality_veto' must be true or false"),
-        ({"escalate_after": 0}, "'retraining.escalate_after' must be a number from 1 to 1000"),
+        ({"escalate_after": 0}, "'retraining.escalate_after' must be a whole number from 1 to 1000"),
         ({"more": 1}, "'retraining.more' is not a setting"),
         (
             {"auto_rollout": {"to": "2"}},
@@ -291,11 +291,11 @@ def test_limits_of_rules() -> None:
         ({"held_out": {"metric": "accuracy", "alpha": 0.6}}, "'g.held_out.alpha' must be a number from 0.0001 to 0.5"),
         (
             {"held_out": {"metric": "accuracy", "min_rows": 9}},
-            "'g.held_out.min_rows' must be a number from 10 to 100000",
+            "'g.held_out.min_rows' must be a whole number from 10 to 100000",
         ),
         (
             {"held_out": {"metric": "accuracy", "min_rows": 10.5}},
-            "'g.held_out.min_rows' must be a number from 10 to 100000",
+            "'g.held_out.min_rows' must be a whole number from 10 to 100000",
         ),
         ({"held_out": {"metric": "accuracy", "share": 1}}, "'g.held_out.share' must be a number from 0.01 to 0.9"),
         ({"held_out": {"metric": "accuracy", "more": 1}}, "'g.held_out.more' is not a setting"),

@@ -84,7 +84,7 @@ def when(**condition: Any) -> dict[str, Any]:
         (when(schedule=1), "'triggers[0].when.schedule'"),
         ({"retraining": []}, "'retraining' must be an object"),
         ({"retraining": {"approval": 1}}, "'retraining.approval' must be true or false"),
-        ({"retraining": {"budget_per_day": 1.5}}, "'retraining.budget_per_day' must be a number"),
+        ({"retraining": {"budget_per_day": 1.5}}, "'retraining.budget_per_day' must be a whole number"),
         ({"retraining": {"auto_rollout": {"to": "2"}}}, "'retraining.auto_rollout' is true, false or"),
         ({"retraining": {"gates": {"held_out": 1}}}, "retraining.gates.held_out"),
         ({"monitoring": {}}, "'monitoring' is not a field of a policy"),

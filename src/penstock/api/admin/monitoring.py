@@ -20,6 +20,7 @@ from penstock.api.admin.incoming import (
 from penstock.api.admin.policy_changes import replace_policy
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.errors import InvalidInput
+from penstock.core.stated_numbers import number_fault
 from penstock.monitor.shown_columns import ALL_COLUMNS, MOST_SHOWN, ShownColumns
 from penstock.registry.records import Author
 
@@ -229,6 +230,6 @@ def read_shown_columns(request: Request) -> ShownColumns:
     most = query_number(request, "columns")
     if most is None:
         return ALL_COLUMNS
-    if not 1 <= most <= MOST_SHOWN:
-        raise InvalidInput(f"'columns' must be a number from 1 to {MOST_SHOWN}")
+    if fault := number_fault("columns", most, 1, MOST_SHOWN, whole=True):
+        raise InvalidInput(fault)
     return ShownColumns(most, request.query_params.get("search", "")[:LONGEST_SEARCH])

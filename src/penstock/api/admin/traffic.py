@@ -29,6 +29,7 @@ from penstock.api.admin.visible_fleet import visible_fleet
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
 from penstock.core.owner_only import owner_only_of_rollout, refuse_unproven
+from penstock.core.stated_numbers import number_fault
 from penstock.registry.records import Author
 from penstock.registry.stores.timeline import TimelineFilter
 
@@ -203,8 +204,8 @@ class _RolloutPreview:
         rate = body.pop("requests_per_second", None)
         if rate is None:
             rate = self._recent.document()["models"].get(model, {}).get("requests_per_second")
-        if rate is not None and (type(rate) not in (int, float) or not 0 <= rate <= MOST_RATE):
-            raise InvalidInput(f"'requests_per_second' must be a number from 0 to {MOST_RATE:g}")
+        if rate is not None and (fault := number_fault("requests_per_second", rate, 0, MOST_RATE)):
+            raise InvalidInput(fault)
         return AsciiJsonResponse(await self._rollouts.preview(model, body, rate))
 
 

@@ -11,6 +11,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.guard_spec import MOST_QUERY
 from penstock.core.routing import POINTS
 from penstock.core.sinks import NAME
+from penstock.core.stated_numbers import number_fault
 
 MOST_STEPS = 32
 LEAST_REQUESTS = 30
@@ -155,8 +156,8 @@ def _parse_step(stated: Any) -> RolloutStep:
 
 def _count(stated: Mapping[str, Any], word: str, usual: int) -> int:
     value = stated.get(word, usual)
-    if type(value) is not int or not 0 <= value <= MOST_REQUESTS:
-        raise InvalidInput(f"'steps': '{word}' must be a whole number from 0 to {MOST_REQUESTS}")
+    if fault := number_fault(word, value, 0, MOST_REQUESTS, whole=True):
+        raise InvalidInput(f"'steps': {fault}")
     return value
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.errors import InvalidInput
+from penstock.core.stated_numbers import number_fault
 
 MOST_GUARDS = 16
 MOST_QUERY = 2000
@@ -109,8 +110,8 @@ def _parse_default_errors(stated: Document) -> GuardSpec:
 
 
 def _number(metric: str, word: str, value: Any, least: float, most: float) -> float:
-    if type(value) not in (int, float) or not least <= value <= most:
-        raise InvalidInput(f"guard '{metric}': '{word}' must be a number from {least:g} to {most:g}")
+    if fault := number_fault(word, value, least, most):
+        raise InvalidInput(f"guard '{metric}': {fault}")
     return float(value)
 
 

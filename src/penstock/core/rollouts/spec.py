@@ -8,6 +8,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.gates import RolloutStep, describe_steps, parse_steps
 from penstock.core.rollouts.guard_spec import COMPARED, MOST_GUARDS, GuardSpec, describe_guard, parse_guard
 from penstock.core.routing import POINTS
+from penstock.core.stated_numbers import number_fault
 from penstock.core.versions import is_version
 
 STEPS = tuple(map(RolloutStep, (100, 500, 2500, 5000, 10000)))
@@ -98,8 +99,8 @@ def parse_spec(document: Document, control: str | None) -> RolloutSpec:
     if usual and not shadow:
         faults.append("'shadow': the guard 'disagreement' needs mirrored requests")
     hold_back = document.get("hold_back", HOLD_BACK)
-    if type(hold_back) is not int or not 0 <= hold_back <= MOST_HOLD_BACK:
-        faults.append(f"'hold_back' must be a whole number from 0 to {MOST_HOLD_BACK}")
+    if fault := number_fault("hold_back", hold_back, 0, MOST_HOLD_BACK, whole=True):
+        faults.append(fault)
     policy, dry_run = document.get("on_inconclusive", "hold"), document.get("dry_run", False)
     if policy not in ("hold", "abort"):
         faults.append("'on_inconclusive' is 'hold' or 'abort'")
@@ -153,8 +154,8 @@ def _number(document: Document, name: str, usual: float, least: float, most: flo
     value = document.get(name, usual)
     if value is None:
         value = usual
-    if type(value) not in (int, float) or not least <= value <= most:
-        faults.append(f"'{name}' must be a number from {least:g} to {most:g}")
+    if fault := number_fault(name, value, least, most):
+        faults.append(fault)
         return usual
     return float(value)
 

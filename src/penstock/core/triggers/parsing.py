@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import parse_gates
+from penstock.core.stated_numbers import number_fault
 from penstock.core.triggers.conditions import DAY_S, QUALITY_LIMITS, SIMPLE, Condition, Schedule
 from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
@@ -199,8 +200,8 @@ def _missing_fields(word: str, values: Document, path: str) -> list[str]:
 
 def _number(stated: Document, word: str, path: str, default: float, faults: list[str], most: float) -> float | None:
     value = stated.get(word, default)
-    if type(value) not in (int, float) or not 0 <= value <= most:
-        faults.append(f"'{path}.{word}' must be a number from 0 to {most:g}")
+    if fault := number_fault(f"{path}.{word}", value, 0, most):
+        faults.append(fault)
         return None
     return float(value)
 
@@ -238,7 +239,7 @@ def parse_limits(stated: Any, faults: list[str]) -> RuleLimits:
         if least is None or most is None:
             if type(value) is not bool:
                 faults.append(f"'retraining.{word}' must be true or false")
-        elif type(value) not in ((int,) if whole else (int, float)) or not least <= value <= most:
-            faults.append(f"'retraining.{word}' must be a number from {least:g} to {most:g}")
+        elif fault := number_fault(f"retraining.{word}", value, least, most, whole=bool(whole)):
+            faults.append(fault)
         values[name] = value
     return RuleLimits(**values) if not faults else RuleLimits()
