@@ -14,8 +14,7 @@ from typing import Final, Literal
 Direction = Literal["slower", "faster", "no difference found"]
 
 CONFIDENCE: Final = 0.95
-FEWEST_PAIRS: Final = 6
-"""Fewer pairs have no interval with 95 % confidence."""
+"""Of an interval; fewer than six pairs have none."""
 
 _ALL: Final = 1e4
 """The logarithm that stands for a ratio with requests that failed: beyond those of all durations."""

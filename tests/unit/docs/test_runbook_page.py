@@ -13,26 +13,18 @@ from tests.unit.telemetry.expressions import groups
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "docs" / "runbooks" / "alerts.md"
 PAGE = ROOT / "src" / "penstock" / "api" / "admin" / "runbook.html"
-HEAD = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>What to do about an alert</title>
-</head>
-<body>
-<main>
-"""
-FOOT = "\n</main>\n</body>\n</html>\n"
+MAIN = re.compile(r"(?<=<main>\n).*(?=\n</main>)", re.DOTALL)
+"""What the document gives the page; the frame around it stands in the page alone."""
 
 
 def written() -> str:
     """The page; other documents are not on the ops port, so that links to them are texts."""
     markdown: Any = importlib.import_module("markdown")
     html: str = markdown.markdown(SOURCE.read_text(), extensions=["toc"])
-    return HEAD + re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", html, flags=re.DOTALL) + FOOT
+    body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", html, flags=re.DOTALL)
+    page, replaced = MAIN.subn(lambda _: body, PAGE.read_text())
+    assert replaced == 1
+    return page
 
 
 def test_the_page_is_the_document() -> None:

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.loadtest.capacity import CONFIRMATIONS, TOLERANCE, CapacityTrial, conclude, next_probe
-from penstock.loadtest.comparison import FEWEST_PAIRS, compare_pairs
+from penstock.loadtest.comparison import compare_pairs
 from penstock.loadtest.objectives import judge, judge_ratio, parse_objective
 from penstock.loadtest.schedule import Arrivals, Ramp, due_moments, parse_ramp, steady
+
+FEWEST_PAIRS = 6
+"""Fewer pairs have no interval with 95 % confidence."""
 
 # Schedules.
 

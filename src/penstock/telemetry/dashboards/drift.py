@@ -1,7 +1,7 @@
 """The dashboard of drift and quality: columns against their reference, unsound values, labels and performance."""
 
 from penstock.telemetry import explanation_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row, Variable
+from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row, Variable, plot
 from penstock.telemetry.dashboards.queries import MODEL, MODEL_VARIABLES, VERSION, rate, recorded, series
 from penstock.telemetry.promql import max_by, sum_by
 
@@ -26,59 +26,62 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Verdict",
             (
-                Panel(
+                plot(
                     "Columns that drift",
                     "1 while an input or output differs by more than chance explains.",
                     "short",
-                    (Query(max_by(_BY_COLUMN, series(metrics.DRIFT_STATE, *_COLUMNS)), "{{version}} {{feature}}"),),
+                    max_by(_BY_COLUMN, series(metrics.DRIFT_STATE, *_COLUMNS)),
+                    "{{version}} {{feature}}",
                 ),
-                Panel(
+                plot(
                     "Evidence",
                     "Natural logarithm of the evidence that a column has changed.",
                     "short",
-                    (
-                        Query(
-                            max_by(_BY_COLUMN, series(metrics.DRIFT_LOG_EVIDENCE, *_COLUMNS)), "{{version}} {{feature}}"
-                        ),
-                    ),
+                    max_by(_BY_COLUMN, series(metrics.DRIFT_LOG_EVIDENCE, *_COLUMNS)),
+                    "{{version}} {{feature}}",
                 ),
-                Panel(
+                plot(
                     "Alarms",
                     "Drift alarms that gateways have sent.",
                     "ops",
-                    (Query(rate("version", metrics.DRIFT_ALARMS, *_CHOSEN), "{{version}}"),),
+                    rate("version", metrics.DRIFT_ALARMS, *_CHOSEN),
+                    "{{version}}",
                 ),
             ),
         ),
         Row(
             "Distance from the reference, over five minutes and all gateways",
             (
-                Panel(
+                plot(
                     "PSI of inputs",
                     "Population stability index; above 0.2 is usually called a large change.",
                     "short",
-                    (Query(recorded("penstock:feature:psi5m", *_COLUMNS), "{{version}} {{feature}}"),),
+                    recorded("penstock:feature:psi5m", *_COLUMNS),
+                    "{{version}} {{feature}}",
                     width=12,
                 ),
-                Panel(
+                plot(
                     "KS of inputs",
                     "Kolmogorov-Smirnov: largest difference of the cumulative shares.",
                     "short",
-                    (Query(recorded("penstock:feature:ks5m", *_COLUMNS), "{{version}} {{feature}}"),),
+                    recorded("penstock:feature:ks5m", *_COLUMNS),
+                    "{{version}} {{feature}}",
                     width=12,
                 ),
-                Panel(
+                plot(
                     "PSI of outputs",
                     "Population stability index of what the model answers.",
                     "short",
-                    (Query(recorded("penstock:output:psi5m", *_CHOSEN), "{{version}} {{output}}"),),
+                    recorded("penstock:output:psi5m", *_CHOSEN),
+                    "{{version}} {{output}}",
                     width=12,
                 ),
-                Panel(
+                plot(
                     "KS of outputs",
                     "Largest difference of the cumulative shares of what the model answers.",
                     "short",
-                    (Query(recorded("penstock:output:ks5m", *_CHOSEN), "{{version}} {{output}}"),),
+                    recorded("penstock:output:ks5m", *_CHOSEN),
+                    "{{version}} {{output}}",
                     width=12,
                 ),
                 Panel(
@@ -97,16 +100,12 @@ DRIFT_DASHBOARD = Dashboard(
                     Kind.BARS,
                     12,
                 ),
-                Panel(
+                plot(
                     "Scores of gateways",
                     "PSI and Jensen-Shannon over the window of the policy, by gateway.",
                     "short",
-                    (
-                        Query(
-                            max_by("instance, feature, statistic", series(metrics.DRIFT_SCORE, *_COLUMNS)),
-                            "{{instance}} {{feature}} {{statistic}}",
-                        ),
-                    ),
+                    max_by("instance, feature, statistic", series(metrics.DRIFT_SCORE, *_COLUMNS)),
+                    "{{instance}} {{feature}} {{statistic}}",
                     width=24,
                 ),
             ),
@@ -114,73 +113,60 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Quality",
             (
-                Panel(
+                plot(
                     "Unsound values",
                     "Share of the rows whose value is missing, not finite, out of range or unseen.",
                     "percentunit",
-                    (
-                        Query(
-                            f"{_VIOLATIONS} / on (version) group_left () ({_ROWS} > 0)",
-                            "{{version}} {{feature}} {{kind}}",
-                        ),
-                    ),
+                    f"{_VIOLATIONS} / on (version) group_left () ({_ROWS} > 0)",
+                    "{{version}} {{feature}} {{kind}}",
                 ),
-                Panel("Rows counted", "Rows that the monitor has counted.", "rowsps", (Query(_ROWS, "{{version}}"),)),
-                Panel(
+                plot("Rows counted", "Rows that the monitor has counted.", "rowsps", _ROWS, "{{version}}"),
+                plot(
                     "Rows dropped",
                     "Share of the rows that the monitor has dropped.",
                     "percentunit",
-                    (Query(f"{_DROPPED} / ({_DROPPED} + {_ROWS} > 0)", "{{version}}"),),
+                    f"{_DROPPED} / ({_DROPPED} + {_ROWS} > 0)",
+                    "{{version}}",
                 ),
             ),
         ),
         Row(
             "Labels and performance",
             (
-                Panel(
+                plot(
                     "Performance",
                     "Of the last 1000 labelled answers; estimated_accuracy needs no labels.",
                     "percentunit",
-                    (
-                        Query(
-                            max_by("version, metric", series(metrics.PERFORMANCE_RATIO, *_CHOSEN)),
-                            "{{version}} {{metric}}",
-                        ),
-                    ),
+                    max_by("version, metric", series(metrics.PERFORMANCE_RATIO, *_CHOSEN)),
+                    "{{version}} {{metric}}",
                 ),
-                Panel(
+                plot(
                     "Errors and scores",
                     "Metrics that are no shares: mae and rmse in the label's unit, r2, log_loss.",
                     "short",
-                    (
-                        Query(
-                            max_by("version, metric", series(metrics.PERFORMANCE_VALUE, *_CHOSEN)),
-                            "{{version}} {{metric}}",
-                        ),
-                    ),
+                    max_by("version, metric", series(metrics.PERFORMANCE_VALUE, *_CHOSEN)),
+                    "{{version}} {{metric}}",
                 ),
-                Panel(
+                plot(
                     "Labels",
                     "By outcome: joined, late, doubled, unknown and others.",
                     "ops",
-                    (
-                        Query(
-                            sum_by("outcome", f"rate({series(metrics.LABELS, MODEL, window='$__rate_interval')})"),
-                            "{{outcome}}",
-                        ),
-                    ),
+                    sum_by("outcome", f"rate({series(metrics.LABELS, MODEL, window='$__rate_interval')})"),
+                    "{{outcome}}",
                 ),
-                Panel(
+                plot(
                     "Answers that labels cannot be joined to",
                     "Rows that were dropped for lack of space; 0 is right.",
                     "rowsps",
-                    (Query(rate("model", metrics.ANSWERS_DROPPED, MODEL), "{{model}}"),),
+                    rate("model", metrics.ANSWERS_DROPPED, MODEL),
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Rows whose attributions count",
                     "Live rows that the importance of features rests on.",
                     "rowsps",
-                    (Query(rate("version", explanation_metrics.EXPLAINED_ROWS, *_CHOSEN), "{{version}}"),),
+                    rate("version", explanation_metrics.EXPLAINED_ROWS, *_CHOSEN),
+                    "{{version}}",
                 ),
             ),
         ),

@@ -1,7 +1,7 @@
 """The dashboard of a fleet: its gateways, what all models together do, and the processes behind them."""
 
 from penstock.telemetry import delivery_metrics, metrics, otlp_metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
+from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
 from penstock.telemetry.dashboards.queries import quantile, rate, series
 from penstock.telemetry.promql import equals, max_by, one_of, sum_by
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
@@ -27,168 +27,167 @@ FLEET = Dashboard(
         Row(
             "Gateways",
             (
-                Panel(
+                show_last(
                     "Gateways",
                     "Gateways that answered the last scrape.",
                     "short",
-                    (Query(f"count({series(metrics.INSECURE)})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"count({series(metrics.INSECURE)})",
+                    width=4,
                 ),
-                Panel(
+                show_last(
                     "Leaders",
                     "1 is right: one gateway of a fleet leads.",
                     "short",
-                    (Query(f"sum({series(metrics.LEADER)})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"sum({series(metrics.LEADER)})",
+                    width=4,
                 ),
-                Panel(
+                show_last(
                     "Workers",
                     "Processes that answer requests.",
                     "short",
-                    (Query(f"count({series(metrics.MEMORY_BUDGET)})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"count({series(metrics.MEMORY_BUDGET)})",
+                    width=4,
                 ),
-                Panel(
+                show_last(
                     "Ready versions",
                     "Versions that can answer at one gateway at least.",
                     "short",
-                    (Query(f"sum({_READY})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"sum({_READY})",
+                    width=4,
                 ),
-                Panel(
+                show_last(
                     "Columns that drift",
                     "Inputs and outputs that differ from their reference.",
                     "short",
-                    (Query(f"sum({max_by('model, version, feature', series(metrics.DRIFT_STATE))})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"sum({max_by('model, version, feature', series(metrics.DRIFT_STATE))})",
+                    width=4,
                 ),
-                Panel(
+                show_last(
                     "Insecure gateways",
                     "Gateways that others can reach without authentication or TLS.",
                     "short",
-                    (Query(f"sum({series(metrics.INSECURE)})"),),
-                    Kind.NUMBER,
-                    4,
+                    f"sum({series(metrics.INSECURE)})",
+                    width=4,
                 ),
             ),
         ),
         Row(
             "Requests",
             (
-                Panel(
+                plot(
                     "Requests",
                     "Requests that ended, with mistakes of callers.",
                     "reqps",
-                    (Query(rate("model", metrics.REQUESTS), "{{model}}"),),
+                    rate("model", metrics.REQUESTS),
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Failures",
                     "Share of failures that the server is responsible for; 501 and other 4xx are not.",
                     "percentunit",
-                    (Query(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)", "{{model}}"),),
+                    f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer.",
                     "s",
-                    (Query(quantile(0.99, "model", metrics.REQUEST_DURATION), "{{model}}"),),
+                    quantile(0.99, "model", metrics.REQUEST_DURATION),
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Load",
                     "Requests that wait or run, as a share of the concurrency limit.",
                     "percentunit",
-                    (Query(_LOAD, "{{model}}"),),
+                    _LOAD,
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Refused for lack of capacity",
                     "By reason; 0 is right.",
                     "reqps",
-                    (Query(rate("model, reason", metrics.SHED), "{{model}} {{reason}}"),),
+                    rate("model, reason", metrics.SHED),
+                    "{{model}} {{reason}}",
                 ),
-                Panel(
+                plot(
                     "Missed deadlines",
                     "Requests that took longer than their caller allowed.",
                     "reqps",
-                    (Query(rate("model", metrics.DEADLINE_EXCEEDED), "{{model}}"),),
+                    rate("model", metrics.DEADLINE_EXCEEDED),
+                    "{{model}}",
                 ),
             ),
         ),
         Row(
             "Processes",
             (
-                Panel(
+                plot(
                     "Long stalls",
                     "Periods above 50 ms in which an event loop was blocked; 0 is right.",
                     "ops",
-                    (Query(_OVER_50_MS, "{{instance}} worker {{worker}}"),),
+                    _OVER_50_MS,
+                    "{{instance}} worker {{worker}}",
                 ),
-                Panel(
+                plot(
                     "Memory budget",
                     "Share that unfinished requests, answers and mirrored calls use.",
                     "percentunit",
-                    (Query(max_by("instance, worker", _MEMORY), "{{instance}} worker {{worker}}"),),
+                    max_by("instance, worker", _MEMORY),
+                    "{{instance}} worker {{worker}}",
                 ),
-                Panel(
+                plot(
                     "Replaced workers",
                     "By reason: died, frozen or never started.",
                     "ops",
-                    (Query(rate("instance, reason", metrics.WORKER_RESTARTS), "{{instance}} {{reason}}"),),
+                    rate("instance, reason", metrics.WORKER_RESTARTS),
+                    "{{instance}} {{reason}}",
                 ),
-                Panel(
+                plot(
                     "Age of the last success of tasks",
                     "The ten oldest; collection has an hour between steps.",
                     "s",
-                    (Query(f"topk(10, time() - {series(metrics.TASK_LAST_SUCCESS)})", "{{instance}} {{task}}"),),
+                    f"topk(10, time() - {series(metrics.TASK_LAST_SUCCESS)})",
+                    "{{instance}} {{task}}",
                 ),
-                Panel(
+                plot(
                     "Failures of tasks",
                     "The gateway repeats them with pauses.",
                     "ops",
-                    (Query(f"topk(10, {rate('instance, task', metrics.TASK_FAILURES)})", "{{instance}} {{task}}"),),
+                    f"topk(10, {rate('instance, task', metrics.TASK_FAILURES)})",
+                    "{{instance}} {{task}}",
                 ),
-                Panel(
+                plot(
                     "Blocking calls",
                     "Calls to databases, buckets and sinks that wait or were abandoned.",
                     "short",
-                    (
-                        Query(
-                            max_by("instance, pool, state", series(metrics.BLOCKING_CALLS, 'state!="running"')),
-                            "{{instance}} {{pool}} {{state}}",
-                        ),
-                    ),
+                    max_by("instance, pool, state", series(metrics.BLOCKING_CALLS, 'state!="running"')),
+                    "{{instance}} {{pool}} {{state}}",
                 ),
             ),
         ),
         Row(
             "Sinks",
             (
-                Panel(
+                plot(
                     "Events that wait",
                     "Events in the outbox.",
                     "short",
-                    (Query(max_by("model", series(delivery_metrics.OUTBOX_PENDING)), "{{model}}"),),
+                    max_by("model", series(delivery_metrics.OUTBOX_PENDING)),
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Oldest event",
                     "Age of the oldest event in the outbox.",
                     "s",
-                    (Query(max_by("model", series(delivery_metrics.OUTBOX_AGE)), "{{model}}"),),
+                    max_by("model", series(delivery_metrics.OUTBOX_AGE)),
+                    "{{model}}",
                 ),
-                Panel(
+                plot(
                     "Refused blocking calls",
                     "Calls to databases, buckets and sinks for which there was no thread in time; 0 is right.",
                     "ops",
-                    (
-                        Query(
-                            rate("instance, pool, reason", metrics.BLOCKING_CALLS_REFUSED),
-                            "{{instance}} {{pool}} {{reason}}",
-                        ),
-                    ),
+                    rate("instance, pool, reason", metrics.BLOCKING_CALLS_REFUSED),
+                    "{{instance}} {{pool}} {{reason}}",
                 ),
             ),
         ),
@@ -204,45 +203,40 @@ FLEET = Dashboard(
                         Query(rate("reason", metrics.AUTH_WOULD_REFUSE), "dry run: {{reason}}"),
                     ),
                 ),
-                Panel(
+                plot(
                     "Refused by quotas",
                     "Requests over the quota of their caller.",
                     "reqps",
-                    (Query(rate("caller", metrics.QUOTA_REFUSED), "{{caller}}"),),
+                    rate("caller", metrics.QUOTA_REFUSED),
+                    "{{caller}}",
                 ),
-                Panel(
+                plot(
                     "Certificates",
                     "Time until the first certificate in use expires.",
                     "s",
-                    (
-                        Query(
-                            f"min by (instance, certificate) ({series(metrics.TLS_EXPIRATION)}) - time()",
-                            "{{instance}} {{certificate}}",
-                        ),
-                    ),
+                    f"min by (instance, certificate) ({series(metrics.TLS_EXPIRATION)}) - time()",
+                    "{{instance}} {{certificate}}",
                 ),
-                Panel(
+                plot(
                     "Renewed certificates",
                     "Changed files that were taken over (loaded), or cannot be used (refused).",
                     "ops",
-                    (Query(rate("instance, result", metrics.TLS_RELOADS), "{{instance}} {{result}}"),),
+                    rate("instance, result", metrics.TLS_RELOADS),
+                    "{{instance}} {{result}}",
                 ),
-                Panel(
+                plot(
                     "Confinement that is missing",
                     "Layers that are not in force in programs that run models; 0 is right.",
                     "short",
-                    (
-                        Query(
-                            f"max by (instance, program, layer) (1 - {series(metrics.CONFINEMENT_LAYER)})",
-                            "{{instance}} {{program}} {{layer}}",
-                        ),
-                    ),
+                    f"max by (instance, program, layer) (1 - {series(metrics.CONFINEMENT_LAYER)})",
+                    "{{instance}} {{program}} {{layer}}",
                 ),
-                Panel(
+                plot(
                     "Repositories that are unreachable",
                     "Folders and buckets whose last scan found no models; 0 is right.",
                     "short",
-                    (Query(f"max by (repository) (1 - {series(metrics.REPOSITORY_UP)})", "{{repository}}"),),
+                    f"max by (repository) (1 - {series(metrics.REPOSITORY_UP)})",
+                    "{{repository}}",
                 ),
             ),
         ),
@@ -268,11 +262,12 @@ FLEET = Dashboard(
                         Query(max_by("instance", series(otlp_metrics.OTLP_WAITING)), "{{instance}} waiting"),
                     ),
                 ),
-                Panel(
+                plot(
                     "Requests without their trace",
                     "By reason: over what callers can force, or a buffer was full.",
                     "reqps",
-                    (Query(rate("reason", otlp_metrics.TRACES_DROPPED), "{{reason}}"),),
+                    rate("reason", otlp_metrics.TRACES_DROPPED),
+                    "{{reason}}",
                 ),
             ),
         ),

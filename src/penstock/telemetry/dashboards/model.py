@@ -1,7 +1,7 @@
 """The dashboard of a model: objectives, rate, errors and duration by version, stages, and capacity."""
 
 from penstock.telemetry import capture_metrics, explanation_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
+from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
 from penstock.telemetry.dashboards.queries import (
     MODEL,
     MODEL_VARIABLES,
@@ -31,21 +31,21 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Objectives",
             (
-                Panel(
+                show_last(
                     "Error budget left",
                     "Share of what the objective allows in 30 days that is left.",
                     "percentunit",
-                    (Query(recorded("penstock:slo_period_error_budget_remaining:ratio", MODEL), "{{slo}}"),),
-                    Kind.NUMBER,
-                    6,
+                    recorded("penstock:slo_period_error_budget_remaining:ratio", MODEL),
+                    "{{slo}}",
+                    width=6,
                 ),
-                Panel(
+                show_last(
                     "Objective",
                     "Share of the requests that must be good, from the model's policy.",
                     "percentunit",
-                    (Query(recorded("penstock:slo_objective:ratio", MODEL), "{{slo}}"),),
-                    Kind.NUMBER,
-                    6,
+                    recorded("penstock:slo_objective:ratio", MODEL),
+                    "{{slo}}",
+                    width=6,
                 ),
                 Panel(
                     "Burn rate",
@@ -62,35 +62,40 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Requests by version",
             (
-                Panel(
+                plot(
                     "Requests",
                     "Requests that ended, with mistakes of callers.",
                     "reqps",
-                    (Query(rate("version", metrics.REQUESTS, *_CHOSEN), "{{version}}"),),
+                    rate("version", metrics.REQUESTS, *_CHOSEN),
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "Failures",
                     "Share of failures that the server is responsible for.",
                     "percentunit",
-                    (Query(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)", "{{version}}"),),
+                    f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer.",
                     "s",
-                    (Query(quantile(0.99, "version", metrics.REQUEST_DURATION, *_CHOSEN), "{{version}}"),),
+                    quantile(0.99, "version", metrics.REQUEST_DURATION, *_CHOSEN),
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "Requests by code",
                     "HTTP status, or name of the gRPC status.",
                     "reqps",
-                    (Query(rate("protocol, code", metrics.REQUESTS, *_CHOSEN), "{{protocol}} {{code}}"),),
+                    rate("protocol, code", metrics.REQUESTS, *_CHOSEN),
+                    "{{protocol}} {{code}}",
                 ),
-                Panel(
+                plot(
                     "Requests by route",
                     "Why this version answered: stable, canary, pinned or rule; batch and replay are no live traffic.",
                     "reqps",
-                    (Query(rate("version, route", metrics.REQUESTS, *_CHOSEN), "{{version}} {{route}}"),),
+                    rate("version, route", metrics.REQUESTS, *_CHOSEN),
+                    "{{version}} {{route}}",
                 ),
                 Panel(
                     "Quantiles",
@@ -106,27 +111,26 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Stages",
             (
-                Panel(
+                plot(
                     "Mean time by stage",
                     "Time of successful requests: decode, queue, run, encode.",
                     "s",
-                    (Query(mean("version, stage", metrics.STAGE_DURATION, *_CHOSEN), "{{version}} {{stage}}"),),
+                    mean("version, stage", metrics.STAGE_DURATION, *_CHOSEN),
+                    "{{version}} {{stage}}",
                 ),
-                Panel(
+                plot(
                     "99th percentile by stage",
                     "A long queue says that runs or cores are too few.",
                     "s",
-                    (
-                        Query(
-                            quantile(0.99, "version, stage", metrics.STAGE_DURATION, *_CHOSEN), "{{version}} {{stage}}"
-                        ),
-                    ),
+                    quantile(0.99, "version, stage", metrics.STAGE_DURATION, *_CHOSEN),
+                    "{{version}} {{stage}}",
                 ),
-                Panel(
+                plot(
                     "Rows in a run",
                     "Mean; above 1 where requests share runs.",
                     "short",
-                    (Query(mean("version", metrics.BATCH_ROWS, *_CHOSEN), "{{version}}"),),
+                    mean("version", metrics.BATCH_ROWS, *_CHOSEN),
+                    "{{version}}",
                 ),
             ),
         ),
@@ -142,84 +146,78 @@ MODEL_DASHBOARD = Dashboard(
                         Query(sum_by("model", series(metrics.CONCURRENCY_LIMIT, MODEL)), "limit"),
                     ),
                 ),
-                Panel(
+                plot(
                     "Memory of a copy",
                     "As measured at admission.",
                     "bytes",
-                    (Query(max_by("version", series(metrics.MODEL_MEMORY, *_CHOSEN)), "{{version}}"),),
+                    max_by("version", series(metrics.MODEL_MEMORY, *_CHOSEN)),
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "State",
                     "Gateways at which a version is in each state.",
                     "short",
-                    (
-                        Query(
-                            f"{sum_by('version, state', series(metrics.MODEL_STATE, *_CHOSEN))} > 0",
-                            "{{version}} {{state}}",
-                        ),
-                    ),
+                    f"{sum_by('version, state', series(metrics.MODEL_STATE, *_CHOSEN))} > 0",
+                    "{{version}} {{state}}",
                 ),
-                Panel(
+                plot(
                     "Loads",
                     "Attempts of workers to load a version, by result.",
                     "ops",
-                    (Query(rate("version, result", metrics.MODEL_LOADS, *_CHOSEN), "{{version}} {{result}}"),),
+                    rate("version, result", metrics.MODEL_LOADS, *_CHOSEN),
+                    "{{version}} {{result}}",
                 ),
-                Panel(
+                plot(
                     "Mismatches of joint runs",
                     "Runs whose answers depended on other callers; 0 is right.",
                     "ops",
-                    (Query(rate("version", metrics.JOINT_RUN_MISMATCHES, *_CHOSEN), "{{version}}"),),
+                    rate("version", metrics.JOINT_RUN_MISMATCHES, *_CHOSEN),
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "Refused for lack of capacity",
                     "By reason; 0 is right.",
                     "reqps",
-                    (Query(rate("reason", metrics.SHED, MODEL), "{{reason}}"),),
+                    rate("reason", metrics.SHED, MODEL),
+                    "{{reason}}",
                 ),
             ),
         ),
         Row(
             "Explanations",
             (
-                Panel(
+                plot(
                     "Explanations",
                     "By outcome: exact, sampled (with a stated error) or failed.",
                     "reqps",
-                    (
-                        Query(
-                            rate("version, outcome", explanation_metrics.EXPLANATIONS, *_CHOSEN),
-                            "{{version}} {{outcome}}",
-                        ),
-                    ),
+                    rate("version, outcome", explanation_metrics.EXPLANATIONS, *_CHOSEN),
+                    "{{version}} {{outcome}}",
                 ),
-                Panel(
+                plot(
                     "Mean time of an explanation",
                     "From its admission to its answer.",
                     "s",
-                    (Query(f"{_EXPLAINING} / ({_EXPLAINED} > 0)", "{{version}}"),),
+                    f"{_EXPLAINING} / ({_EXPLAINED} > 0)",
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "Importance of features",
                     "Mean size of a feature's attributions over the window, on the scale of the margin or value.",
                     "short",
-                    (
-                        Query(
-                            max_by("version, feature", series(explanation_metrics.FEATURE_IMPORTANCE, *_CHOSEN)),
-                            "{{version}} {{feature}}",
-                        ),
-                    ),
+                    max_by("version, feature", series(explanation_metrics.FEATURE_IMPORTANCE, *_CHOSEN)),
+                    "{{version}} {{feature}}",
                 ),
             ),
         ),
         Row(
             "Capture, and traffic that is not live",
             (
-                Panel(
+                plot(
                     "Batch and replay",
                     "Rows of requests that are marked as no live traffic; the monitor leaves them out.",
                     "rowsps",
-                    (Query(rate("version, source", capture_metrics.MARKED_ROWS, *_CHOSEN), "{{version}} {{source}}"),),
+                    rate("version, source", capture_metrics.MARKED_ROWS, *_CHOSEN),
+                    "{{version}} {{source}}",
                 ),
                 Panel(
                     "Captured requests",
@@ -230,11 +228,12 @@ MODEL_DASHBOARD = Dashboard(
                         Query(rate("version", capture_metrics.CAPTURE_DROPPED, *_CHOSEN), "{{version}} dropped"),
                     ),
                 ),
-                Panel(
+                plot(
                     "Captured bytes",
                     "What captures add to the disk.",
                     "Bps",
-                    (Query(rate("version", capture_metrics.CAPTURED_BYTES, *_CHOSEN), "{{version}}"),),
+                    rate("version", capture_metrics.CAPTURED_BYTES, *_CHOSEN),
+                    "{{version}}",
                 ),
             ),
         ),

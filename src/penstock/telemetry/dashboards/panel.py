@@ -34,6 +34,16 @@ class Panel:
     width: int = 8
 
 
+def plot(title: str, description: str, unit: str, expression: str, legend: str = "", width: int = 8) -> Panel:
+    """Return a panel that draws the series of one expression over time."""
+    return Panel(title, description, unit, (Query(expression, legend),), Kind.LINES, width)
+
+
+def show_last(title: str, description: str, unit: str, expression: str, legend: str = "", width: int = 8) -> Panel:
+    """Return a panel that shows the last value of one expression."""
+    return Panel(title, description, unit, (Query(expression, legend),), Kind.NUMBER, width)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Panels below one heading."""

@@ -1,7 +1,7 @@
 """The dashboard of rollouts and shadows: traffic, evidence, canary beside control, disagreements."""
 
 from penstock.telemetry import delivery_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row
+from penstock.telemetry.dashboards.panel import Dashboard, Row, plot
 from penstock.telemetry.dashboards.queries import MODEL, MODEL_VARIABLES, VERSION, quantile, rate, series
 from penstock.telemetry.promql import max_by, one_of
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
@@ -22,110 +22,92 @@ ROLLOUT_DASHBOARD = Dashboard(
         Row(
             "Rollout",
             (
-                Panel(
+                plot(
                     "Traffic",
                     "Share of the requests without a version that the route sends to each version.",
                     "percentunit",
-                    (Query(max_by("version", series(metrics.TRAFFIC_WEIGHT, *_CHOSEN)), "{{version}}"),),
+                    max_by("version", series(metrics.TRAFFIC_WEIGHT, *_CHOSEN)),
+                    "{{version}}",
                 ),
-                Panel(
+                plot(
                     "State",
                     "1 for the state of the newest rollout of each version.",
                     "short",
-                    (
-                        Query(
-                            f"{max_by('version, state', series(metrics.ROLLOUT_STATE, *_CHOSEN))} > 0",
-                            "{{version}} {{state}}",
-                        ),
-                    ),
+                    f"{max_by('version, state', series(metrics.ROLLOUT_STATE, *_CHOSEN))} > 0",
+                    "{{version}} {{state}}",
                 ),
-                Panel(
+                plot(
                     "Evidence against the canary",
                     "Natural logarithm of the e-value: a guard with an error rate of 1 % rolls back above 4.6.",
                     "short",
-                    (
-                        Query(
-                            max_by("version, guard", series(metrics.ROLLOUT_LOG_EVIDENCE, *_CHOSEN)),
-                            "{{version}} {{guard}}",
-                        ),
-                    ),
+                    max_by("version, guard", series(metrics.ROLLOUT_LOG_EVIDENCE, *_CHOSEN)),
+                    "{{version}} {{guard}}",
                 ),
             ),
         ),
         Row(
             "Canary and control",
             (
-                Panel(
+                plot(
                     "Requests",
                     "Requests that the split assigned.",
                     "reqps",
-                    (Query(rate("version, route", metrics.REQUESTS, *_CHOSEN, _SPLIT), "{{version}} {{route}}"),),
+                    rate("version, route", metrics.REQUESTS, *_CHOSEN, _SPLIT),
+                    "{{version}} {{route}}",
                 ),
-                Panel(
+                plot(
                     "Failures",
                     "Share of failures that the server is responsible for.",
                     "percentunit",
-                    (Query(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)", "{{version}} {{route}}"),),
+                    f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
+                    "{{version}} {{route}}",
                 ),
-                Panel(
+                plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer.",
                     "s",
-                    (
-                        Query(
-                            quantile(0.99, "version, route", metrics.REQUEST_DURATION, *_CHOSEN, _SPLIT),
-                            "{{version}} {{route}}",
-                        ),
-                    ),
+                    quantile(0.99, "version, route", metrics.REQUEST_DURATION, *_CHOSEN, _SPLIT),
+                    "{{version}} {{route}}",
                 ),
             ),
         ),
         Row(
             "Shadow",
             (
-                Panel(
+                plot(
                     "Mirrored requests",
                     "By outcome: compared, missed or dropped.",
                     "reqps",
-                    (Query(rate("version, outcome", metrics.SHADOW_REQUESTS, *_CHOSEN), "{{version}} {{outcome}}"),),
+                    rate("version, outcome", metrics.SHADOW_REQUESTS, *_CHOSEN),
+                    "{{version}} {{outcome}}",
                 ),
-                Panel(
-                    "Compared requests",
-                    "Pairs of an answer and the shadow's.",
-                    "reqps",
-                    (Query(_PAIRS, "{{version}}"),),
-                ),
-                Panel(
+                plot("Compared requests", "Pairs of an answer and the shadow's.", "reqps", _PAIRS, "{{version}}"),
+                plot(
                     "Disagreements",
                     "Share of the pairs that differ beyond the tolerance.",
                     "percentunit",
-                    (
-                        Query(
-                            f"{rate('version', metrics.SHADOW_DISAGREEMENTS, *_CHOSEN)} / ({_PAIRS} > 0)", "{{version}}"
-                        ),
-                    ),
+                    f"{rate('version', metrics.SHADOW_DISAGREEMENTS, *_CHOSEN)} / ({_PAIRS} > 0)",
+                    "{{version}}",
                 ),
             ),
         ),
         Row(
             "Retraining",
             (
-                Panel(
+                plot(
                     "Decisions of rules",
                     "By outcome.",
                     "ops",
-                    (
-                        Query(
-                            rate("rule, outcome", delivery_metrics.RETRAINING_REQUESTS, MODEL), "{{rule}} {{outcome}}"
-                        ),
-                    ),
+                    rate("rule, outcome", delivery_metrics.RETRAINING_REQUESTS, MODEL),
+                    "{{rule}} {{outcome}}",
                     width=12,
                 ),
-                Panel(
+                plot(
                     "Deliveries",
                     "Attempts to send events to sinks, by outcome.",
                     "ops",
-                    (Query(rate("outcome", delivery_metrics.DELIVERIES, MODEL), "{{outcome}}"),),
+                    rate("outcome", delivery_metrics.DELIVERIES, MODEL),
+                    "{{outcome}}",
                     width=12,
                 ),
             ),
