@@ -107,8 +107,8 @@ def parse_spec(document: Document) -> ExperimentSpec:
     if not sound or min_weight * len(arms) > POINTS or (arms and max_weight * len(arms) < POINTS):
         faults.append("'floor' and 'ceiling' must be weights between which all arms together can have 10000")
     every_s, alpha = document.get("every_seconds", EVERY_S), document.get("alpha", ALPHA)
-    if fault := number_fault("every_seconds", every_s, 1, 86_400):
-        faults.append(fault)
+    if problem := number_fault("every_seconds", every_s, 1, 86_400):
+        faults.append(problem)
     if type(alpha) not in (int, float) or not 0 < alpha <= 0.5:
         faults.append("'alpha' must be a number above 0, at most 0.5")
     if faults or route is None:

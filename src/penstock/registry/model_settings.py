@@ -37,8 +37,8 @@ def decode_settings(values: Mapping[str, Any]) -> ModelSettings:
     if transition is None:
         faults.append("transition: expected availability or resources")
     stated = values.get("keep_warm_seconds", ModelSettings().keep_warm_s)
-    if fault := number_fault("keep_warm_seconds", stated, 0, LONGEST_WARM_S):
-        faults.append(fault)
+    if problem := number_fault("keep_warm_seconds", stated, 0, LONGEST_WARM_S):
+        faults.append(problem)
     else:
         warm = float(stated)
     if faults:

@@ -158,7 +158,7 @@ def _count(stated: Mapping[str, Any], word: str, usual: int) -> int:
     value = stated.get(word, usual)
     if fault := number_fault(word, value, 0, MOST_REQUESTS, whole=True):
         raise InvalidInput(f"'steps': {fault}")
-    return value
+    return int(value)
 
 
 def _parse_webhook(stated: Any) -> WebhookGate | None:
