@@ -30,20 +30,28 @@ from penstock.engine.confinement.child import clean_environment
 from penstock.registry.admission import examiner
 
 DELAYED = (
+    "encodings.idna",
     "penstock.api.admin.server",
     "penstock.api.admin.traffic",
+    "penstock.api.console.build",
     "penstock.app.gateway",
     "penstock.app.launch",
+    "penstock.app.restart",
     "penstock.app.worker",
+    "penstock.cli.connection_options",
     "penstock.cli.local_registry",
     "penstock.cli.start",
     "penstock.cli.upload",
+    "penstock.config.platforms",
     "penstock.config.settings",
     "penstock.registry.admission.inspection",
     "penstock.registry.admission.sandbox",
+    "penstock.registry.admission.sandbox_program",
+    "prometheus_client.openmetrics.exposition",
+    "tests.commands",
     "tests.preloaded",
 )
-"""What programs import when they need it, and nearly all of them do; of the last one those that get labels."""
+"""What programs import when they need it, and nearly all of them do."""
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
