@@ -20,6 +20,8 @@ _REQUESTS = re.compile(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) suc
 _CODES = re.compile(r"status codes: (\d+) 2xx")
 _DATA = re.compile(r"\((\d+)\) data")
 
+Times = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -46,6 +48,15 @@ def closed_loop(
     ``answer_bytes`` is the size of a correct gRPC answer's body: h2load does not read trailers, where gRPC puts its
     errors, so any difference there counts every answer of the window as an error.
     """
+    return logged_loop(
+        codec, call, address, connections=connections, seconds=seconds, cores=cores, answer_bytes=answer_bytes
+    )[0]
+
+
+def logged_loop(
+    codec: Codec, call: Call, address: str, *, connections: int, seconds: float, cores: Sequence[int], answer_bytes: int
+) -> tuple[Window, Times]:
+    """As ``closed_loop``; return also when each answer was complete, in microseconds since the epoch."""
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         log, data = Path(folder, "log"), Path(folder, "body")
         data.write_bytes(grpc_body(call.body) if codec.grpc else call.body)
@@ -70,15 +81,16 @@ def _command(codec: Codec, call: Call, address: str, connections: int, seconds: 
     return ["h2load", *protocol, *load, *headers, f"http://{address}{call.path}"]
 
 
-def _read(output: str, log: Path, slack: int | None, answer_bytes: int) -> Window:
+def _read(output: str, log: Path, slack: int | None, answer_bytes: int) -> tuple[Window, Times]:
     done, succeeded = _numbers(_REQUESTS, output)
     (ok,) = _numbers(_CODES, output)
     errors = done - min(succeeded, ok)
     if slack is not None and abs(_numbers(_DATA, output)[0] - done * answer_bytes) > slack:
         errors = done
-    microseconds = np.loadtxt(log, dtype=np.int64, usecols=2, ndmin=1) if done else np.zeros(0, np.int64)
+    logged = np.loadtxt(log, dtype=np.int64, usecols=(0, 2), ndmin=2) if done else np.zeros((0, 2), np.int64)
+    began_us, took_us = logged.T
     rate = _FINISHED.search(output)
-    return Window(done, errors, float(rate[1]) if rate else 0.0, Latencies.of(microseconds))
+    return Window(done, errors, float(rate[1]) if rate else 0.0, Latencies.of(took_us)), began_us + took_us
 
 
 def _numbers(pattern: re.Pattern[str], output: str) -> tuple[int, ...]:

@@ -5,32 +5,34 @@ import socket
 
 from loadtests.processes import write_ready
 
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
 _PART = 1 << 20
 
 
 def serve(listener: socket.socket) -> None:
-    """Take one request after the other, for ever."""
+    """Take requests on one connection after the other, for ever."""
     space = bytearray(_PART)
     while True:
         connection, _ = listener.accept()
         with connection:
-            discard(connection, space)
+            while discard(connection, space):
+                pass
 
 
-def discard(connection: socket.socket, space: bytearray) -> None:
-    """Read a request with a content length, and answer it; ``space`` is where its parts go."""
+def discard(connection: socket.socket, space: bytearray) -> bool:
+    """Read a request with a content length, and answer it; ``space`` is where its parts go. Return whether one came."""
     head = b""
     while b"\r\n\r\n" not in head:
         part = connection.recv(1 << 16)
         if not part:
-            return
+            return False
         head += part
     fields, _, body = head.partition(b"\r\n\r\n")
     left = length_in(fields) - len(body)
     while left > 0 and (size := connection.recv_into(space)):
         left -= size
     connection.sendall(ANSWER)
+    return True
 
 
 def length_in(fields: bytes) -> int:

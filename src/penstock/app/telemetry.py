@@ -15,14 +15,16 @@ from penstock.config.settings import Settings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.sinks.delivery_traces import DeliveryTraces
-from penstock.core.desired import Desired
+from penstock.core.desired import Desired, ModelSpec
 from penstock.core.errors import Fault
+from penstock.core.routing import RouteSpec, identify_rules
 from penstock.core.traces.processor_budget import ProcessorBudget
+from penstock.core.traces.spans import NO_ROUTE, RouteTraits
 from penstock.telemetry.log_formats import SERVICE
 from penstock.telemetry.readings import Reading
 
 if TYPE_CHECKING:
-    from penstock.control.export.otlp_http import Send
+    from penstock.control.export.otlp_http import OtlpSender
     from penstock.control.export.record_intake import RecordIntake
     from penstock.control.export.span_exporter import SpanExporter
 
@@ -64,6 +66,7 @@ class TelemetryServices:
         exporter = SpanExporter(endpoint, self._resource, __version__, send, budget=self._budget)
         self._deliveries.export = lambda span: exporter.add([(encode_span(span), 1)])
         self._add(exporter.task, exporter.readings, exporter.close)
+        self._closing.append(send.close)
         self._flushing.append(exporter.flush)
         return exporter
 
@@ -74,8 +77,8 @@ class TelemetryServices:
         from penstock.telemetry.otlp.record_spans import RecordEncoder  # noqa: PLC0415 - see above
 
         export = None if self._exporter is None else self._exporter.add
-        is_split = SplitModels(lambda: self._plane.desired)
-        encoder = RecordEncoder(is_split, "http" if settings.tls is None else "https")
+        find_rules = RouteFinder(lambda: self._plane.desired)
+        encoder = RecordEncoder(find_rules, "http" if settings.tls is None else "https")
         intake = RecordIntake(export, self._plane.counters.exemplars, encoder, self._budget)
         self._plane.channel.on_traces = intake.take
         self._add(intake.task, intake.readings, intake.close)
@@ -90,6 +93,7 @@ class TelemetryServices:
         read, send = self._plane.readings, _sender(stated.headers_file)
         push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read, send)
         self._add(push.task, push.readings, push.close)
+        self._closing.append(send.close)
         self._flushing.append(push.flush)
 
     def _add(self, task: PeriodicTask, readings: Callable[[], Iterator[Reading]], close: Callable[[], None]) -> None:
@@ -112,33 +116,42 @@ class TelemetryServices:
             close()
 
 
-def _sender(headers_file: Path | None) -> "Send":
+def _sender(headers_file: Path | None) -> "OtlpSender":
     """Return what sends to a receiver; raises ``StartFailed``."""
-    from penstock.control.export.otlp_http import sender  # noqa: PLC0415 - only where it is on
+    from penstock.control.export.otlp_http import OtlpSender  # noqa: PLC0415 - only where it is on
     from penstock.core.secrets import SecretFault  # noqa: PLC0415 - see above
 
     try:
-        return sender(headers_file)
+        return OtlpSender(headers_file)
     except SecretFault as fault:
         raise StartFailed(f"the header fields of the OTLP receiver: {fault}") from None
 
 
-class SplitModels:
-    """Says which models have a route that divides their traffic; any thread may ask."""
+class RouteFinder:
+    """Finds what spans state of the routes of models; of one thread."""
 
     def __init__(self, desired: Callable[[], Desired]) -> None:
         self._desired = desired
-        self._known: tuple[Desired | None, frozenset[str]] = None, frozenset()
+        self._present: Desired | None = None
+        self._specs: dict[str, ModelSpec] = {}
+        self._found: dict[str, RouteTraits] = {}
 
-    def __call__(self, model: str) -> bool:
-        """Return whether a model's traffic is divided."""
+    def __call__(self, model: str) -> RouteTraits:
+        """Return what is stated of the present route of a model."""
         desired = self._desired()
-        if self._known[0] is not desired:
-            self._known = desired, frozenset(_split_models(desired))
-        return model in self._known[1]
+        if self._present is not desired:
+            self._present, self._found = desired, {}
+            self._specs = {spec.name: spec for spec in desired.models}
+        found = self._found.get(model)
+        if found is None:
+            spec = self._specs.get(model)
+            if spec is None:  # no longer served
+                return NO_ROUTE
+            found = self._found[model] = _describe_rules(spec.route)
+        return found
 
 
-def _split_models(desired: Desired) -> Iterator[str]:
-    for spec in desired.models:
-        if spec.route is not None and sum(map(bool, spec.route.split.values())) > 1:
-            yield spec.name
+def _describe_rules(route: RouteSpec | None) -> RouteTraits:
+    if route is None:
+        return NO_ROUTE
+    return RouteTraits(sum(map(bool, route.split.values())) > 1, identify_rules(route))

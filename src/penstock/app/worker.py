@@ -258,7 +258,7 @@ class Worker:
         if self._beats % BEATS_A_REPORT == 0:
             self._report_tasks()
         self._beats += 1
-        self._report_traces()
+        self._report_traces(at_once=False)
         if now[1] > before[1]:
             self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
         self._last_heartbeat = now
@@ -269,12 +269,12 @@ class Worker:
             state = TaskState(failed + task.failures, int(task.last_success * 1000), health)
             self._slot.set_task(index, state)
 
-    def _report_traces(self) -> None:
-        """Send what was recorded of requests; it waits while the previous message is not sent."""
+    def _report_traces(self, at_once: bool) -> None:
+        """Send what was recorded of requests, if it is time; it waits while the previous message is not sent."""
         tracer = self._plane.tracer
         if tracer is None or not self._link.takes_traces():
             return
-        if (batch := tracer.take()) is not None:
+        if (batch := tracer.take(at_once)) is not None:
             self._link.traces(batch.records, batch.texts, batch.dropped, batch.count)
 
     def _watch_stalls(self, wait_s: float) -> None:
@@ -320,7 +320,7 @@ class Worker:
         try:
             async with asyncio.timeout(CLOSE_S):
                 self._report_samples()
-                self._report_traces()
+                self._report_traces(at_once=True)
                 await self._loader.close()
                 await self._link.flush()
         except TimeoutError:

@@ -4,6 +4,7 @@ A route divides the points 0 to 9 999 among versions. A request's point is a key
 anew where there is none; a changed split hands over only the points it has to, so nobody else moves.
 """
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -116,6 +117,12 @@ def encode_stored_route(route: RouteSpec) -> dict[str, Any]:
     """Encode a route for the store."""
     stored = {"salt": route.salt, "watched": route.watched}
     return {**describe_route(route), "ranges": [list(item) for item in route.ranges], **stored}
+
+
+def identify_rules(route: RouteSpec) -> str:
+    """Return what identifies the rules of a route, on every gateway: 16 hexadecimal digits."""
+    rules = {name: value for name, value in encode_stored_route(route).items() if name != "watched"}
+    return blake2b(json.dumps(rules, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def decode_stored_route(values: Document) -> RouteSpec:

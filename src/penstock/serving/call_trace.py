@@ -32,6 +32,11 @@ class CallTrace:
         return write_parent(self.trace_id, self.span_id, is_sampled=True).encode() if self.flags & SPANS else b""
 
     @property
+    def exported_id(self) -> str:
+        """Return the id of the trace in hexadecimal digits; "" if it is not exported."""
+        return self.trace_id.hex() if self.flags & SPANS else ""
+
+    @property
     def log_fields(self) -> dict[str, str]:
         """Return what joins a log line with its span; nothing if it has no ids."""
         return {} if self.trace_id == NO_TRACE else span_fields(self.trace_id, self.span_id)

@@ -136,7 +136,7 @@ class InferCall:
     - ``run_began``: its run has begun, so that the version is responsible for failures from then on.
     - ``counted``, ``judged``: a rollout may count the call, and its label.
     - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
-    - ``trace``: what is recorded of it, None for most calls; ``is_traceable``: it gets one if it fails by a defect.
+    - ``trace``: what is recorded of it, None for most calls; ``is_traceable``: it may get one if it fails.
     - ``endpoint``: what was called, as records of traces have it; "" for the infer request of V2.
     - ``defaulted``: where defaults of the model card stand in for missing values of the inputs.
     - ``explanation``: what is asked for instead of a prediction, None for nearly all calls.

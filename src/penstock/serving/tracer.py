@@ -46,6 +46,9 @@ from penstock.serving.version_info import VersionIdentity
 MOST_RECORDS: Final = 2048
 """Records that wait to be sent, about half a megabyte."""
 
+BETWEEN_NS: Final = 1_000_000_000
+"""Time between two messages with records, unless half of what may wait does."""
+
 _NO_FIELDS: Final[Fields] = {}
 FIRST_FAILURE: Final = 500
 KEPT_OUTCOMES: Final = frozenset(name for name in OUTCOMES if HTTP_STATUS[name] >= FIRST_FAILURE)
@@ -97,6 +100,7 @@ class Tracer:
         self._shadows = Lock()  # several shadows of one call disagree on threads of their own
         self._buffer = RecordBuffer(MOST_RECORDS)
         self._refused = {"forced": 0, "kept": 0}
+        self._taken_ns = clock() - BETWEEN_NS
         self._until_trace = draw_distance(limits.ratio, chance())
         self._until_access = draw_distance(limits.access_ratio, chance())
 
@@ -148,14 +152,18 @@ class Tracer:
 
     # Its end.
 
+    def decide_failed(self, call: InferCall) -> None:
+        """Decide whether a call that has failed is exported, before its answer is encoded: that states its trace."""
+        if call.fault is not None and call.is_traceable:
+            call.trace = self._with_failure(call.trace, call.fault.kind)
+            call.is_traceable = False
+
     def record_call(self, call: InferCall, now_ns: int) -> None:
         """Record a call that is about to be answered, if its trace says so or it has failed."""
-        outcome = "ok" if call.fault is None else call.fault.kind
-        trace = self._with_failure(call.trace, outcome)
-        if trace is None or not trace.flags & (SPANS | ACCESS):
-            return
-        call.trace = trace
-        self._add(_record_of(call, trace, outcome, now_ns))
+        self.decide_failed(call)
+        trace = call.trace
+        if trace is not None and trace.flags & (SPANS | ACCESS):
+            self._add(_record_of(call, trace, "ok" if call.fault is None else call.fault.kind, now_ns))
 
     def record_rejected(
         self,
@@ -236,15 +244,23 @@ class Tracer:
 
     # What the control process gets.
 
-    def take(self) -> TraceBatch | None:
-        """Return what waits to be sent, and begin anew; None if there is nothing to say."""
+    def take(self, at_once: bool = True) -> TraceBatch | None:
+        """Return what waits to be sent, and begin anew; None if there is nothing to say, or, unless it is wanted
+        ``at_once``, if it may wait: what is sent less often costs both sides less."""
         with self._lock:
             dropped = {**self._refused, "full": self._buffer.dropped}
             if not len(self._buffer) and not any(dropped.values()):
                 return None
+            if not (at_once or self._is_due()):
+                return None
+            self._taken_ns = self._clock()
             self._refused = dict.fromkeys(self._refused, 0)
             self._buffer.dropped = 0
             return TraceBatch(*self._buffer.take(), dropped)
+
+    def _is_due(self) -> bool:
+        """Return whether the last records were taken ``BETWEEN_NS`` ago, or the buffer is half full."""
+        return len(self._buffer) >= MOST_RECORDS // 2 or self._clock() - self._taken_ns >= BETWEEN_NS
 
 
 def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> TraceRecord:

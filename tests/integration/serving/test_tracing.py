@@ -105,7 +105,9 @@ def test_a_rest_request_continues_the_trace_of_its_caller(server: Server, receiv
     assert attributes["penstock.route"] == answer.headers["penstock-route"]
     [event] = request.events
     assert event.name == "feature_flag.evaluation"
-    assert values_of(event.attributes) == {
+    stated = values_of(event.attributes)
+    assert len(stated.pop("feature_flag.version")) == 16
+    assert stated == {
         "feature_flag.key": NAME,
         "feature_flag.result.variant": answer.headers["penstock-model-version"],
         "feature_flag.result.reason": "split",
@@ -252,6 +254,7 @@ def test_a_caller_may_decline_and_failures_are_kept(server: Server, receiver: Re
     overdue = server.rest("POST", INFER, BODY, {"traceparent": declined, "penstock-timeout-ms": "0"})
     assert overdue.status == 504
     request = spans_of(receiver, trace_id, count=1)["POST /v2/models/{model}/infer"]
+    assert overdue.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
     assert request.status.code == Status.STATUS_CODE_ERROR
     attributes = values_of(request.attributes)
     assert (attributes["error.type"], attributes["http.response.status_code"]) == ("deadline", 504)
@@ -277,6 +280,12 @@ def test_a_disagreeing_shadow_is_kept_and_links_its_request(server: Server, rece
     assert linked.span_id == link.span_id
     assert values_of(linked.attributes)["penstock.request.id"] == attributes["penstock.request.id"]
     assert values_of(linked.events[0].attributes)["feature_flag.result.reason"] == "default"
+
+    def samples() -> set[str]:
+        document = server.admin("GET", f"/admin/v1/models/{NAME}/shadow/2").json()
+        return {sample["trace_id"] for sample in document["samples"]}
+
+    wait_until(lambda: link.trace_id.hex() in samples(), PATIENCE_S, "the sample with the trace of its request")
 
 
 def test_histograms_have_exemplars_and_metrics_are_pushed(server: Server, receiver: Receiver) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from penstock.app.telemetry import SplitModels, TelemetryServices
+from penstock.app.telemetry import RouteFinder, TelemetryServices
 from penstock.config.settings import load_settings
 from penstock.control.sinks.delivery_traces import DeliveryTraces
 from penstock.core.desired import Desired, ModelSpec
 from penstock.core.routing import RouteSpec
+from penstock.core.traces.spans import NO_ROUTE
 from penstock.telemetry.exemplars import ExemplarStore
 
 RECEIVER = "http://127.0.0.1:9"
@@ -61,16 +62,20 @@ def test_the_end_does_not_fail_for_what_cannot_be_read_or_sent() -> None:
     asyncio.run(telemetry.close())
 
 
-def test_only_routes_with_several_weights_split_traffic() -> None:
+def test_spans_state_whether_a_route_splits_traffic_and_which_rules_it_has() -> None:
     states = [
         Desired(1, (_model("a", {"1": 9000, "2": 1000}), _model("b", {"1": 10_000, "2": 0}), ModelSpec("c", (), {}))),
-        Desired(2, (_model("b", {"1": 1, "2": 9999}),)),
+        Desired(2, (_model("a", {"1": 9000, "2": 1000}), _model("b", {"1": 1, "2": 9999}))),
     ]
     present = states[0]
-    is_split = SplitModels(lambda: present)
-    assert [is_split(name) for name in "abcd"] == [True, False, False, False]
+    find = RouteFinder(lambda: present)
+    first = {name: find(name) for name in "abcd"}
+    assert [first[name].is_split for name in "abcd"] == [True, False, False, False]
+    assert first["c"] == first["d"] == NO_ROUTE
     present = states[1]
-    assert [is_split(name) for name in "abcd"] == [False, True, False, False]
+    second = {name: find(name) for name in "abcd"}
+    assert [second[name].is_split for name in "abcd"] == [True, True, False, False]
+    assert second["a"] == first["a"] and second["b"].version != first["b"].version
 
 
 def _model(name: str, split: dict[str, int]) -> ModelSpec:

@@ -19,6 +19,7 @@ ALLOWED = {
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
     "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",
     "control/calls/http_deadline.py:_resolve": "resolves names, a few at once, with a deadline",
+    "control/calls/kept_connection.py:_exchange": "closes the socket of an exchange out of time; does not block",
     "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",
     "registry/admission/examiner.py:_run_order": "adds up the sizes of files that this machine has just written",
     "registry/registry.py:admit": "changes a graph that this machine has just written",

@@ -26,7 +26,7 @@ from penstock.core.traces.records import (
 from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.serving.call_trace import CallTrace
 from penstock.serving.infer_call import BatchResult, InferCall
-from penstock.serving.tracer import MOST_RECORDS, TraceLimits, Tracer
+from penstock.serving.tracer import BETWEEN_NS, MOST_RECORDS, TraceLimits, Tracer
 from penstock.serving.version_info import VersionIdentity
 from tests.unit.serving.stubs import served
 
@@ -39,7 +39,7 @@ ONE, TWO = VersionIdentity("m", "1"), VersionIdentity("m", "2")
 def answered(trace: CallTrace | None, fault: Fault | None = None) -> InferCall:
     """A call with two rows that has been answered."""
     call = served([Tensor("x", "FP32", np.zeros((2, 1), np.float32))], [])
-    call.trace, call.fault = trace, fault
+    call.trace, call.fault, call.is_traceable = trace, fault, True
     call.series, call.id, call.run_rows, call.output_bytes = 3, "r", NOT_COUNTED, 16
     call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns = 10, 20, 30, 40
     return call
@@ -154,6 +154,19 @@ def test_failures_of_the_server_are_kept_within_the_limit() -> None:
     assert dropped == {"kept": 1}
 
 
+def test_what_is_decided_before_an_answer_is_encoded_is_what_is_recorded() -> None:
+    bench = Bench(forced=1.0)
+    calls = [answered(None, fault) for fault in (DeadlineExceeded("late"), DeadlineExceeded("late"), None)]
+    for call in calls:
+        bench.tracer.decide_failed(call)
+    stated = ["" if call.trace is None else call.trace.exported_id for call in calls]
+    for call in calls:
+        bench.tracer.record_call(call, 50)
+    [record], dropped = bench.taken()
+    assert stated == [record.trace_id.hex(), "", ""]
+    assert dropped == {"kept": 1}
+
+
 def test_a_kept_failure_stays_in_the_trace_of_its_caller() -> None:
     bench = Bench(forced=2.0, access=1e-9)
     bench.answer(DECLINED, DeadlineExceeded("late"))
@@ -242,6 +255,28 @@ def test_what_waits_is_bounded() -> None:
     assert bench.tracer.take() is None
 
 
+def test_records_that_may_wait_are_taken_once_a_second_or_when_half_of_the_space_is_full() -> None:
+    bench = Bench(ratio=1.0)
+
+    def taken(more: int) -> int:
+        for _ in range(more):
+            bench.answer()
+        batch = bench.tracer.take(at_once=False)
+        return 0 if batch is None else batch.count
+
+    assert taken(0) == 0
+    assert taken(1) == 1  # the first waits for nothing
+    assert taken(1) == 0
+    bench.now += BETWEEN_NS - 1
+    assert taken(1) == 0
+    bench.now += 1
+    assert taken(1) == 3
+    assert taken(MOST_RECORDS // 2 - 1) == 0
+    assert taken(1) == MOST_RECORDS // 2
+    bench.answer()
+    assert len(bench.taken()[0]) == 1  # the end of a worker waits for nothing
+
+
 @pytest.mark.parametrize(
     ("limits", "is_on"),
     [
@@ -259,7 +294,6 @@ def test_a_defect_is_logged_with_the_ids_that_its_span_gets(caplog: pytest.LogCa
     bench = Bench(forced=5.0)
     for fields in ({}, DECLINED):
         call = answered(bench.tracer.begin(fields))
-        call.is_traceable = True
         call.fail(RuntimeError("a defect"))
         bench.tracer.record_call(call, 50)
     records, _ = bench.taken()

@@ -61,15 +61,13 @@ def test_a_traceback_stays_in_the_line(log_format: str) -> None:
 
 @pytest.mark.parametrize("log_format", LOG_FORMATS)
 def test_no_format_shows_a_secret(log_format: str) -> None:
-    record = record_of("connect to %s", 'postgresql://u:pa"ss@h', fields={"labels.a": 'x pa"ss', "list": ['pa"ss']})
+    record = record_of("connect to %s", 'postgresql://u:Qz"7x@h', fields={"labels.a": 'x Qz"7x', "list": ['Qz"7x']})
     try:
-        raise ValueError('pa"ss')
+        raise ValueError('Qz"7x')
     except ValueError:
         record.exc_info = sys.exc_info()
-    line = formatter_of(log_format, "control", ['pa"ss']).format(record)
-    assert "pa" not in line.replace("param", "").replace("penstock.app", "").replace("path", "").split("error.stack")[0]
-    assert 'pa"ss' not in line
-    assert 'pa\\"ss' not in line
+    line = formatter_of(log_format, "control", ['Qz"7x']).format(record)
+    assert "Qz" not in line and "7x" not in line
 
 
 @pytest.mark.parametrize("log_format", ["json", "ecs"])

@@ -338,6 +338,8 @@ class InferHandler:
     def _fault_answer(self, exchange: InferExchange, call: InferCall) -> bytes:
         """Return the answer to a call that has a fault."""
         lines = self._parts.get(call.loaded).fields[call.route] + id_line(call.id)
+        if self.plane.tracer is not None:
+            self.plane.tracer.decide_failed(call)
         if call.trace is not None:
             lines += trace_line(call.trace)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)

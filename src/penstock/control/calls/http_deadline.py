@@ -49,7 +49,7 @@ def exchanging(
     Raises:
         OSError, HTTPException, ValueError: as ``urllib`` does.
     """
-    deadline = _Deadline(wait_s * WHOLE, permits)
+    deadline = ConnectionDeadline(wait_s * WHOLE, permits)
     timer = threading.Timer(wait_s * WHOLE, deadline.end)
     timer.daemon = True
     timer.start()
@@ -62,8 +62,11 @@ def exchanging(
         deadline.close()
 
 
-class _Deadline:
-    """The deadline of an exchange, and its connections, which another thread ends."""
+class ConnectionDeadline:
+    """The deadline of an exchange, and its connections, which another thread ends.
+
+    ``connect`` opens a connection, as ``http.client`` asks for it.
+    """
 
     def __init__(self, after_s: float, permits: Callable[[str], bool] | None = None) -> None:
         self._permits = permits
@@ -96,6 +99,15 @@ class _Deadline:
             for item in self._sockets:
                 item.close()
             self._sockets.clear()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended the connections."""
+        return self._over
+
+    def renew(self, after_s: float) -> None:
+        """Let another exchange begin, which is to end after so many seconds."""
+        self._at = time.monotonic() + after_s
 
     def _left_s(self) -> float:
         left = self._at - time.monotonic()
@@ -146,29 +158,31 @@ def _resolve(host: str, port: int, addresses: "Future[list[SocketAddress]]") -> 
         _resolvers.release()
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, deadline: _Deadline, host: str, **options: Any) -> None:
+class PlainConnection(http.client.HTTPConnection):
+    """A connection within a deadline."""
+
+    def __init__(self, deadline: ConnectionDeadline, host: str, **options: Any) -> None:
         super().__init__(host, **options)
         self._create_connection = deadline.connect
 
 
-class _SecureConnection(_PlainConnection, http.client.HTTPSConnection):
+class SecureConnection(PlainConnection, http.client.HTTPSConnection):
     """A connection over TLS; the next base in the method resolution order connects."""
 
 
 class _PlainHandler(urllib.request.HTTPHandler):
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, deadline: ConnectionDeadline) -> None:
         super().__init__()
         self._deadline = deadline
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_PlainConnection, self._deadline), req)
+        return self.do_open(partial(PlainConnection, self._deadline), req)
 
 
 class _SecureHandler(urllib.request.HTTPSHandler):
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, deadline: ConnectionDeadline) -> None:
         super().__init__()
         self._deadline = deadline
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_SecureConnection, self._deadline), req)
+        return self.do_open(partial(SecureConnection, self._deadline), req)

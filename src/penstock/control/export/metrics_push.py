@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Final
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.export.otlp_http import send_otlp
+from penstock.control.export.otlp_http import Send
 from penstock.control.periodic import PeriodicTask, ProblemLog
 from penstock.core.errors import Fault
-from penstock.core.traces.retries import LONGEST_STATED_S, UNSTATED, ExportAnswer
+from penstock.core.traces.retries import LONGEST_STATED_S, UNSTATED
 from penstock.telemetry import otlp_metrics as metrics
 from penstock.telemetry.otlp.common import METRICS_PATH, Value, signal_url
 from penstock.telemetry.otlp.metrics_request import count_points, metrics_request
@@ -38,7 +38,7 @@ class MetricsPush:
         resource: Mapping[str, Value],
         version: str,
         read: Callable[[], Iterable[Reading]],
-        send: Callable[[str, bytes], ExportAnswer] = send_otlp,
+        send: Send,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = signal_url(endpoint, METRICS_PATH)

@@ -1,4 +1,4 @@
-"""Sends one export request by OTLP over HTTP, with the header fields of a file, and returns the answer."""
+"""Sends export requests by OTLP over HTTP, with the header fields of a file, on a connection that stays open."""
 
 import http.client
 import re
@@ -6,16 +6,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.calls.kept_connection import HttpAnswer, KeptConnection
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.secret_store import read_secret_file
 from penstock.core.secrets import SecretFault
-from penstock.core.traces.retries import ExportAnswer
+from penstock.core.traces.retries import SUCCESS, ExportAnswer
 from penstock.telemetry.otlp.common import read_rejected
 
 WAIT_S: Final = 10.0
@@ -30,26 +30,77 @@ _RESERVED: Final = frozenset({"content-type", "content-length", "transfer-encodi
 
 _PAGE: Final = "it answered with a page of HTML; expected an OTLP receiver, check its address"
 
+
 Send = Callable[[str, bytes], ExportAnswer]
+"""Sends a request to a signal's address, and returns the answer. Blocks, for a few waits at most; never raises."""
 
 
-def sender(headers_file: Path | None) -> Send:
-    """Return what sends requests with the header fields of a file, which is read for each: credentials may change.
+class OtlpSender:
+    """Sends requests with the header fields of a file, which is read for each: credentials may change. Of one thread at
+    a time; each wait for the receiver takes ``wait_s`` seconds at most.
+
+    The connection stays open between requests. Where the environment states a proxy for the receiver, each request has
+    its own.
 
     Raises:
         SecretFault: the file cannot be used now.
     """
-    if headers_file is None:
-        return send_otlp
-    read_header_fields(headers_file)
-    return partial(_send_with_file, headers_file)
+
+    def __init__(self, headers_file: Path | None = None, wait_s: float = WAIT_S) -> None:
+        if headers_file is not None:
+            read_header_fields(headers_file)
+        self._headers_file = headers_file
+        self._wait_s = wait_s
+        self._kept: tuple[str, KeptConnection] | None = None
+
+    def __call__(self, url: str, body: bytes) -> ExportAnswer:
+        """Send a request to a signal's address; never raises."""
+        try:
+            stated = {} if self._headers_file is None else read_header_fields(self._headers_file)
+            return _read_answer(self._exchange(url, body, {**_HEADERS, **stated}))
+        except SecretFault as fault:
+            return ExportAnswer(0, reason=str(fault))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or (str(error) if isinstance(error, OSError) else "")
+            return ExportAnswer(0, reason=f"it does not answer: {reason or type(error).__name__}")
+
+    def _exchange(self, url: str, body: bytes, fields: Mapping[str, str]) -> HttpAnswer:
+        if _has_proxy(url):
+            return _exchange_once(url, body, fields, self._wait_s)
+        if self._kept is None or self._kept[0] != url:
+            self.close()
+            self._kept = url, KeptConnection(url, self._wait_s)
+        return self._kept[1].post(body, fields, MOST_ANSWER)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._kept is not None:
+            self._kept[1].close()
 
 
-def _send_with_file(headers_file: Path, url: str, body: bytes) -> ExportAnswer:
+def _has_proxy(url: str) -> bool:
+    """Return whether the environment states a proxy for an address."""
+    parts = urlsplit(url)
+    return parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or "")
+
+
+def _exchange_once(url: str, body: bytes, fields: Mapping[str, str], wait_s: float) -> HttpAnswer:
+    """Send a request by a proxy, on a connection of its own."""
+    request = urllib.request.Request(url, body, dict(fields), method="POST")  # noqa: S310 - http or https by the setting
     try:
-        return send_otlp(url, body, fields=read_header_fields(headers_file))
-    except SecretFault as fault:
-        return ExportAnswer(0, reason=str(fault))
+        with exchanging(request, wait_s, NoRedirect()) as answer:
+            return HttpAnswer(answer.status, answer.headers, answer.read(MOST_ANSWER))
+    except urllib.error.HTTPError as error:
+        error.close()
+        return HttpAnswer(error.code, error.headers, b"")
+
+
+def _read_answer(answer: HttpAnswer) -> ExportAnswer:
+    if answer.status not in SUCCESS:
+        after_s = retry_after(answer.fields.get("retry-after", ""), time.time())
+        return ExportAnswer(answer.status, after_s, reason=f"it answered {answer.status}")
+    rejected, reason = read_rejected(answer.content)
+    return ExportAnswer(answer.status, 0.0, rejected, reason or _check_type(answer.fields.get_content_type()))
 
 
 def read_header_fields(file: Path) -> dict[str, str]:
@@ -74,21 +125,3 @@ def read_header_fields(file: Path) -> dict[str, str]:
 def _check_type(content_type: str) -> str:
     """Return why the type of an answer is none of an OTLP receiver, "" if it may be one."""
     return _PAGE if content_type == "text/html" else ""
-
-
-def send_otlp(
-    url: str, body: bytes, wait_s: float = WAIT_S, fields: Mapping[str, str] = MappingProxyType({})
-) -> ExportAnswer:
-    """Send a request with these header fields to a signal's address. Blocks, for a few waits at most; never raises."""
-    headers = {**_HEADERS, **fields}
-    request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310 - http or https by the setting
-    try:
-        with exchanging(request, wait_s, NoRedirect()) as answer:
-            rejected, reason = read_rejected(answer.read(MOST_ANSWER))
-            return ExportAnswer(answer.status, 0.0, rejected, reason or _check_type(answer.headers.get_content_type()))
-    except urllib.error.HTTPError as error:
-        error.close()
-        after_s = retry_after(error.headers.get("retry-after", ""), time.time())
-        return ExportAnswer(error.code, after_s, reason=f"it answered {error.code}")
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return ExportAnswer(0, reason=f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}")

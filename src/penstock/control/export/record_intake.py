@@ -3,6 +3,7 @@
 import logging
 import time
 from base64 import b64decode
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -30,8 +31,11 @@ REASONS: Final = ("forced", "kept", "full", "queue", "processor")
 """Why requests that would have been traced were not: the limits, a full buffer of a worker, a full queue here, and the
 limit of the processor time."""
 
-CHUNK: Final = 64
+CHUNK: Final = 256
 """Records of which the spans are made before the processor time is looked at again."""
+
+
+_BUCKETS_NS: Final = [round(edge * 1e9) for edge in table.REQUEST_DURATION.edges]
 
 
 class RecordIntake:
@@ -105,15 +109,23 @@ class RecordIntake:
             return
         began = self._thread_time()
         self._export([self._encoder.encode(record, offset_ns) for record in records])
-        for record in records:
-            self._keep_exemplars(record, offset_ns)
+        self._keep_exemplars(records, offset_ns)
         self._budget.spend(self._thread_time() - began)
 
-    def _keep_exemplars(self, record: TraceRecord, offset_ns: int) -> None:
-        """Let the latency histograms refer to the trace of an answered request, whose times are those they counted: of
-        one that is kept for a shadow, the end is that of its run."""
-        if record.kind != REQUEST or not record.version or record.outcome or record.flags & KEPT:
-            return
+    def _keep_exemplars(self, records: list[TraceRecord], offset_ns: int) -> None:
+        """Let the latency histograms refer to the traces of answered requests: of those that took as long, as buckets
+        have it, to the newest."""
+        kept = set()
+        for record in reversed(records):
+            if not _is_exemplary(record):
+                continue
+            bucket = bisect_left(_BUCKETS_NS, record.times[4] - record.times[0])
+            key = record.model, record.version, record.series, bucket
+            if key not in kept:
+                kept.add(key)
+                self._put_exemplars(record, offset_ns)
+
+    def _put_exemplars(self, record: TraceRecord, offset_ns: int) -> None:
         put, times = self._exemplars.put, record.times
         trace_id, span_id, at = record.trace_id.hex(), record.span_id.hex(), (times[4] + offset_ns) / 1e9
         model, version = record.model, record.version
@@ -131,3 +143,9 @@ class RecordIntake:
     def close(self) -> None:
         """End the thread."""
         self._pool.close()
+
+
+def _is_exemplary(record: TraceRecord) -> bool:
+    """Return whether the times of a request are those that its histograms counted: of one that is kept for a shadow,
+    the end is that of its run."""
+    return record.kind == REQUEST and bool(record.version) and not record.outcome and not record.flags & KEPT

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.export.otlp_http import Send, send_otlp
+from penstock.control.export.otlp_http import Send
 from penstock.control.periodic import PeriodicTask, ProblemLog
 from penstock.core.errors import Fault
 from penstock.core.traces.processor_budget import ProcessorBudget
@@ -26,7 +26,7 @@ MOST_WAITING: Final = 8192
 """Encoded spans that wait, some megabytes; further ones are counted and dropped."""
 
 BATCH: Final = 2048
-"""Spans of one request, about half a megabyte: each request costs a connection."""
+"""Spans of one request, about half a megabyte."""
 
 SEND_S: Final = 1.0
 STEP_S: Final = 60.0
@@ -52,7 +52,7 @@ class SpanExporter:
         endpoint: str,
         resource: Mapping[str, Value],
         version: str,
-        send: Send = send_otlp,
+        send: Send,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         budget: ProcessorBudget | None = None,
@@ -90,8 +90,9 @@ class SpanExporter:
                     self._outcomes[metrics.DROPPED] += encoded[1]
 
     async def step(self) -> None:
-        """Send what waits."""
-        await self._pool.call(self.send_waiting)
+        """Send what waits, if anything does."""
+        if self._waiting or self._batch:
+            await self._pool.call(self.send_waiting)
 
     async def flush(self) -> None:
         """Send what waits before the end, for ``FLUSH_S`` at most."""

@@ -78,9 +78,20 @@ class Span:
     state: str = ""
 
 
+class RouteTraits(NamedTuple):
+    """What is stated of the route of a model: whether it divides the traffic, and what identifies its rules ("" without
+    a route)."""
+
+    is_split: bool = False
+    version: str = ""
+
+
+NO_ROUTE: Final = RouteTraits()
+
+
 class RequestTraits(NamedTuple):
-    """What many requests have in common, and their spans with them. ``is_split``: the route of the model divides its
-    traffic; ``scheme`` is that of the REST port, http or https."""
+    """What many requests have in common, and their spans with them. ``rules`` is what is stated of the model's route;
+    ``scheme`` is that of the REST port, http or https."""
 
     model: str
     version: str
@@ -88,7 +99,7 @@ class RequestTraits(NamedTuple):
     outcome: int
     flags: int
     endpoint: str
-    is_split: bool
+    rules: RouteTraits
     scheme: str
 
 
@@ -107,7 +118,7 @@ class RequestDescription:
     evaluation: Mapping[str, Value]
 
 
-def traits_of(record: TraceRecord, is_split: bool, scheme: str) -> RequestTraits:
+def traits_of(record: TraceRecord, rules: RouteTraits, scheme: str) -> RequestTraits:
     """Return the traits of a request."""
     return RequestTraits(
         record.model,
@@ -116,7 +127,7 @@ def traits_of(record: TraceRecord, is_split: bool, scheme: str) -> RequestTraits
         record.outcome,
         record.flags & TRAIT_FLAGS,
         record.endpoint,
-        is_split,
+        rules,
         scheme,
     )
 
@@ -170,12 +181,14 @@ def _model_attributes(traits: RequestTraits) -> dict[str, Value]:
 def _evaluation(traits: RequestTraits) -> dict[str, Value]:
     """Return the decision of the route as the evaluation of a feature flag: the model is the flag, the version its
     variant."""
-    return {
+    stated: dict[str, Value] = {
         "feature_flag.key": traits.model,
         "feature_flag.result.variant": traits.version,
-        "feature_flag.result.reason": _reason(route_of(traits), traits.is_split),
+        "feature_flag.result.reason": _reason(route_of(traits), traits.rules.is_split),
         "feature_flag.provider.name": "penstock",
+        "feature_flag.version": traits.rules.version,
     }
+    return {name: value for name, value in stated.items() if value}
 
 
 def _reason(route: str, is_split: bool) -> str:

@@ -229,11 +229,11 @@ class ShadowExecutor:
             return 0
         finally:
             self._running = None
+        if self.record is not None:
+            self.record(call, self.identity, began, difference.disagrees)
         if difference.disagrees:
             self._keep(call, outputs, difference)  # first: the sample of a pair that is counted can be read
         self._count(call, difference, took)
-        if self.record is not None:
-            self.record(call, self.identity, began, difference.disagrees)
         return took
 
     def _count(self, call: InferCall, difference: OutputDifference, took: int) -> None:
@@ -258,6 +258,7 @@ class ShadowExecutor:
         request = {
             "id": shorten(call.id),
             "version": call.loaded.identity.version,
+            "trace_id": "" if call.trace is None else call.trace.exported_id,
             "inputs": [tensor.to_json() for tensor in mask.inputs.apply(call.tensors)],
             "outputs": [tensor.to_json() for tensor in mask.outputs.apply(call.outputs)],
             "shadow_outputs": [tensor.to_json() for tensor in mask.outputs.apply(outputs)],

@@ -54,7 +54,7 @@ SHADOW = {
     "mean_abs_diff": None,
     "samples": [
         {"id": HOSTILE, "version": "1", "outputs": [TENSOR], "shadow_outputs": [{**TENSOR, "data": list(range(999))}]},
-        {"id": "r2", "version": "1", "outputs": [{**TENSOR, "name": "y"}], "shadow_outputs": []},
+        {"id": "r2", "version": "1", "trace_id": HOSTILE, "outputs": [{**TENSOR, "name": "y"}], "shadow_outputs": []},
     ],
 }
 LAST_MINUTE = {"share_basis_points": 9990, "requests_per_second": 12.5, "error_ratio": None, "p99_ms": 3.25}

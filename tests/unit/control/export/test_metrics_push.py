@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from penstock.control.export.metrics_push import MetricsPush
-from penstock.control.export.otlp_http import send_otlp
+from penstock.control.export.otlp_http import OtlpSender
 from penstock.core.traces.retries import ExportAnswer
 from penstock.core.traces.spans import Span
 from penstock.telemetry.metrics import INFLIGHT
@@ -50,18 +50,20 @@ def test_the_last_counts_are_pushed_before_the_end_and_pauses_are_kept() -> None
 
 
 def test_a_receiver_gets_metrics_and_spans() -> None:
+    send = OtlpSender()
     with receiving() as receiver:
-        push = MetricsPush(receiver.url, 1.0, {"a": "b"}, "1", lambda: READINGS)
+        push = MetricsPush(receiver.url, 1.0, {"a": "b"}, "1", lambda: READINGS, send)
         asyncio.run(push.step())
         push.close()
         assert [item.name for item in receiver.metrics] == ["penstock_inflight_requests"]
         assert receiver.resources == [{"a": "b"}]
         receiver.rejected = 1
         body = enclose({}, "1", encode_span(Span(bytes(16), bytes(8), bytes(8), "x", 1, 1, 2)))
-        assert send_otlp(f"{receiver.url}/v1/traces", body) == ExportAnswer(200, rejected=1)
+        assert send(f"{receiver.url}/v1/traces", body) == ExportAnswer(200, rejected=1)
         receiver.statuses, receiver.fields = [503, 302], {"retry-after": "7", "location": receiver.url}
-        assert send_otlp(f"{receiver.url}/v1/traces", body) == ExportAnswer(503, 7.0, reason="it answered 503")
-        assert send_otlp(f"{receiver.url}/v1/traces", body).status == 302
-    assert send_otlp(f"{receiver.url}/v1/traces", body) == ExportAnswer(
+        assert send(f"{receiver.url}/v1/traces", body) == ExportAnswer(503, 7.0, reason="it answered 503")
+        assert send(f"{receiver.url}/v1/traces", body).status == 302
+    assert send(f"{receiver.url}/v1/traces", body) == ExportAnswer(
         0, reason="it does not answer: [Errno 111] Connection refused"
     )
+    send.close()

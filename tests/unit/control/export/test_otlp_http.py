@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.export.otlp_http import read_header_fields, send_otlp, sender
+from penstock.control.export.otlp_http import OtlpSender, read_header_fields
 from penstock.core.secrets import SecretFault
 from penstock.core.traces.retries import ExportAnswer
 from tests.otlp import receiving
@@ -24,10 +24,11 @@ def header_file(folder: Path, text: str, mode: int = 0o600) -> Path:
 def test_the_receiver_gets_the_fields_of_the_file_as_it_is_now(tmp_path: Path) -> None:
     file = header_file(tmp_path, "# credentials\n\nAuthorization: Bearer first\nx-scope: team: a \n")
     with receiving() as receiver:
-        send = sender(file)
+        send = OtlpSender(file)
         assert send(f"{receiver.url}/v1/traces", b"") == ExportAnswer(200)
         header_file(tmp_path, "authorization: Bearer second")
         assert send(f"{receiver.url}/v1/traces", b"") == ExportAnswer(200)
+        send.close()
     first, second = receiver.headers
     assert (first["authorization"], first["x-scope"]) == ("Bearer first", "team: a")
     assert (second["authorization"], "x-scope" in second) == ("Bearer second", False)
@@ -35,7 +36,7 @@ def test_the_receiver_gets_the_fields_of_the_file_as_it_is_now(tmp_path: Path) -
 
 def test_a_file_that_has_gone_is_a_reason_without_a_secret(tmp_path: Path) -> None:
     file = header_file(tmp_path, "authorization: Bearer first")
-    send = sender(file)
+    send = OtlpSender(file)
     file.unlink()
     answer = send("http://127.0.0.1:1/v1/traces", b"")
     assert answer == ExportAnswer(0, reason="the secret 'headers' cannot be read: No such file or directory")
@@ -60,15 +61,16 @@ def test_what_is_no_header_field_is_refused_without_its_text(tmp_path: Path, tex
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecretFault, match="chmod 600"):
-        sender(header_file(tmp_path, "x: y", 0o644))
+        OtlpSender(header_file(tmp_path, "x: y", 0o644))
 
 
 def test_without_a_file_there_are_none() -> None:
     with receiving() as receiver:
-        assert sender(None)(f"{receiver.url}/v1/metrics", b"") == ExportAnswer(200)
+        send = OtlpSender()
+        assert send(f"{receiver.url}/v1/metrics", b"") == ExportAnswer(200)
+        send.close()
     assert set(receiver.headers[0]) == {
         "accept-encoding",
-        "connection",
         "content-length",
         "content-type",
         "host",
@@ -117,5 +119,7 @@ def test_an_answer_of_any_kind_is_bounded_and_named(
     head: bytes, part: bytes, times: int, status: int, reason: str
 ) -> None:
     with answering(head + part * times) as url:
-        answer = send_otlp(url, BODY)
+        send = OtlpSender()
+        answer = send(url, BODY)
+        send.close()
     assert (answer.status, reason in answer.reason) == (status, True)

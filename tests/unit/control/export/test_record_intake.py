@@ -12,6 +12,7 @@ from penstock.control.export import record_intake
 from penstock.control.export.record_intake import CHUNK, RecordIntake
 from penstock.core.traces.processor_budget import ProcessorBudget
 from penstock.core.traces.records import ACCESS, KEPT, RECORD_BYTES, SHADOW, SPANS, RecordBuffer, TraceRecord
+from penstock.core.traces.spans import NO_ROUTE
 from penstock.telemetry.exemplars import ExemplarStore
 from penstock.telemetry.metrics import REQUEST_DURATION
 from penstock.telemetry.otlp.common import enclose
@@ -39,7 +40,7 @@ class Bench:
         export = self.spans.extend if exports else None
         self.now = self.used = 0.0
         self.budget = ProcessorBudget(0.1, lambda: self.now)
-        encoder = RecordEncoder(lambda model: model == "m")
+        encoder = RecordEncoder(lambda _: NO_ROUTE)
         self.intake = RecordIntake(export, self.exemplars, encoder, self.budget, self.thread_time)
 
     def thread_time(self) -> float:
@@ -93,6 +94,17 @@ def test_answered_requests_are_exemplars() -> None:
     found = [item.exemplars for item in attached if isinstance(item, Distribution)]
     assert [len(item) for item in found] == [1, 0, 0]
     assert found[0][0][1].value == 0.005 and found[0][0][1].trace_id == RECORD.trace_id.hex()
+
+
+def test_of_requests_that_took_as_long_the_newest_is_an_exemplar() -> None:
+    bench = Bench()
+    old, new = record(trace_id=bytes(15) + b"a"), record(trace_id=bytes(15) + b"b")
+    slow = record(trace_id=bytes(15) + b"c", times=(*old.times[:4], old.times[4] + 10**9))
+    bench.take(slow, old, new)
+    buckets = (0,) * (len(REQUEST_DURATION.edges) + 1)
+    [attached] = bench.exemplars.attach([Distribution(REQUEST_DURATION, ("m", "1", "stable", "rest"), buckets, 0.0)])
+    assert isinstance(attached, Distribution)
+    assert [item.trace_id for _, item in attached.exemplars] == [new.trace_id.hex(), slow.trace_id.hex()]
 
 
 def test_a_request_that_is_kept_for_a_shadow_is_no_exemplar() -> None:

@@ -23,7 +23,7 @@ from penstock.core.traces.records import (
     TraceRecord,
     read_records,
 )
-from penstock.core.traces.spans import RPC_STREAM
+from penstock.core.traces.spans import NO_ROUTE, RPC_STREAM, RouteTraits
 from penstock.telemetry.otlp.common import enclose
 from penstock.telemetry.otlp.record_spans import RecordEncoder, new_stage_ids
 from tests.otlp import values_of
@@ -40,7 +40,7 @@ def made_of(item: TraceRecord, is_split: bool = False, scheme: str = "http") -> 
     def new_ids() -> bytes:
         return b"".join([next(numbers).to_bytes(8, "big") for _ in range(4)])
 
-    encoded, number = RecordEncoder(lambda _: is_split, scheme, new_ids).encode(item, OFFSET)
+    encoded, number = RecordEncoder(lambda _: RouteTraits(is_split, "r1"), scheme, new_ids).encode(item, OFFSET)
     [resource] = ExportTraceServiceRequest.FromString(enclose({}, "1", encoded)).resource_spans
     spans = list(resource.scope_spans[0].spans)
     assert len(spans) == number
@@ -101,7 +101,27 @@ def test_the_decision_of_the_route_is_an_evaluated_flag(series: int, is_split: b
         "feature_flag.result.variant": "1",
         "feature_flag.result.reason": reason,
         "feature_flag.provider.name": "penstock",
+        "feature_flag.version": "r1",
     }
+
+
+def test_without_a_route_there_is_no_version_of_its_rules() -> None:
+    encoded, _ = RecordEncoder(lambda _: NO_ROUTE).encode(RECORD, OFFSET)
+    assert b"feature_flag.version" not in encoded and b"feature_flag.key" in encoded
+
+
+def test_another_route_is_stated_from_the_next_request_on() -> None:
+    present = RouteTraits(is_split=False, version="r1")
+    encoder = RecordEncoder(lambda _: present)
+    assert b"r1" in encoder.encode(RECORD, OFFSET)[0]
+    present = RouteTraits(is_split=True, version="r2")
+    assert b"r2" in encoder.encode(RECORD, OFFSET)[0]
+
+
+@pytest.mark.parametrize("request_id", ["r", "x" * 100, "x" * 101, "x" * 200, "ä" * 60, "\ud800"])
+def test_ids_of_any_length_and_kind_are_read_back(request_id: str) -> None:
+    spans = made_of(record(request_id=request_id))
+    assert values_of(spans[0].attributes)["penstock.request.id"] == request_id.encode("utf-8", "replace").decode()
 
 
 def test_a_port_with_tls_has_its_scheme() -> None:
@@ -216,7 +236,7 @@ def test_the_spans_of_a_request_take_little_work() -> None:
     for number in range(100):
         buffer.add(record(request_id=f"r{number}", run_rows=number % 8))
     data, texts = buffer.take()
-    encoder = RecordEncoder(lambda _: False)
+    encoder = RecordEncoder(lambda _: NO_ROUTE)
 
     def encode() -> None:
         for item in read_records(data, texts):

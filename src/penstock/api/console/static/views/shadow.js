@@ -44,7 +44,7 @@ function pairTime(microseconds) {
 /** @param {{version: string, sample: any, all: boolean}} props */
 function Sample({ version, sample, all }) {
   return html`<article class="card" aria-label="Request ${sample.id}"><h3>Request <code>${sample.id}</code></h3>
-    <p class="small muted">Greatest difference ${number(sample.max_abs_diff)}, ${number(sample.flips)} rows of another class.</p>
+    <p class="small muted">Greatest difference ${number(sample.max_abs_diff)}, ${number(sample.flips)} rows of another class.${sample.trace_id && html` Trace <code>${sample.trace_id}</code>`}</p>
     <details><summary>Inputs</summary><dl class="facts">${sample.inputs.map((/** @type {any} */ tensor) => html`<dt key=${tensor.name}>${tensor.name}</dt><dd><code>${tensorText(tensor)}</code></dd>`)}</dl></details>
     ${compareOutputs(sample.outputs, sample.shadow_outputs).map((output) => html`<${Output} key=${output.name} id=${sample.id} version=${version} answered=${sample.version} output=${output} all=${all} />`)}
   </article>`;
