@@ -53,7 +53,7 @@ TAIL_S = 0.1
 EXPORTED_S = 2.3
 """Until what waits is sent: it is this window's, and disturbs no other."""
 
-_WIDTH = 140
+_WIDTH = 180
 _SENT = re.compile(r'penstock_otlp_items_total\{outcome="sent",signal="traces"\} ([\d.e+]+)')
 
 
@@ -163,7 +163,7 @@ class Bench:
             self._load(kind, codec, WARM_UP_S)
         time.sleep(EXPORTED_S)
         spans, used_s, control_s = self._spans(), process_time_s(self._receiver.pid), self._control_s()
-        seen = []
+        seen: list[Round] = []
         for _ in track(range(rounds), f"measuring {codec.name}", console=Console(stderr=True)):
             found = {kind: self.window(kind, codec) for kind in chance.sample(KINDS, len(KINDS))}
             seen.append({kind: found[kind] for kind in KINDS})
@@ -267,7 +267,7 @@ def _table(costs: Sequence[TracingCost]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     heads = ("codec", "traces", "of the rate", "processor time", "of the worker", "control µs a span")
     for head in (*heads, "receiver µs a span", "spans", "≥ 98 % of the rate"):
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for cost in costs:
         for kind in (AGAIN, TRACED):
             ratios = [_text(found[kind]) for found in (cost.rates, cost.cpu, cost.worker)]

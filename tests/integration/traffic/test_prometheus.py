@@ -23,7 +23,12 @@ RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
 
 
 @contextmanager
-def prometheus(folder: Path, servers: list[Server], rules_file: Path = RULES / "penstock.rules.yml") -> Iterator[str]:
+def prometheus(
+    folder: Path,
+    servers: list[Server],
+    rules_file: Path = RULES / "penstock.rules.yml",
+    options: tuple[str, ...] = (),
+) -> Iterator[str]:
     """The Debian package's, with rules at a pace for tests."""
     rules = folder / "rules.yml"
     rules.write_text(re.sub(r"(?<=^  interval: )\w+$", "1s", rules_file.read_text(), flags=re.MULTILINE))
@@ -34,7 +39,7 @@ def prometheus(folder: Path, servers: list[Server], rules_file: Path = RULES / "
         f"scrape_configs: [{{job_name: penstock, static_configs: [{{targets: [{targets}]}}]}}]\n"
     )
     address = f"127.0.0.1:{port}"
-    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command = ["prometheus", *options, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log)
     try:

@@ -66,6 +66,8 @@ class KeptConnection:
             connection.request("POST", self._target, body, dict(fields))
             with connection.getresponse() as answer:
                 content = answer.read(most_content)
+                if deadline.is_over:  # an answer that was cut off looks like one that has ended
+                    raise TimeoutError("timed out")
                 is_reusable = answer.isclosed() and connection.sock is not None  # read to its end, and kept by both
                 return HttpAnswer(answer.status, answer.headers, content)
         finally:

@@ -6,6 +6,9 @@ from penstock.telemetry.otlp.protobuf import double, integer, message, read_fiel
 
 Value = str | int | float | bool
 SCHEMA = "https://opentelemetry.io/schemas/1.39.0"
+MOST_REJECTED = (1 << 63) - 1
+"""The largest number of rejected items; what is over it is a negative one."""
+
 TRACES_PATH, METRICS_PATH = "/v1/traces", "/v1/metrics"
 
 
@@ -38,7 +41,7 @@ def read_rejected(body: bytes) -> tuple[int, str]:
         return 0, ""
     rejected, reason = fields.get(1, 0), fields.get(2, b"")
     stated = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else ""
-    return (rejected if isinstance(rejected, int) else 0), stated[:200]
+    return (rejected if isinstance(rejected, int) and rejected <= MOST_REJECTED else 0), stated[:200]
 
 
 def signal_url(endpoint: str, path: str) -> str:
