@@ -2,6 +2,7 @@
 
 import time
 import urllib.parse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_prometheus_stores_the_exemplars_of_latencies(tmp_path: Path) -> None:
                 return any(one["labels"].get("trace_id") == TRACE for _, one in found[name])
 
             for name in ("request", "stage"):
-                wait_until(lambda name=name: stored(name), PATIENCE_S, lambda: f"stored: {found}")
+                wait_until(partial(stored, name), PATIENCE_S, lambda: f"stored: {found}")
             [(series, exemplar)] = [item for item in found["request"] if item[1]["labels"]["trace_id"] == TRACE]
             assert (series["model"], series["version"], series["protocol"]) == ("m", "1", "rest")
             assert 0 < float(exemplar["value"]) <= float(series["le"])
