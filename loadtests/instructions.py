@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -175,6 +175,25 @@ def measure_access(model: BenchModel, requests: int) -> dict[str, list[float]]:
     return found
 
 
+def measure_tracing(model: BenchModel, requests: int) -> dict[str, list[float]]:
+    """Return the instructions of one request by codec: without a receiver of traces, with one and none traced, and with
+    every request traced, up to its record."""
+    found: dict[str, list[float]] = {codec.name: [] for codec in CODECS}
+    with TemporaryDirectory(prefix="penstock-loadtests-") as name, ExitStack() as stack:
+        folder = Path(name, "profiles")
+        folder.mkdir()
+        gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
+        command = [sys.executable, "-m", "loadtests.receiver"]
+        receiver = stack.enter_context(running(command, sorted(os.sched_getaffinity(0))))
+        endpoint = {"PENSTOCK_TRACING__OTLP_ENDPOINT": f"http://{receiver.addresses['http']}"}
+        for number, ratio in enumerate((None, "0", "1")):
+            settings = {} if ratio is None else {**endpoint, "PENSTOCK_TRACING__RATIO": ratio}
+            with environment(Path(name, str(number)), settings):
+                for codec, counted in _counted(gateway, folder, model, CODECS, requests).items():
+                    found[codec].append(counted)
+    return found
+
+
 def lone_ratios(model: BenchModel, requests: int = REQUESTS) -> dict[str, float]:
     """Return the ceiling's instructions as a part of Penstock's, for each codec."""
     repository(model)
@@ -192,11 +211,24 @@ def access_table(found: Mapping[str, Sequence[float]]) -> Table:
     return table
 
 
+def tracing_table(found: Mapping[str, Sequence[float]]) -> Table:
+    """Return the table of ``measure_tracing``: the instructions without a receiver, and what is added; that of one
+    traced request in a hundred follows from the others."""
+    table = Table(box=SIMPLE_HEAD)
+    for head in ("", "off", "0 %", "100 %", "1 %"):
+        table.add_column(head, justify="left" if not head else "right")
+    for codec, (off, none, every) in found.items():
+        counts = (none, every, 0.99 * none + 0.01 * every)
+        table.add_row(codec, f"{off:,.0f}", *[f"{count - off:+,.0f} ({(count - off) / off:+.2%})" for count in counts])
+    return table
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--model", choices=MODELS, default=MODEL)
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests that are counted ({REQUESTS})")
     parser.add_argument("--auth", action="store_true", help="compare authentication on with off, without the ceiling")
+    parser.add_argument("--tracing", action="store_true", help="compare requests with and without traces instead")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured; the median counts (1)")
 
 
@@ -207,6 +239,9 @@ def main(arguments: argparse.Namespace) -> int:
     repository(model)
     if arguments.auth:
         console.print(access_table(measure_access(model, arguments.requests)))
+        return 0
+    if arguments.tracing:
+        console.print(tracing_table(measure_tracing(model, arguments.requests)))
         return 0
     for head in ("", "penstock", "ceiling", "ratio"):
         table.add_column(head, justify="left" if not head else "right")

@@ -132,10 +132,8 @@ class Bench:
         if kind == TRACED:
             time.sleep(EXPORTED_S)
         answers = int(np.count_nonzero((answered_us > began_us) & (answered_us <= ended_us)))
-        worker_us, control_us = (
-            (late - early) / max(answers, 1) * 1e6 for early, late in zip(before, after, strict=True)
-        )
-        return Seen(answers / (ended_us - began_us) * 1e6, worker_us, control_us)
+        used_us = [(then - now) / max(answers, 1) * 1e6 for now, then in zip(before, after, strict=True)]
+        return Seen(answers / (ended_us - began_us) * 1e6, *used_us)
 
     def _load(self, kind: str, codec: Codec, seconds: float) -> Times:
         """Load a gateway; return when the answers were complete, in microseconds since the epoch."""

@@ -54,6 +54,13 @@ def test_there_are_four() -> None:
         assert json.loads(text) in DOCUMENTS
 
 
+def test_the_fleet_shows_few_lines_however_many_models_and_callers_there_are() -> None:
+    targets = [target for panel in panels(DOCUMENTS[0]) for target in panel["targets"]]
+    many = [target for target in targets if re.search(r"\{\{(model|caller|task)\}\}", target["legendFormat"])]
+    assert len(many) > 8
+    assert [target["expr"] for target in many if not target["expr"].startswith("topk(10, ")] == []
+
+
 @every_dashboard
 def test_the_data_source_is_a_variable(document: Document) -> None:
     sources = [variable for variable in document["templating"]["list"] if variable["type"] == "datasource"]

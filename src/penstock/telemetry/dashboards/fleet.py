@@ -2,7 +2,7 @@
 
 from penstock.telemetry import delivery_metrics, metrics, otlp_metrics
 from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
-from penstock.telemetry.dashboards.queries import quantile, rate, series
+from penstock.telemetry.dashboards.queries import highest, quantile, rate, series
 from penstock.telemetry.promql import equals, max_by, one_of, sum_by
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
 
@@ -74,46 +74,49 @@ FLEET = Dashboard(
         Row(
             "Requests",
             (
-                plot(
+                Panel(
                     "Requests",
-                    "Requests that ended, with mistakes of callers.",
+                    "Requests that ended, with mistakes of callers: of all models, and of the ten that are asked most.",
                     "reqps",
-                    rate("model", metrics.REQUESTS),
-                    "{{model}}",
+                    (
+                        Query(f"sum({rate('model', metrics.REQUESTS)})", "all models"),
+                        Query(highest(rate("model", metrics.REQUESTS)), "{{model}}"),
+                    ),
                 ),
                 plot(
                     "Failures",
-                    "Share of failures that the server is responsible for; 501 and other 4xx are not.",
+                    "Share of failures that the server is responsible for (not 501 and other 4xx), of the ten models with "
+                    "the most.",
                     "percentunit",
-                    f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
+                    highest(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)"),
                     "{{model}}",
                 ),
                 plot(
                     "99th percentile",
-                    "From the first byte of a request to the write of its answer.",
+                    "From the first byte of a request to the write of its answer, of the ten slowest models.",
                     "s",
-                    quantile(0.99, "model", metrics.REQUEST_DURATION),
+                    highest(quantile(0.99, "model", metrics.REQUEST_DURATION)),
                     "{{model}}",
                 ),
                 plot(
                     "Load",
-                    "Requests that wait or run, as a share of the concurrency limit.",
+                    "Requests that wait or run, as a share of the concurrency limit, of the ten models with the most.",
                     "percentunit",
-                    _LOAD,
+                    highest(_LOAD),
                     "{{model}}",
                 ),
                 plot(
                     "Refused for lack of capacity",
-                    "By reason; 0 is right.",
+                    "By reason, the ten models with the most; 0 is right.",
                     "reqps",
-                    rate("model, reason", metrics.SHED),
+                    highest(rate("model, reason", metrics.SHED)),
                     "{{model}} {{reason}}",
                 ),
                 plot(
                     "Missed deadlines",
-                    "Requests that took longer than their caller allowed.",
+                    "Requests that took longer than their caller allowed, of the ten models with the most.",
                     "reqps",
-                    rate("model", metrics.DEADLINE_EXCEEDED),
+                    highest(rate("model", metrics.DEADLINE_EXCEEDED)),
                     "{{model}}",
                 ),
             ),
@@ -146,14 +149,14 @@ FLEET = Dashboard(
                     "Age of the last success of tasks",
                     "The ten oldest; collection has an hour between steps.",
                     "s",
-                    f"topk(10, time() - {series(metrics.TASK_LAST_SUCCESS)})",
+                    highest(f"time() - {series(metrics.TASK_LAST_SUCCESS)}"),
                     "{{instance}} {{task}}",
                 ),
                 plot(
                     "Failures of tasks",
                     "The gateway repeats them with pauses.",
                     "ops",
-                    f"topk(10, {rate('instance, task', metrics.TASK_FAILURES)})",
+                    highest(rate("instance, task", metrics.TASK_FAILURES)),
                     "{{instance}} {{task}}",
                 ),
                 plot(
@@ -170,16 +173,16 @@ FLEET = Dashboard(
             (
                 plot(
                     "Events that wait",
-                    "Events in the outbox.",
+                    "Events in the outbox, of the ten models with the most.",
                     "short",
-                    max_by("model", series(delivery_metrics.OUTBOX_PENDING)),
+                    highest(max_by("model", series(delivery_metrics.OUTBOX_PENDING))),
                     "{{model}}",
                 ),
                 plot(
                     "Oldest event",
-                    "Age of the oldest event in the outbox.",
+                    "Age of the oldest event in the outbox, of the ten models with the oldest.",
                     "s",
-                    max_by("model", series(delivery_metrics.OUTBOX_AGE)),
+                    highest(max_by("model", series(delivery_metrics.OUTBOX_AGE))),
                     "{{model}}",
                 ),
                 plot(
@@ -205,9 +208,9 @@ FLEET = Dashboard(
                 ),
                 plot(
                     "Refused by quotas",
-                    "Requests over the quota of their caller.",
+                    "Requests over the quota of their caller, of the ten with the most.",
                     "reqps",
-                    rate("caller", metrics.QUOTA_REFUSED),
+                    highest(rate("caller", metrics.QUOTA_REFUSED)),
                     "{{caller}}",
                 ),
                 plot(

@@ -5,6 +5,9 @@ from penstock.telemetry.dashboards.panel import Variable
 from penstock.telemetry.metric import Metric
 from penstock.telemetry.promql import rate_by, select, select_name
 
+MOST_LINES = 10
+"""Lines of a picture whose series are as many as there are models or callers."""
+
 INTERVAL = "$__rate_interval"
 GATEWAYS = ('job=~"$job"', 'instance=~"$instance"')
 MODEL = 'model="$model"'
@@ -37,6 +40,11 @@ def quantile(share: float, labels: str, metric: Metric, *matchers: str) -> str:
 def mean(labels: str, metric: Metric, *matchers: str) -> str:
     """Return the mean of a histogram by labels."""
     return f"{rate(labels, metric, *matchers, suffix='_sum')} / {rate(labels, metric, *matchers, suffix='_count')}"
+
+
+def highest(query: str) -> str:
+    """Return the series of a query with the highest values at each moment, as many as a picture can show."""
+    return f"topk({MOST_LINES}, {query})"
 
 
 MODEL_VARIABLES = (

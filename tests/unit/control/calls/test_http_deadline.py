@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from penstock.control.calls.http_deadline import RESOLVERS, exchanging
+from penstock.control.calls.http_deadline import RESOLVERS, ConnectionDeadline, exchanging
 from tests.harness import PATIENCE_S
 
 WAIT_S = 0.15
@@ -164,3 +164,16 @@ def test_the_next_address_is_tried_where_one_takes_no_connection(monkeypatch: py
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         with exchanging(urllib.request.Request("http://somewhere.invalid/"), PATIENCE_S) as answer:
             assert answer.status == 200
+
+
+def test_a_deadline_that_is_over_opens_nothing_and_one_that_ends_closes_what_is_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        deadline = ConnectionDeadline(0.0)
+        with pytest.raises(TimeoutError):
+            deadline.connect(listener.getsockname(), PATIENCE_S)
+        deadline.renew(PATIENCE_S)
+        with deadline.connect(listener.getsockname(), PATIENCE_S) as opened:
+            assert not deadline.is_over
+            deadline.end()
+            assert deadline.is_over and opened.recv(1) == b""
+        deadline.close()
