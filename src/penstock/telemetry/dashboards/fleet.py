@@ -85,8 +85,8 @@ FLEET = Dashboard(
                 ),
                 plot(
                     "Failures",
-                    "Share of failures that the server is responsible for (not 501 and other 4xx), of the ten models with "
-                    "the most.",
+                    "Share of failures that the server is responsible for (not 501 and other 4xx), of the ten models "
+                    "with the most.",
                     "percentunit",
                     highest(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)"),
                     "{{model}}",
