@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, expect
 
 from tests import harness, zoo
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -56,22 +56,23 @@ def test_a_reader_sees_everything_and_changes_nothing(
 ) -> None:
     page, app = signed_in(open_page, server, keys["reader"])
     page.wait_for_text("You need the permission “push” for this model.")
-    assert not any(app.get_by_role("button", name=name, exact=True).count() for name in ACTIONS)
-    assert app.get_by_label("File to push").count() == 0
-    assert "You need the permission “operate” for this model." in app.inner_text()
+    expect(app).to_contain_text("You need the permission “operate” for this model.")
+    for name in ACTIONS:
+        expect(app.get_by_role("button", name=name, exact=True)).to_have_count(0)
+    expect(app.get_by_label("File to push")).to_have_count(0)
     page.check_accessible()
     page.open(f"{MODEL}/try")
     page.wait_for_text("You need the permission “predict” for this model.")
     app.get_by_text("Explain a past request").click()
     page.wait_for_text("Explain the request: You need the permission “operate” for this model.")
-    absent = ("Predict", "Explain", "Explain the request")
-    assert not any(app.get_by_role("button", name=name, exact=True).count() for name in absent)
+    for name in ("Predict", "Explain", "Explain the request"):
+        expect(app.get_by_role("button", name=name, exact=True)).to_have_count(0)
 
 
 def test_nobody_approves_what_they_have_pushed(open_page: OpenPage, server: Server, keys: Mapping[str, str]) -> None:
     page, app = signed_in(open_page, server, keys["ann"], "/versions/1")
     page.wait_for_text("You have pushed this version; somebody else approves it.")
-    assert app.get_by_role("button", name="Approve", exact=True).count() == 0
+    expect(app.get_by_role("button", name="Approve", exact=True)).to_have_count(0)
 
 
 def test_somebody_else_approves_moves_and_predicts(
@@ -83,10 +84,10 @@ def test_somebody_else_approves_moves_and_predicts(
     dialog.get_by_label("Reason").fill("read and tried")
     dialog.get_by_role("button", name="Approve", exact=True).click()
     page.wait_for_text("read and tried")
-    assert "approval" in app.get_by_role("table", name="Signatures and approvals").inner_text()
+    expect(app.get_by_role("table", name="Signatures and approvals")).to_contain_text("approval")
     page.open(f"{MODEL}/try")
     app.get_by_role("button", name="Predict", exact=True).click()
     page.wait_for_text("in the worker")
-    assert "PENSTOCK_TOKEN_FILE" in app.get_by_label("The request by curl").inner_text()
+    expect(app.get_by_label("The request by curl")).to_contain_text("PENSTOCK_TOKEN_FILE")
     metrics = server.as_owner("GET", "/metrics").body.decode()
     assert re.search(r'^penstock_requests_total\{[^}]*model="digits"[^}]*\} 1', metrics, re.MULTILINE)

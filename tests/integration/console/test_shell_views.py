@@ -1,12 +1,13 @@
 """The frame of the console, the overview, fleet and access in a real browser: by click, by key, signed in and out."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
 from tests import harness, zoo
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -56,8 +57,8 @@ def test_every_place_is_reached_by_keys_alone(gateway: Server, open_page: OpenPa
         for key in keys:
             keyboard.press(key)
         page.page.get_by_role("heading", name=heading, level=1).wait_for()
-        assert page.page.title() == f"{heading} · Penstock"
-        assert page.page.locator("nav a[aria-current=page]").inner_text().startswith(heading)
+        expect(page.page).to_have_title(f"{heading} · Penstock")
+        expect(page.page.locator("nav a[aria-current=page]")).to_have_text(re.compile(f"^{heading}"))
     page.page.get_by_role("link", name="m", exact=True).wait_for()
     keyboard.press("j")
     keyboard.press("Enter")
@@ -87,7 +88,7 @@ def test_help_shows_the_keys_and_switches_them_off(gateway: Server, open_page: O
     assert page.page.get_by_role("dialog").count() == 0
     page.page.reload()
     page.page.get_by_role("button", name="Keys").click()
-    assert not page.page.get_by_label("Single keys are on").is_checked()
+    expect(page.page.get_by_label("Single keys are on")).not_to_be_checked()
 
 
 def test_search_finds_a_page_of_a_model(gateway: Server, open_page: OpenPage) -> None:
@@ -116,7 +117,7 @@ def test_filters_of_the_overview_are_in_the_address(gateway: Server, open_page: 
     page.wait_for_text("0 of 1 models")
     page.page.reload()
     page.wait_for_text("0 of 1 models")
-    assert page.page.get_by_label("Show").input_value() == "unready"
+    expect(page.page.get_by_label("Show")).to_have_value("unready")
     assert "sort=rate" in page.page.url
 
 
@@ -128,7 +129,7 @@ def test_the_colour_scheme_is_remembered(gateway: Server, open_page: OpenPage) -
     button = page.page.get_by_role("button", name="Theme")
     button.click()
     button.click()
-    assert button.inner_text() == "Theme: dark"
+    expect(button).to_have_text("Theme: dark")
     dark = page.page.evaluate(background)
     page.page.reload()
     assert page.page.evaluate(background) == dark != light
@@ -165,7 +166,7 @@ def test_200_models_of_20_versions_are_shown_and_only_what_changes_is_rendered_a
     page.page.route("**/admin/v1/stream*", stream)
     page.open("/console/models")
     page.wait_for_text("200 of 200 models")
-    assert page.page.locator("tr[data-row]").count() == 200
+    expect(page.page.locator("tr[data-row]")).to_have_count(200)
     page.page.evaluate(WATCH_ROWS)
     number = {"requests_per_second": 12.5, "error_ratio": 0.25, "p50_ms": 1.0, "p99_ms": 4.0}
     traffic["model-007"] = number  # the browser connects again after 200 ms
@@ -193,7 +194,7 @@ def test_without_authentication_access_says_what_keys_need(gateway: Server, open
     page = open_page(gateway)
     page.open("/console/access")
     page.wait_for_text("Keys need a credential")
-    assert page.page.get_by_role("button", name="Create a key").count() == 0
+    expect(page.page.get_by_role("button", name="Create a key")).to_have_count(0)
 
 
 def test_a_person_signs_in_by_key_administers_keys_and_signs_out(
@@ -239,7 +240,7 @@ def test_a_viewer_sees_no_keys_and_the_reason(closed: tuple[Server, Path], open_
     page.open("/console/access")
     sign_in(page, create_key(folder, "eve", "viewer"))
     page.wait_for_text("You need the permission “administer”")
-    assert page.page.get_by_role("button", name="Create a key").count() == 0
+    expect(page.page.get_by_role("button", name="Create a key")).to_have_count(0)
 
 
 def test_revocation_leads_an_open_page_to_the_form(closed: tuple[Server, Path], open_page: OpenPage) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, expect
 
 from tests import harness
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -109,9 +109,9 @@ def confirm(page: GuardedPage, button: str, reason: str) -> None:
     dialog = page.page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill(reason)
     perform = dialog.locator("button.primary, button.danger")
-    assert button in perform.inner_text()
+    expect(perform).to_contain_text(button)
     perform.click()
-    page.wait_until(lambda: not dialog.count(), "the end of the dialog")
+    expect(dialog).to_have_count(0)
 
 
 def app_of(page: GuardedPage) -> Locator:
@@ -180,8 +180,7 @@ def drift(page: GuardedPage, server: Server) -> None:
     """Send rows that have moved: the page that is open shows the drift, its alarm and the request by itself."""
     send(server, "2", 1200, shift=1.5)
     rows = app_of(page).get_by_role("region", name="Columns by evidence").locator("tbody tr")
-    page.wait_until(lambda: rows.count() > 0 and "drift" in rows.first.inner_text(), "the column that drifts")
-    assert rows.first.inner_text().startswith("f0")
+    expect(rows.first).to_have_text(re.compile("^f0.*drift", re.DOTALL))
     alarm(page).get_by_role("link", name="retraining request").wait_for()
 
 
@@ -197,10 +196,10 @@ def follow_the_alarm(page: GuardedPage) -> None:
     page.page.go_back()
     alarm(page).get_by_role("link", name="event", exact=True).click()
     chosen = page.page.locator("tr.chosen")
-    page.wait_until(lambda: chosen.count() == 1 and "f0 drifts" in chosen.inner_text(), "the event of the alarm")
+    expect(chosen).to_contain_text("f0 drifts")
     page.page.go_back()
     alarm(page).get_by_role("link", name="retraining request").click()
-    page.wait_until(lambda: chosen.count() == 1 and "retraining requested" in chosen.inner_text(), "the request")
+    expect(chosen).to_contain_text("retraining requested")
     chosen.get_by_role("link", name="version 2").click()
     page.wait_for_text("a request of version 2")
     page.wait_for_text("No version has come of the request yet.")
@@ -215,7 +214,7 @@ def approve_the_candidate(page: GuardedPage, server: Server) -> None:
     marks = app_of(page).get_by_role("region", name="Marks of the exam")
     marks.get_by_text("all rows").wait_for()
     app_of(page).locator("summary", has_text="Gates").click()
-    page.wait_until(lambda: app_of(page).locator("details[open]").count() > 0, "the gates")
+    app_of(page).locator("details[open]").first.wait_for()
     page.page.get_by_role("button", name="Approve").click()
     confirm(page, "Approve", "its marks are as good")
 
@@ -227,7 +226,7 @@ def watch_the_promotion(page: GuardedPage, server: Server) -> None:
     page.wait_for_text("promoted")
     page.page.get_by_role("link", name="Models", exact=True).click()
     row = app_of(page).get_by_role("row", name="m", exact=False).filter(has_text="3: 100 %")
-    page.wait_until(lambda: row.count() == 1 and re.search("[1-9]", row.inner_text()) is not None, "its traffic")
+    expect(row).to_have_text(re.compile("[1-9]"))
 
 
 def see_it_on_the_time_line(page: GuardedPage) -> None:
@@ -239,7 +238,7 @@ def see_it_on_the_time_line(page: GuardedPage) -> None:
     app_of(page).get_by_label("Kind").select_option("policies")
     page.wait_until(lambda: all("policy" in text for text in rows.all_inner_texts()), "policies alone")
     rows.first.get_by_text("Before and after").click()
-    assert "retraining" in rows.first.inner_text()
+    expect(rows.first).to_contain_text("retraining")
 
 
 # By keyboard alone.

@@ -1,6 +1,7 @@
 """Predictions by hand in a browser: forms from signatures, pasted rows, images, and what the answer shows."""
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 from onnx import helper
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, expect
 
 from tests import harness, zoo
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -73,12 +74,11 @@ def test_a_form_made_from_the_signature_is_answered(open_page: OpenPage, server:
     for label, text in (("0", "1"), ("1", "2.5"), ("2", "x")):
         app.get_by_label(label, exact=True).fill(text)
     page.wait_for_text("'x' is not a number")
-    assert app.get_by_role("button", name="Predict", exact=True).is_disabled()
+    expect(app.get_by_role("button", name="Predict", exact=True)).to_be_disabled()
     app.get_by_label("2", exact=True).fill("3")
     assert "4 7 8" in predict(page, app)
-    text = app.inner_text()
     for shown in ("stable", "decode", "queue", "run", "encode", "in the worker"):
-        assert shown in text
+        expect(app).to_contain_text(shown)
     assert page.overflow() == 0
     page.check_accessible("an answer")
 
@@ -90,13 +90,12 @@ def test_an_answer_is_explained_and_why_another_version_differs(open_page: OpenP
     predict(page, app)
     app.get_by_role("button", name="Explain", exact=True).click()
     page.wait_for_text("enumeration, exact")
-    text = app.inner_text()
-    for shown in ("base value", "live rows", "scale\n"):
-        assert shown in text
+    for shown in ("base value", "live rows", re.compile(r"\bscale\b")):
+        expect(app).to_contain_text(shown, use_inner_text=True)
     app.get_by_label("Column, from 0").select_option("1")
     first = app.get_by_role("region", name="Explain: what each feature adds").locator("tbody tr").first
-    page.wait_until(lambda: "income" in first.inner_text(), "the column's own feature")
-    assert "+" in first.inner_text()  # the row may be in the background already, so the number is not known
+    expect(first).to_contain_text("income")  # the column's own feature
+    expect(first).to_contain_text("+")  # the row may be in the background already, so the number is not known
     assert page.overflow() == 0
     page.check_accessible("an explanation")
     app.get_by_label("Why it differs from version").select_option("1")
@@ -113,8 +112,8 @@ def test_a_version_is_asked_by_its_name(open_page: OpenPage, server: Server) -> 
     app.get_by_label("Version").select_option("1")
     page.wait_for("new URL(location).searchParams.get('version') === '1'", "the choice in the query")
     assert "1 1 1" in predict(page, app)
-    assert "pinned" in app.inner_text()
-    assert "/versions/1/infer" in app.get_by_label("The request by curl").inner_text()
+    expect(app).to_contain_text("pinned")
+    expect(app.get_by_label("The request by curl")).to_contain_text("/versions/1/infer")
 
 
 def test_rows_are_pasted_as_csv_and_json(open_page: OpenPage, server: Server) -> None:
@@ -128,19 +127,19 @@ def test_rows_are_pasted_as_csv_and_json(open_page: OpenPage, server: Server) ->
     app.get_by_label("A V2 request").fill('{"x": [[0, 0, 0]]}')
     page.wait_for("!document.querySelector('#app form [role=alert]')", "values that fit")
     app.get_by_role("button", name="tritonclient").click()
-    assert "np.array([0, 0, 0], dtype=np.float32)" in app.get_by_label("The request by tritonclient").inner_text()
+    expect(app.get_by_label("The request by tritonclient")).to_contain_text("np.array([0, 0, 0], dtype=np.float32)")
 
 
 def test_several_inputs_have_a_group_of_boxes_each(open_page: OpenPage, server: Server) -> None:
     page, app = opened(open_page, server, "mixed")
-    assert app.get_by_role("group", name="key").count() == 1
+    expect(app.get_by_role("group", name="key")).to_have_count(1)
     assert predict(page, app)
 
 
 def test_a_long_row_is_pasted(open_page: OpenPage, server: Server) -> None:
     _, app = opened(open_page, server, "wide")
-    assert app.get_by_role("button", name="Form").count() == 0
-    assert app.get_by_role("button", name="Predict", exact=True).is_disabled()
+    expect(app.get_by_role("button", name="Form")).to_have_count(0)
+    expect(app.get_by_role("button", name="Predict", exact=True)).to_be_disabled()
 
 
 def test_an_image_becomes_a_tensor(open_page: OpenPage, server: Server, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_fields_of_rules_are_asked_for(open_page: OpenPage, server: Server) -> N
     page, app = opened(open_page, server, "digits")
     app.get_by_label("x-canary").fill("always")
     assert "0 0 0" not in predict(page, app)
-    assert "rule" in app.inner_text()
+    expect(app).to_contain_text("rule")
     assert server.admin("DELETE", path).status == 200
 
 

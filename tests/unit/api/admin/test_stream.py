@@ -12,9 +12,9 @@ import pytest
 from penstock.api.admin.stream import hub as hub_module
 from penstock.api.admin.stream import messages
 from penstock.api.admin.stream.event_feed import BATCH, KEPT, EventFeed, model_of
-from penstock.api.admin.stream.feeds import LONGEST_S, UNCHANGED_S, Feed, render
+from penstock.api.admin.stream.feeds import LONGEST_S, STEP_S, UNCHANGED_S, Feed, render
 from penstock.api.admin.stream.hub import EVENTS, StreamHub
-from penstock.api.admin.stream.messages import MessageStream, Position
+from penstock.api.admin.stream.messages import COALESCE_S, MessageStream, Position
 from penstock.api.admin.stream.topics import (
     MOST_TOPICS,
     Topic,
@@ -444,6 +444,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams that do not pause for long: their order is what is tested here."""
     monkeypatch.setattr(messages, "COALESCE_S", 0.001)
     monkeypatch.setattr(messages, "CHECK_S", 0.01)
+
+
+def test_a_change_is_sent_in_time_for_one_second_until_it_is_visible() -> None:
+    assert STEP_S + COALESCE_S <= 0.75
+    assert COALESCE_S >= 0.5  # messages of a stream are put together to at most two a second
 
 
 def test_a_stream_begins_with_each_document_and_goes_on_with_changes_only() -> None:
