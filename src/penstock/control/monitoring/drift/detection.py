@@ -30,8 +30,10 @@ from penstock.registry.stores.traffic import TrialEvent
 KEEP_S = 10.0
 """Evidence is written at this interval, and at every change."""
 
+FIRST_HISTORY_S = 10.0
 HISTORY_S = 300.0
-"""The evidence over time is written to the disk at this interval, and at the end."""
+"""The evidence over time is written to the disk after the first of these times, then after twice as long each time,
+up to the second one, and at the end: a killed gateway loses the newer half of its line, and at most five minutes."""
 
 ReadRegion = Callable[[int, int], list[Cells]]
 """Returns the region with an offset and a size (cells) of every worker."""
@@ -69,7 +71,7 @@ class DriftDetection:
         self._monitors: dict[VersionKey, VersionMonitor] = {}
         self._history = history
         self._earlier = dict(read_histories(history))
-        self._history_at = clock()
+        self._history_at, self._history_pause_s = clock(), FIRST_HISTORY_S
         self._kept_at = 0.0
         self._alarms = 0
 
@@ -109,8 +111,8 @@ class DriftDetection:
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
             self.write_evidence()
-        if now - self._history_at >= HISTORY_S and self._monitors:
-            self._history_at = now
+        if now - self._history_at >= self._history_pause_s and self._monitors:
+            self._history_at, self._history_pause_s = now, min(2 * self._history_pause_s, HISTORY_S)
             self.write_history()
         return changes
 

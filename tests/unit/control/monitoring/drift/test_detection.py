@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.control.monitoring.drift.detection import HISTORY_S, KEEP_S, DriftDetection
+from penstock.control.monitoring.drift.detection import FIRST_HISTORY_S, HISTORY_S, KEEP_S, DriftDetection
 from penstock.control.periodic import PeriodicTask
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters.layout import Cells
@@ -106,6 +107,22 @@ def test_the_next_instance_begins_its_evidence_anew_and_still_shows_what_came_be
     assert after is not None and after.alarms == 0
     assert series_of(gateway)["at"][: len(before["at"])] == before["at"]
     assert series_of(gateway)["log_e"][0] == pytest.approx(before["log_e"][0], rel=1e-3)
+
+
+def test_a_killed_gateway_loses_at_most_the_newer_half_of_its_history(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.send(400)
+    clock = gateway.watcher.world.clock
+    began, written = clock.now, []
+    while clock.now < began + 3 * HISTORY_S:
+        gateway.history.unlink(missing_ok=True)
+        gateway.send(2)
+        clock.now += 4
+        if gateway.history.exists():
+            written.append(clock.now - began)
+    assert written[0] <= FIRST_HISTORY_S + 5
+    assert all(later - sooner <= sooner + FIRST_HISTORY_S + 5 for sooner, later in pairwise(written))
+    assert max(later - sooner for sooner, later in pairwise(written)) <= HISTORY_S + 5
 
 
 def test_the_history_of_another_reference_or_of_a_version_that_is_gone_is_dropped(tmp_path: Path) -> None:
