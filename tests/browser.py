@@ -63,6 +63,29 @@ addEventListener("securitypolicyviolation", event => {
 });
 """
 
+_BEYOND = """() => {
+    const found = [], name = item => item.outerHTML.slice(0, 160);
+    const { scrollWidth } = document.scrollingElement;
+    if (scrollWidth > innerWidth) found.push(`the page is ${scrollWidth} pixels wide`);
+    for (const item of document.querySelectorAll("body *:not(pre)"))
+        if (/auto|scroll/.test(getComputedStyle(item).overflowX) && item.scrollWidth > item.clientWidth + 1)
+            found.push(`has to be scrolled sideways: ${name(item)}`);
+    for (const item of document.querySelectorAll("a, button, input, select, textarea, summary")) {
+        const box = item.getBoundingClientRect();
+        if (!box.width || item.closest(".hidden, .skip, pre")) continue;
+        let [left, right] = [0, innerWidth];
+        for (let above = item.parentElement; above; above = above.parentElement) {
+            if (getComputedStyle(above).overflowX === "visible") continue;
+            const clip = above.getBoundingClientRect();
+            [left, right] = [Math.max(left, clip.left), Math.min(right, clip.right)];
+        }
+        const isCut = item.tagName === "BUTTON" && item.scrollWidth > item.clientWidth + 1;
+        if (isCut || box.left < left - 1 || box.right > right + 1) found.push(`is cut off: ${name(item)}`);
+    }
+    return found.slice(0, 8);
+}"""
+"""What a window hides at its sides; long lines of code may be scrolled."""
+
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: apt-get install chromium")
 
 
@@ -182,6 +205,13 @@ class GuardedPage:
         """By how many pixels the page is wider than its window."""
         width: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         return width
+
+    def check_fits(self, what: str = "") -> None:
+        """Check in both themes that nothing has to be scrolled sideways, and that no control is cut off."""
+        for theme in THEMES:
+            self.page.emulate_media(color_scheme=theme)
+            found = self.page.evaluate(_BEYOND)
+            assert not found, f"{what or self.page.url}, {theme}:\n" + "\n".join(found)
 
     def check(self) -> None:
         """Fail if the page did what no page may do."""

@@ -1,8 +1,10 @@
 """The guards of the tests of the console: a page that does what no page may do fails its test."""
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
@@ -22,8 +24,13 @@ PAGES = {
     "/script.js": "console.error('it went wrong'); throw new Error('it broke')",
     "/broken": f'{HEAD}<script src="/script.js"></script></main></body></html>',
     "/unlabelled": f'{HEAD}<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="></main></body></html>',
+    "/button": f"{HEAD}<button>Push</button></main></body></html>",
     "/wide": f"{HEAD}<table><tr><td>{'wide' * 400}</td></tr></table></main></body></html>",
 }
+CLIP = """() => {
+    document.querySelector("main").style.overflow = "hidden";
+    document.querySelector("button").style.marginLeft = "330px";
+}"""
 POLICY = "default-src 'self'; img-src 'self' data: http://198.51.100.7; script-src 'self'"
 
 
@@ -49,7 +56,7 @@ def site() -> Iterator[Server]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     pages = Server.__new__(Server)
-    pages.ops = f"127.0.0.1:{server.server_port}"
+    pages.ops, pages.log = f"127.0.0.1:{server.server_port}", Path(os.devnull)
     yield pages
     server.shutdown()
     server.server_close()
@@ -102,4 +109,12 @@ def test_a_page_wider_than_its_window_is_seen(browser: Browser, site: Server) ->
     assert page.overflow() == 0
     page.open("/wide")
     assert page.overflow() > 0
+    with pytest.raises(AssertionError, match="the page is"):
+        page.check_fits()
+    page.open("/button")
+    page.check_fits()
+    page.page.evaluate(CLIP)
+    assert page.overflow() == 0
+    with pytest.raises(AssertionError, match="is cut off: <button"):
+        page.check_fits()
     page.context.close()

@@ -1,12 +1,15 @@
 """The pages of a model and of its versions in a browser: pushes, aliases, gates, comparisons, and who may do what."""
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests import harness, zoo
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -134,6 +137,60 @@ def test_a_push_shows_its_progress_and_the_verdict(open_page: OpenPage, registry
     pushed = registry.admin("GET", "/admin/v1/models/digits").json()["versions"][-1]
     assert (pushed["version"], pushed["metadata"]["source"]) == ("9", "Zoë")
     app.get_by_role("link", name="9", exact=True).wait_for()
+
+
+DRAG = """([name, content, kinds]) => {
+    const data = new DataTransfer();
+    data.items.add(new File([Uint8Array.from(atob(content), byte => byte.charCodeAt(0))], name));
+    const zone = document.querySelector("#app .drop");
+    for (const kind of kinds)
+        zone.dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));
+}"""
+"""What a browser does while a file is dragged over the page and dropped."""
+
+
+def test_a_file_is_dropped_pushed_cancelled_and_pushed_again(open_page: OpenPage, registry: Server) -> None:
+    content = zoo.versioned(10).SerializeToString()
+    page, app = opened(open_page, registry)
+    page.expect_disconnects()
+    zone, held = app.locator(".drop"), list[Route]()
+
+    def drag(*kinds: str) -> None:
+        page.page.evaluate(DRAG, ["better.onnx", base64.b64encode(content).decode(), kinds])
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    drag("dragover")
+    expect(zone).to_have_class(re.compile(r"\bover\b"))
+    drag("dragleave")
+    expect(zone).not_to_have_class(re.compile(r"\bover\b"))
+    drag("dragover", "drop")
+    expect(zone).not_to_have_class(re.compile(r"\bover\b"))
+    expect(zone).to_contain_text("better.onnx")
+    assert page.page.evaluate("document.querySelector('#app .drop input').files[0].size") == len(content)
+    app.get_by_role("textbox", name="Version").fill("10")
+    app.get_by_label("Reason").fill("dropped")
+    page.page.route("**/versions/10", hold)
+    push = app.get_by_role("button", name="Push", exact=True)
+    push.click()
+    expect(app.get_by_role("progressbar", name="Push")).to_be_visible()
+    expect(push).to_be_disabled()
+    app.get_by_role("button", name="Cancel").click()
+    expect(app.get_by_role("alert")).to_have_text("The push was cancelled.")
+    push.click()
+    expect(app.get_by_role("progressbar", name="Push")).to_be_visible()
+    page.wait_until(lambda: len(held) == 2, "the second attempt")
+    held[1].continue_()
+    page.wait_for_text("admitted as version 10")
+    app.get_by_role("link", name="10", exact=True).wait_for()
+    [pushed] = [item for item in versions(registry) if item["version"] == "10"]
+    assert pushed["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def versions(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.admin("GET", "/admin/v1/models/digits").json()["versions"]
+    return found
 
 
 def test_a_version_retires_for_good(open_page: OpenPage, registry: Server) -> None:

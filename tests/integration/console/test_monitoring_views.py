@@ -150,6 +150,39 @@ def test_retraining_shows_rules_candidates_and_tries_dead_deliveries_again(
     assert happened(drifted, "outbox.replay")[0]["reason"] == "the receiver is back"
 
 
+def change_route(server: Server, person: str, share: int) -> None:
+    route = {"split": {GOOD: share, SAME: 10_000 - share}, "reason": f"{share} by {person}"}
+    assert server.admin("PUT", f"{ADMIN}/route", route, {"penstock-actor": person}).status == 200
+
+
+def test_the_time_line_is_filtered_by_person(drifted: Server, open_page: OpenPage) -> None:
+    change_route(drifted, "ann", 9000)
+    change_route(drifted, "bob", 9100)
+    page = open_page(drifted)
+    page.open("/console/timeline?model=m")
+    app = page.page.locator("#app")
+    rows = app.get_by_role("region", name="Events and changes").locator("tbody tr")
+    app.get_by_label("Person").fill("bob")
+    expect(page.page).to_have_url(re.compile("person=bob"))
+    for _ in range(2):  # also after the page is loaded again
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("9100 by bob")
+        page.page.reload()
+        expect(app.get_by_label("Person")).to_have_value("bob")
+    change_route(drifted, "ann", 9200)
+    change_route(drifted, "bob", 9300)  # comes by the stream, and that of somebody else does not
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("9300 by bob")
+    app.get_by_label("Person").fill("nobody")
+    expect(app).to_contain_text("Nothing matches.")
+    app.get_by_role("button", name="Show everything").click()
+    expect(page.page).to_have_url(re.compile("/console/timeline$"))
+    rows.filter(has_text="9200 by ann").get_by_role("link", name="ann").click()
+    expect(page.page).to_have_url(re.compile("person=ann"))
+    expect(rows).to_have_count(2)
+    assert drifted.admin("DELETE", f"{ADMIN}/route", {"reason": "over"}).status == 200
+
+
 def test_the_time_line_is_filtered_in_the_address_and_shows_differences(drifted: Server, open_page: OpenPage) -> None:
     page = open_page(drifted)
     page.open("/console/timeline?model=m")

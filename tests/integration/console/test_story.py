@@ -1,21 +1,32 @@
-"""The work of an operator from start to end on one gateway with real traffic and a real drift, by clicks; and what an
-operator does to a model by keyboard alone."""
+"""The demo's story, told by an operator on one gateway with the demo's classifiers, traffic and drift: from the first
+push to the promotion of the retrained version by clicks, and what an operator does to a model by keyboard alone."""
 
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, expect
 
+from penstock.cli.demo.loop import slipped
+from penstock.core.tensors import Array
 from tests import harness
 from tests.browser import GuardedPage, OpenPage, needs_chromium
 from tests.harness import PATIENCE_S, Server, call, wait_until
-from tests.integration.traffic.drive import scorer, traffic
-from tests.integration.traffic.test_monitor import csv, send, show
-from tests.integration.traffic.test_retraining import answer_and_label
+from tests.integration.console.digits import MODEL, Digits, calling, label, scan
+from tests.integration.console.story_by_keys import (
+    change_the_policy,
+    find_it_on_the_time_line,
+    find_the_model,
+    move_an_alias,
+    promote,
+    push_by_keys,
+    refuse_and_approve,
+    shift_traffic,
+    shift_traffic_back,
+    try_an_experiment,
+)
+from tests.integration.console.story_state import candidate_state, document, is_in, loaded, reasons, rollouts
 from tests.keyboard import Keyboard
 
 pytestmark = needs_chromium
@@ -27,77 +38,65 @@ triggers:
   - name: drifted
     when: {drift: {scope: features}}
 retraining:
+  quality_veto: false
   approval: true
   gates: {held_out: {metric: accuracy, min_rows: 60, share: 0.4}}
   auto_rollout: {steps: [5000, 10000], min_step_seconds: 1, guards: [{metric: errors, max_increase: 0.05}]}
 """
 """The policy that closes the loop: a drift asks for retraining, and a person approves what comes of it."""
 
-APPROVAL = """
-retraining:
-  approval: true
-  auto_rollout: {steps: [5000, 10000], min_step_seconds: 600, guards: [{metric: errors}]}
-"""
+
+KINDS = (
+    ("drift", "drift detected"),
+    ("retraining", "retraining requested"),
+    ("candidates", "candidate approved"),
+    ("rollouts", "rollout finished"),
+    ("policies", "policy set"),
+)
+"""Kinds of the time line, and what has happened of each."""
+
+LABELLED_ROWS = 400
+LOOK_MS = 1000
+SLIPPED_ROWS = 60
+"""Rows that are sent at once while nobody has been asked for retraining: only the newest alarms are on the page."""
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A gateway with a registry that has one version of two models, ``m`` for clicks and ``k`` for keys."""
-    folder = tmp_path_factory.mktemp("story")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    return Digits.made(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, digits: Digits) -> Iterator[Server]:
+    """A gateway with a registry that has one version of two models, ``digits`` for clicks and ``k`` for keys."""
+    folder, path = tmp_path_factory.mktemp("story"), f"/admin/v1/models/{MODEL}/policy"
     with harness.running(None, folder, "--workers", "1") as server:
-        for model in ("m", "k"):
-            assert server.push(model, "1", scorer().SerializeToString()).status == 201
-        kept = server.as_owner("PUT", "/admin/v1/models/m/policy", {"capture": {"sample": 1.0}, "reason": "for exams"})
+        assert server.push(MODEL, "1", digits.file("1").read_bytes()).status == 201
+        assert server.push("k", "1", digits.graph("1").read_bytes()).status == 201
+        kept = server.as_owner("PUT", path, {"capture": {"sample": 1.0}, "reason": "for exams"})
         assert kept.status == 200, kept  # only the gateway's own user lets rows be kept
         yield server
-
-
-def loaded(page: GuardedPage, path: str = "") -> None:
-    if path:
-        page.open(path)
-    page.wait_for("!document.querySelector('[data-loading]') && document.querySelector('#app h1')", path or "the view")
-
-
-def document(server: Server, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = server.admin("GET", f"/admin/v1/models/{path}").json()
-    return found
-
-
-def rollouts(server: Server, model: str = "m") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = document(server, f"{model}/rollouts")["rollouts"]
-    return found
-
-
-def candidate_state(server: Server, model: str, version: str) -> str:
-    candidates = document(server, f"{model}/candidates")["candidates"]
-    return next((str(item["state"]) for item in candidates if item["version"] == version), "")
-
-
-def reasons(server: Server, model: str) -> set[str]:
-    """Every reason that somebody gave for a change of a model."""
-    entries = server.admin("GET", f"/admin/v1/audit?model={model}&limit=100").json()["entries"]
-    return {entry["reason"] for entry in entries}
 
 
 # By clicks.
 
 
-def test_the_whole_story_by_clicks(registry: Server, open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page(registry)
+def test_the_whole_story_by_clicks(registry: Server, open_page: OpenPage, digits: Digits) -> None:
+    page, scans = open_page(registry), digits.scans
     page.expect_disconnects()
-    push_by_click(page, registry, tmp_path, "2")
+    push_by_click(page, digits, "2")
     point_champion(page, registry)
-    with traffic(registry, threads=2):
+    with calling(registry, scans.test_rows):
         roll_out(page, registry)
-    close_the_loop(page, registry)
-    drift(page, registry)
+    close_the_loop(page, registry, digits)
+    drift(page, registry, slipped(scans.train_rows))
     follow_the_alarm(page)
-    push_by_click(page, registry, tmp_path, "3")
-    approve_the_candidate(page, registry)
-    with traffic(registry, threads=2):
+    push_by_click(page, digits, "3")
+    approve_the_candidate(page, registry, digits)
+    with calling(registry, slipped(scans.test_rows)):
         watch_the_promotion(page, registry)
-    assert document(registry, "m")["aliases"] == {"champion": "3"}
-    assert reasons(registry, "m") >= {
+    assert document(registry, MODEL)["aliases"] == {"champion": "3"}
+    assert reasons(registry, MODEL) >= {
         *("version 2 is better", "the first one answers", "try the second", "look closer", "go on", "it is good"),
         *("close the loop", "version 3 is better", "its marks are as good"),
     }
@@ -118,11 +117,9 @@ def app_of(page: GuardedPage) -> Locator:
     return page.page.locator("#app")
 
 
-def push_by_click(page: GuardedPage, server: Server, folder: Path, version: str) -> None:
-    loaded(page, "/console/models/m")
-    file = folder / f"{version}.onnx"
-    file.write_bytes(scorer().SerializeToString())
-    page.page.get_by_label("File to push").set_input_files(str(file))
+def push_by_click(page: GuardedPage, digits: Digits, version: str) -> None:
+    loaded(page, f"/console/models/{MODEL}")
+    page.page.get_by_label("File to push").set_input_files(digits.file(version))
     page.page.get_by_label("Version", exact=True).fill(version)
     page.page.get_by_label("Reason").fill(f"version {version} is better")
     page.page.get_by_role("button", name="Push", exact=True).click()
@@ -136,7 +133,7 @@ def point_champion(page: GuardedPage, server: Server) -> None:
     dialog.get_by_label("Alias").fill("champion")
     dialog.get_by_label("Version").select_option("1")
     confirm(page, "Move", "the first one answers")
-    page.wait_until(lambda: document(server, "m")["aliases"] == {"champion": "1"}, "the alias")
+    page.wait_until(lambda: document(server, MODEL)["aliases"] == {"champion": "1"}, "the alias")
 
 
 def roll_out(page: GuardedPage, server: Server) -> None:
@@ -158,15 +155,11 @@ def roll_out(page: GuardedPage, server: Server) -> None:
         page.wait_for_text(reason)
 
 
-def is_in(server: Server, state: str) -> bool:
-    return bool(rollouts(server)[0]["state"] == state)
-
-
-def close_the_loop(page: GuardedPage, server: Server) -> None:
+def close_the_loop(page: GuardedPage, server: Server, digits: Digits) -> None:
     """Give the new version a reference, and change the policy as YAML."""
-    made = call(server.ops, "PUT", "/admin/v1/models/m/versions/2/reference", csv())
+    made = call(server.ops, "PUT", f"/admin/v1/models/{MODEL}/versions/2/reference", digits.reference())
     assert made.status == 201, made
-    wait_until(lambda: show(server, "2")["reference"] is not None, PATIENCE_S, "the reference")
+    wait_until(lambda: document(server, f"{MODEL}/monitor")["reference"] is not None, PATIENCE_S, "the reference")
     page.page.get_by_role("link", name="Monitor").click()
     page.page.get_by_role("button", name="Change the policy").click()
     page.page.get_by_role("button", name="YAML").click()
@@ -176,16 +169,27 @@ def close_the_loop(page: GuardedPage, server: Server) -> None:
     confirm(page, "Change the policy", "close the loop")
 
 
-def drift(page: GuardedPage, server: Server) -> None:
-    """Send rows that have moved: the page that is open shows the drift, its alarm and the request by itself."""
-    send(server, "2", 1200, shift=1.5)
-    rows = app_of(page).get_by_role("region", name="Columns by evidence").locator("tbody tr")
-    expect(rows.first).to_have_text(re.compile("^f0.*drift", re.DOTALL))
-    alarm(page).get_by_role("link", name="retraining request").wait_for()
+def drift(page: GuardedPage, server: Server, rows: Array) -> None:
+    """Send scans that have slipped: the page that is open shows the drift, its alarm and the request by itself."""
+    starts = iter(range(0, len(rows), SLIPPED_ROWS))
+
+    def is_seen() -> bool:
+        if alarm(page).count():
+            return True
+        if (start := next(starts, None)) is not None:
+            scan(server, rows[start : start + SLIPPED_ROWS])
+        page.page.wait_for_timeout(LOOK_MS)
+        return False
+
+    page.wait_until(is_seen, "the alarm that has asked for retraining")
+    columns = app_of(page).get_by_role("region", name="Columns by evidence").locator("tbody tr")
+    expect(columns.first).to_have_text(re.compile("^row [0-7] column [0-7].*drift", re.DOTALL))
 
 
 def alarm(page: GuardedPage) -> Locator:
-    return app_of(page).get_by_role("region", name="Alarms").locator("tbody tr", has_text="f0 drifts").first
+    """The newest alarm that has caused a request for retraining."""
+    caused = page.page.get_by_role("link", name="retraining request")
+    return app_of(page).get_by_role("region", name="Alarms").locator("tbody tr", has_text="drifts", has=caused).first
 
 
 def follow_the_alarm(page: GuardedPage) -> None:
@@ -196,7 +200,7 @@ def follow_the_alarm(page: GuardedPage) -> None:
     page.page.go_back()
     alarm(page).get_by_role("link", name="event", exact=True).click()
     chosen = page.page.locator("tr.chosen")
-    expect(chosen).to_contain_text("f0 drifts")
+    expect(chosen).to_contain_text("drifts from its reference")
     page.page.go_back()
     alarm(page).get_by_role("link", name="retraining request").click()
     expect(chosen).to_contain_text("retraining requested")
@@ -205,12 +209,12 @@ def follow_the_alarm(page: GuardedPage) -> None:
     page.wait_for_text("No version has come of the request yet.")
 
 
-def approve_the_candidate(page: GuardedPage, server: Server) -> None:
+def approve_the_candidate(page: GuardedPage, server: Server, digits: Digits) -> None:
     """The candidate waits for rows with labels, then shows its marks and gates, and waits for a person."""
     page.page.get_by_role("link", name="Retraining").click()
     app_of(page).get_by_role("link", name="Version 3").wait_for()
-    answer_and_label(server, 400)
-    page.wait_until(lambda: candidate_state(server, "m", "3") == "waits_for_approval", "the exam")
+    label(server, slipped(digits.scans.train_rows[:LABELLED_ROWS]), digits.scans.train_labels[:LABELLED_ROWS])
+    page.wait_until(lambda: candidate_state(server, MODEL, "3") == "waits_for_approval", "the exam")
     marks = app_of(page).get_by_role("region", name="Marks of the exam")
     marks.get_by_text("all rows").wait_for()
     app_of(page).locator("summary", has_text="Gates").click()
@@ -225,7 +229,7 @@ def watch_the_promotion(page: GuardedPage, server: Server) -> None:
     page.wait_until(lambda: rollouts(server)[0]["state"] == "promoted", "the promotion")
     page.wait_for_text("promoted")
     page.page.get_by_role("link", name="Models", exact=True).click()
-    row = app_of(page).get_by_role("row", name="m", exact=False).filter(has_text="3: 100 %")
+    row = app_of(page).get_by_role("row", name=MODEL, exact=False).filter(has_text="3: 100 %")
     expect(row).to_have_text(re.compile("[1-9]"))
 
 
@@ -233,143 +237,25 @@ def see_it_on_the_time_line(page: GuardedPage) -> None:
     """One line has it all, filtered by kind; a change of a policy is a difference."""
     page.page.get_by_role("link", name="Timeline").click()
     rows = app_of(page).get_by_role("region", name="Events and changes").locator("tbody tr")
-    for text in ("drift detected", "retraining requested", "candidate approved", "rollout finished"):
+    for kind, text in KINDS:
+        app_of(page).get_by_label("Kind").select_option(kind)
         rows.filter(has_text=text).first.wait_for()
-    app_of(page).get_by_label("Kind").select_option("policies")
     page.wait_until(lambda: all("policy" in text for text in rows.all_inner_texts()), "policies alone")
     rows.first.get_by_text("Before and after").click()
     expect(rows.first).to_contain_text("retraining")
 
 
-# By keyboard alone.
-
-
-def test_the_same_by_keyboard_alone(registry: Server, open_page: OpenPage, tmp_path: Path) -> None:
+def test_the_same_by_keyboard_alone(registry: Server, open_page: OpenPage, digits: Digits) -> None:
     page = open_page(registry)
     page.expect_disconnects()
     keys = Keyboard(page)
     find_the_model(keys)
-    push_by_keys(keys, registry, tmp_path, "2")
+    push_by_keys(keys, registry, digits, "2")
     move_an_alias(keys, registry)
     shift_traffic(keys, registry)
     try_an_experiment(keys, registry)
+    shift_traffic_back(keys, registry)
     change_the_policy(keys, registry)
-    refuse_and_approve(keys, registry, tmp_path)
-
-
-def find_the_model(keys: Keyboard) -> None:
-    loaded(keys.page, "/console/models")
-    keys.press("?")
-    keys.page.wait_for_text("Everywhere")
-    keys.press("Escape")
-    for pressed, title in (("gf", "Fleet"), ("gt", "Timeline"), ("ga", "Access")):
-        for key in pressed:
-            keys.press(key)
-        keys.page.wait_for(f"document.querySelector('#app h1')?.textContent === {title!r}", title)
-    keys.press("/")
-    keys.page.wait_for("document.activeElement?.type === 'search'", "the field of the search")
-    keys.type("k")
-    keys.page.wait_for("document.querySelector('.found')?.innerText.startsWith('k')", "the model")
-    keys.press("Enter")
-    keys.page.wait_until(lambda: keys.page.page.url.endswith("/console/models/k"), "the page of the model")
-    loaded(keys.page)
-
-
-def push_by_keys(keys: Keyboard, server: Server, folder: Path, version: str) -> None:
-    file = folder / f"k{version}.onnx"
-    file.write_bytes(scorer().SerializeToString())
-    keys.go_to("File to push")
-    keys.press("Enter")
-    keys.page.wait_until(lambda: bool(keys.choosers), "the dialog for files")
-    keys.choosers.pop().set_files(str(file))
-    keys.retype("Version", version)
-    keys.retype("Reason", f"pushed {version} by keys")
-    keys.use("Push")
-    keys.page.wait_for_text(f"admitted as version {version}")
-    keys.page.wait_until(lambda: version in [item["version"] for item in document(server, "k")["versions"]], version)
-
-
-def move_an_alias(keys: Keyboard, server: Server) -> None:
-    keys.use("New alias")
-    keys.confirm("the newest answers", "Move")
-    keys.page.wait_until(lambda: document(server, "k")["aliases"] == {"champion": "2"}, "the alias")
-    keys.use(
-        "Roll back champion" if document(server, "k").get("alias_history", {}).get("champion") else "Move champion"
-    )
-    keys.page.wait_for("document.activeElement?.name === 'reason'", "the field of the reason")
-    keys.go_to("Version")
-    keys.press("ArrowUp")
-    keys.go_to("Reason")
-    keys.type("back to the first")
-    keys.use("Move")
-    keys.page.wait_until(lambda: document(server, "k")["aliases"] == {"champion": "1"}, "the alias before")
-
-
-def shift_traffic(keys: Keyboard, server: Server) -> None:
-    keys.open_tab("Traffic", "k")
-    keys.go_to("Add a version")
-    keys.press("ArrowDown")
-    keys.retype("Points of version 2 out of 10,000", "2500")
-    keys.press("Tab")
-    keys.page.wait_for_text("What this does")
-    keys.page.page.evaluate("document.activeElement.blur()")
-    keys.press_offered("w", "write the route")
-    keys.confirm("a quarter for the second", "Write")
-    keys.page.wait_until(lambda: document(server, "k/route")["split"] == {"1": 7500, "2": 2500}, "the route")
-
-
-def try_an_experiment(keys: Keyboard, server: Server) -> None:
-    keys.open_tab("Rollouts", "k")
-    keys.use("New experiment")
-    keys.use("Start the experiment")
-    keys.confirm("which is better", "Start")
-    keys.press_offered("x", "stop")
-    keys.confirm("seen enough", "Stop")
-    keys.page.wait_until(lambda: document(server, "k/experiments")["experiments"][0]["state"] == "stopped", "its end")
-
-
-def change_the_policy(keys: Keyboard, server: Server) -> None:
-    """By the form, and as YAML."""
-    keys.open_tab("Monitor", "k")
-    keys.press_offered("e", "edit the policy")
-    keys.page.wait_for("document.querySelector('dialog input')", "the form")
-    keys.retype("Window of the effect sizes", "120")
-    keys.use("Check, then give a reason")
-    keys.confirm("a shorter window", "Change the policy")
-    keys.page.wait_until(lambda: document(server, "k/policy")["monitor"]["window_seconds"] == 120, "the window")
-    keys.press_offered("e", "edit the policy")
-    keys.page.wait_for("document.querySelector('dialog input')", "the form")
-    keys.use("YAML")
-    keys.go_to("Policy as YAML")
-    keys.press("ControlOrMeta+a")
-    keys.page.page.keyboard.insert_text(APPROVAL)
-    keys.use("Check, then give a reason")
-    keys.confirm("a person decides", "Change the policy")
-    keys.page.wait_until(lambda: document(server, "k/policy")["retraining"]["approval"] is True, "the policy")
-
-
-def refuse_and_approve(keys: Keyboard, server: Server, folder: Path) -> None:
-    keys.open_tab("Retraining", "k")
-    keys.press_offered("r", "ask for retraining")
-    keys.confirm("it is time", "Ask")
-    for version, button in (("3", "Refuse"), ("4", "Approve")):
-        keys.open_tab("Versions", "k")
-        push_by_keys(keys, server, folder, version)
-        keys.open_tab("Retraining", "k")
-        wait_until(partial(is_waiting, server, version), PATIENCE_S, f"candidate {version}")
-        keys.page.wait_for_text(f"Version {version}")
-        keys.use(f"{button} version {version}")
-        keys.confirm(f"{button} by keys", button)
-    keys.page.wait_until(lambda: candidate_state(server, "k", "4") == "passed", "the approval")
-    assert candidate_state(server, "k", "3") == "refused"
-    assert reasons(server, "k") >= {
-        "Refuse by keys",
-        "Approve by keys",
-        "it is time",
-        "a person decides",
-        "seen enough",
-    }
-
-
-def is_waiting(server: Server, version: str) -> bool:
-    return candidate_state(server, "k", version) == "waits_for_approval"
+    refuse_and_approve(keys, registry, digits)
+    promote(keys, registry)
+    find_it_on_the_time_line(keys)

@@ -1,4 +1,5 @@
-"""The static files of the console: read, joined and hashed once, compressed once each, kept by browsers for a year.
+"""The static files of the console: read, joined and hashed once, kept by browsers for a year. Each is made compact and
+compressed when it is first asked for, so that the first page of a gateway does not wait for the scripts of all views.
 
 The digest of all files is in the path of each, so that a page of one release never gets a file of another.
 """
@@ -6,7 +7,7 @@ The digest of all files is in the path of each, so that a page of one release ne
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -17,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.api.common.content_coding import preferred_coding
+from penstock.api.console import compact
 from penstock.api.console.bundle import SIGN_IN, join_modules, join_sources
-from penstock.api.console.compact import compact_script, compact_style
 from penstock.core.errors import NotFound
 
 FOLDER: Final = Path(__file__).with_name("static")
@@ -35,6 +36,9 @@ STYLE: Final = "style.css"
 
 DIGEST_CHARACTERS: Final = 16
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
+_COMPACT: Final = {".css": compact.compact_style, ".js": compact.compact_script}
+"""By suffix; what is vendored and drawn is served as it is."""
+
 _IMPORTS: Final = re.compile(r"""(?:^|[;}])\s*(?:import|export)\b[^"'();]*["'](\.[^"']+)["']""", re.MULTILINE)
 """Static imports of a served module; what it loads later by ``import(…)`` is none."""
 
@@ -44,20 +48,24 @@ _MEMORY_LEVEL: Final = 9
 
 
 class StaticFile:
-    """One file; it is compressed when it is first asked for."""
+    """One file; ``source`` is its text for people."""
 
-    def __init__(self, name: str, body: bytes) -> None:
-        self.content_type = TYPES[Path(name).suffix]
-        self.body = body
-        self._packed = b""
+    def __init__(self, name: str, source: bytes) -> None:
+        suffix = Path(name).suffix
+        self.content_type = TYPES[suffix]
+        self.source = source
+        self._compact = _COMPACT.get(suffix)
 
-    @property
+    @cached_property
+    def body(self) -> bytes:
+        """What is served."""
+        return self.source if self._compact is None else self._compact(self.source.decode()).encode()
+
+    @cached_property
     def packed(self) -> bytes:
         """The body in gzip (RFC 1952) without a time, so that it is the same each time."""
-        if not self._packed:
-            packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW, _MEMORY_LEVEL)
-            self._packed = packer.compress(self.body) + packer.flush()
-        return self._packed
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW, _MEMORY_LEVEL)
+        return packer.compress(self.body) + packer.flush()
 
 
 class StaticFiles:
@@ -66,9 +74,9 @@ class StaticFiles:
     def __init__(self, contents: Mapping[str, bytes], file_of: Mapping[str, str] = MappingProxyType({})) -> None:
         self.files = {name: StaticFile(name, content) for name, content in sorted(contents.items())}
         self.file_of = file_of
-        hashed = sha256()
+        hashed = sha256(Path(compact.__file__).read_bytes())
         for name, file in self.files.items():
-            hashed.update(f"{name}\n{len(file.body)}\n".encode() + file.body)
+            hashed.update(f"{name}\n{len(file.source)}\n".encode() + file.source)
         self.digest = hashed.hexdigest()[:DIGEST_CHARACTERS]
         self._modules: dict[str, tuple[str, ...]] = {}
 
@@ -85,7 +93,7 @@ class StaticFiles:
         if name in found or name not in self.files:
             return
         found[name] = None
-        for target in _IMPORTS.findall(self.files[name].body.decode()):
+        for target in _IMPORTS.findall(self.files[name].source.decode()):
             self._follow(normpath(join(dirname(name), target)), found)
 
     def answer(self, request: Request) -> Response:
@@ -110,8 +118,8 @@ def read_files(folder: Path = FOLDER) -> StaticFiles:
     styles = sorted((name for name in contents if name.endswith(".css")), key=lambda name: (name != STYLE, name))
     return StaticFiles(
         {name: body for name, body in contents.items() if not name.endswith((".js", ".css"))}
-        | {name: compact_script(text).encode() for name, text in scripts.items()}
-        | {STYLE: compact_style("".join(contents[name].decode() for name in styles)).encode()},
+        | {name: text.encode() for name, text in scripts.items()}
+        | {STYLE: b"".join(contents[name] for name in styles)},
         {module: name for name, modules in joined.items() if name != SIGN_IN for module in modules},
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.api.console.links import HOME, href
 from penstock.api.console.markup import element
 from penstock.api.console.services import GatewayFacts, Page
 from penstock.api.console.shell import render
@@ -21,7 +22,8 @@ def error_pages(facts: GatewayFacts) -> Callable[[Request, Fault], Response | No
             return None
         if isinstance(fault, Unauthenticated):
             return sign_in_first(request)
-        body = element("div", element("p", str(fault)), class_="note bad", role="alert")
+        home = element("p", element("a", "Begin at the list of models", href=href(request, HOME)))
+        body = element("div", element("p", str(fault)), home, class_="note bad", role="alert")
         content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), script=None, has_tabs=False)
         return Response(content, HTTP_STATUS[fault.kind], {"penstock-fault": fault.kind}, "text/html")
 

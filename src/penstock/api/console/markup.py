@@ -57,17 +57,23 @@ def join(*children: Child) -> Markup:
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Child]], empty: str = "None.") -> Markup:
     """Return a table with a caption for screen readers; the first cell of each row is its header."""
-    body = [_row(cells) for cells in rows]
+    body = [_row(heads, cells) for cells in rows]
     if not body:
         return element("p", empty, class_="muted")
-    head = element("tr", *(element("th", text, scope="col") for text in heads))
-    parts = (element("caption", caption, class_="hidden"), element("thead", head), element("tbody", *body))
-    return element("div", element("table", *parts), class_="scroll", tabindex=0, role="region", aria_label=caption)
+    head = element("tr", *(element("th", text, scope="col", role="columnheader") for text in heads), role="row")
+    groups = (element("thead", head, role="rowgroup"), element("tbody", *body, role="rowgroup"))
+    parts = (element("caption", caption, class_="hidden"), *groups)
+    return element(
+        "div", element("table", *parts, role="table"), class_="scroll", tabindex=0, role="region", aria_label=caption
+    )
 
 
-def _row(cells: Sequence[Child]) -> Markup:
-    first, *others = cells
-    return element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in others), data_row=True)
+def _row(heads: Sequence[str], cells: Sequence[Child]) -> Markup:
+    """Return a row; in a narrow window the heads stand before its cells, and the roles keep it one of a table."""
+    header = element("th", cells[0], scope="row", role="rowheader")
+    titled = zip(heads[1:], cells[1:], strict=True)
+    others = (element("td", cell, role="cell", data_title=head) for head, cell in titled)
+    return element("tr", header, *others, data_row=True, role="row")
 
 
 def badge(text: str, kind: str = "") -> Markup:

@@ -21,8 +21,10 @@ def format_bytes(value: Any) -> str:
 
 
 def format_milliseconds(value: Any) -> str:
-    """Return milliseconds for people, "-" for anything that is no number."""
-    return f"{value:.3g} ms" if _is_number(value) else "-"
+    """Return milliseconds for people, below one as microseconds, "-" for anything that is no number."""
+    if not _is_number(value):
+        return "-"
+    return f"{value * 1000:.3g} µs" if 0 < value < 1 else f"{value:.3g} ms"
 
 
 def run_time_ms(version: Document) -> float | None:

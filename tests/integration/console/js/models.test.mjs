@@ -43,7 +43,7 @@ test("an admission report is lines", () => {
   const facts = Object.fromEntries(admissionFacts(version({ admission: report })).map((fact) => [fact.name, fact.text]));
   assert.equal(facts["verdict"], "admitted");
   assert.equal(facts["requests share runs"], "the graph does not prove that rows are independent: it mixes rows (at Softmax 'n1')");
-  assert.deepEqual([facts["run time of one row"], facts["memory"], facts["operators"], facts["operator sets"]], ["0.04 ms", "3 MiB", "Gemm × 2, Relu × 1", "ai.onnx 17"]);
+  assert.deepEqual([facts["run time of one row"], facts["memory"], facts["operators"], facts["operator sets"]], ["40 µs", "3 MiB", "Gemm × 2, Relu × 1", "ai.onnx 17"]);
   assert.equal(sharingText(version({ batching: "requests share runs: so", admission: report })), "requests share runs: so");
   assert.deepEqual(admissionFacts(version({})), []);
   assert.equal(admissionFacts(version({ admission: { verdict: "refused", reason: "no graph" } }))[0]?.text, "refused: no graph");

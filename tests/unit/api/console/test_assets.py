@@ -88,6 +88,18 @@ def test_a_file_is_compressed_once() -> None:
     assert file.content_type == "text/css; charset=utf-8"
 
 
+def test_a_page_does_not_wait_until_scripts_are_compact() -> None:
+    files = read_files()
+    modules = [files.modules_of(name) for name in (APP, SIGN_IN, "views/try.js")]
+    assert len(files.digest) == 16
+    assert not any("body" in vars(file) for file in files.files.values())
+    for name, file in files.files.items():  # what is served imports the same
+        file.source = file.body
+        assert files.files[name].body
+    files._modules.clear()
+    assert [files.modules_of(name) for name in (APP, SIGN_IN, "views/try.js")] == modules
+
+
 def is_in_comment(text: str, at: int) -> bool:
     line = text[text.rfind("\n", 0, at) + 1 : at].lstrip()
     return line.startswith(("*", "//", "/*"))

@@ -40,7 +40,8 @@ def test_no_text_brings_a_tag(text: str) -> None:
 def test_a_table_has_a_caption_and_headers_for_its_rows() -> None:
     made = table("Models", ("Name", "State"), [("a", badge("READY", "good"))])
     assert '<caption class="hidden">Models</caption>' in made
-    assert '<th scope="row">a</th><td><span class="badge good">READY</span></td>' in made
+    header, cell = '<th scope="row" role="rowheader">a</th>', '<span class="badge good">READY</span></td>'
+    assert f'{header}<td role="cell" data-title="State">{cell}' in made
     assert table("Models", ("Name",), [], "No models.") == '<p class="muted">No models.</p>'
 
 

@@ -59,7 +59,7 @@ def read(client: Client, path: str) -> str:
 
 def test_a_model_shows_its_versions_aliases_and_settings(client: Client, models: MemoryRegistrar) -> None:
     text = read(client, "")
-    for shown in ("READY", "0.04 ms", "3 MiB", "2 KiB", "champion", "2026-11-30T10:00:00 by ann", "Compare versions"):
+    for shown in ("READY", "40 µs", "3 MiB", "2 KiB", "champion", "2026-11-30T10:00:00 by ann", "Compare versions"):
         assert shown in text
 
 

@@ -8,12 +8,12 @@ import { basisPoints } from "../lib/format.js";
 const BAR_COLOURS = 6;
 
 /**
- * Shows a split; parts without a share are left out.
- * @param {{parts: Part[], label: string, legend?: boolean}} props
+ * Shows a split; parts without a share are left out. `none` stands for a split without parts.
+ * @param {{parts: Part[], label: string, none?: string}} props
  */
-export function Bar({ parts, label, legend = true }) {
+export function Bar({ parts, label, none = "nobody" }) {
   const shown = parts.filter((part) => part.share > 0);
-  const text = shown.map((part) => `${part.name}: ${basisPoints(part.share)}`).join(", ") || "nobody";
+  const text = shown.map((part) => `${part.name}: ${basisPoints(part.share)}`).join(", ") || none;
   let at = 0;
   const pieces = shown.map((part, index) => {
     const x = at;
@@ -22,6 +22,6 @@ export function Bar({ parts, label, legend = true }) {
   });
   return html`<div class="split">
     <svg class="bar" viewBox="0 0 10000 10" preserveAspectRatio="none" role="img" aria-label="${label}: ${text}">${pieces}</svg>
-    ${legend && html`<span class="small muted" aria-hidden="true">${text}</span>`}
+    <span class="small muted" aria-hidden="true">${text}</span>
   </div>`;
 }

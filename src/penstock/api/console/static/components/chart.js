@@ -13,6 +13,9 @@ const CHART_HEIGHT = 160;
 const CHART_STEPS = 4;
 const LINE_COLOURS = 6;
 
+/** A line breaks where so many times the usual distance of points has passed without one. */
+const CHART_GAP = 4;
+
 /**
  * Shows series over the same times.
  * @param {{at: number[], series: Series[], levels?: Level[], moments?: Moment[], label: string,
@@ -20,11 +23,11 @@ const LINE_COLOURS = 6;
  *     last of values at equal distances
  */
 export function Chart({ at, series, levels = [], moments = [], label, format = number }) {
-  const [low, high] = rangeOf(series, levels);
+  const { low, high, step } = scaleOf(...rangeOf(series, levels));
   const [start, end] = /** @type {[number, number]} */ ([at[0], at.at(-1)]);
   const down = (/** @type {number} */ value) => CHART_HEIGHT - ((value - low) / (high - low)) * CHART_HEIGHT;
   const across = (/** @type {number} */ moment) => ((moment - start) / (end - start || 1)) * CHART_WIDTH;
-  const marks = Array.from({ length: CHART_STEPS + 1 }, (_, index) => low + ((high - low) * index) / CHART_STEPS);
+  const marks = Array.from({ length: Math.round((high - low) / step) + 1 }, (_, index) => low + step * index);
   const shown = moments.filter((moment) => moment.at >= start && moment.at <= end);
   return html`<figure class="chart">
     <div class="plot">
@@ -33,7 +36,7 @@ export function Chart({ at, series, levels = [], moments = [], label, format = n
         ${marks.map((value) => html`<${StraightLine} class="grid-line" x=${[0, CHART_WIDTH]} y=${[down(value), down(value)]} />`)}
         ${levels.map((level) => html`<${StraightLine} class=${levelClass(level)} x=${[0, CHART_WIDTH]} y=${[down(level.value), down(level.value)]} title=${level.name} />`)}
         ${shown.map((moment) => html`<${StraightLine} class="moment" x=${[across(moment.at), across(moment.at)]} y=${[0, CHART_HEIGHT]} title=${moment.name} />`)}
-        ${series.map((item, index) => linesOf(item.values, placesOf(item.values.length, at, across), down).map((points) => html`<polyline class=${lineClass(index)} points=${points} vector-effect="non-scaling-stroke"><title>${item.name}</title></polyline>`))}
+        ${series.map((item, index) => linesOf(item.values, placesOf(item.values.length, at, across), down, gapsOf(at)).map((points) => html`<polyline class=${lineClass(index)} points=${points} vector-effect="non-scaling-stroke"><title>${item.name}</title></polyline>`))}
       </svg>
     </div>
     <div class="row between small muted"><time>${time(start)}</time><time>${time(end)}</time></div>
@@ -77,6 +80,29 @@ export function rangeOf(series, levels) {
 }
 
 /**
+ * Returns an axis that ends at round values, and the distance of its marks.
+ * @param {number} low
+ * @param {number} high
+ */
+export function scaleOf(low, high) {
+  const least = (high - low) / CHART_STEPS;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = ([1, 2, 5].find((factor) => factor * power >= least) ?? 10) * power;
+  return { low: Math.floor(low / step) * step, high: Math.ceil(high / step) * step, step };
+}
+
+/**
+ * Returns whether a gap is before a point: nothing was measured meanwhile, as while a gateway does not run.
+ * @param {number[]} at
+ * @returns {(index: number) => boolean}
+ */
+export function gapsOf(at) {
+  const distances = at.slice(1).map((moment, index) => moment - (at[index] ?? 0));
+  const usual = [...distances].sort((one, other) => one - other)[distances.length >> 1] ?? 0;
+  return (index) => (distances[index - 1] ?? 0) > CHART_GAP * usual;
+}
+
+/**
  * Returns where the values of a series stand on the axis of time.
  * @param {number} count
  * @param {number[]} at
@@ -84,7 +110,7 @@ export function rangeOf(series, levels) {
  * @returns {(index: number) => number}
  */
 function placesOf(count, at, across) {
-  return (index) => (at.length === count ? across(at[index] ?? 0) : (index * CHART_WIDTH) / (count - 1));
+  return (index) => (at.length === count ? across(at[index] ?? 0) : (index * CHART_WIDTH) / (count - 1 || 1));
 }
 
 /**

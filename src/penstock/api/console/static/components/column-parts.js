@@ -25,7 +25,7 @@ export function EffectTable({ column }) {
     { key: "name", title: "Effect size", cell: (/** @type {Document} */ row) => html`${row.name} <span class="small muted">${row.hint}</span>` },
     { key: "value", title: "Value", align: "end" },
     { key: "limit", title: "By chance at most", align: "end" },
-    { key: "exceeds", title: "Judgement", cell: (/** @type {Document} */ row) => row.exceeds && html`<${State} value="more than chance" kind="warn" />` },
+    { key: "exceeds", title: "Judgement", cell: (/** @type {Document} */ row) => column.rows > 0 && row.limit !== null && html`<${State} value=${row.exceeds ? "more than chance" : "within chance"} kind=${row.exceeds ? "warn" : "good"} />` },
   ]} />`;
 }
 
@@ -47,7 +47,7 @@ export function BinTable({ column }) {
 export function Alarms({ model, alarms, requests }) {
   return html`<${Table} caption="Alarms" rows=${alarms} empty="No alarms yet." columns=${[
     { key: "seq", title: "When", cell: (/** @type {Document} */ entry) => html`<time datetime=${entry.at} title=${time(entry.at)}>${ago(entry.at)}</time>` },
-    { key: "kind", title: "What", cell: (/** @type {Document} */ entry) => html`<strong>${kindText(entry.kind)}</strong> ${sentenceOf(entry)}` },
+    { key: "kind", title: "What", cell: (/** @type {Document} */ entry) => html`<div class="sentence" title=${sentenceOf(entry)}><strong>${kindText(entry.kind)}</strong> ${sentenceOf(entry)}</div>` },
     { key: "links", title: "See also", cell: (/** @type {Document} */ entry) => html`<${AlarmLinks} model=${model} alarm=${entry} requests=${requests} />` },
   ]} />`;
 }

@@ -6,20 +6,22 @@ const SPARK_WIDTH = 100;
 const SPARK_HEIGHT = 24;
 
 /**
- * Returns the points of polylines for values, which break where a value is null; one point is no line.
+ * Returns the points of polylines for values, which break where a value is null or after a gap; one point alone is a dot.
  * @param {(number | null)[]} values
  * @param {(index: number) => number} across where a value stands from the left
  * @param {(value: number) => number} down where it stands from above
+ * @param {(index: number) => boolean} [isAfterGap]
  * @returns {string[]} the points of each unbroken part
  */
-export function linesOf(values, across, down) {
+export function linesOf(values, across, down, isAfterGap) {
   /** @type {string[][]} */
   const lines = [[]];
   values.forEach((value, index) => {
-    if (value === null || !Number.isFinite(value)) lines.push([]);
-    else lines.at(-1)?.push(`${across(index).toFixed(1)},${down(value).toFixed(1)}`);
+    const isMissing = value === null || !Number.isFinite(value);
+    if (isMissing || isAfterGap?.(index)) lines.push([]);
+    if (!isMissing) lines.at(-1)?.push(`${across(index).toFixed(1)},${down(value).toFixed(1)}`);
   });
-  return lines.filter((points) => points.length > 1).map((points) => points.join(" "));
+  return lines.filter((points) => points.length).map((points) => (points[1] ? points : [...points, ...points]).join(" "));
 }
 
 /**
@@ -32,7 +34,7 @@ export function Sparkline({ series, label }) {
   const down = (/** @type {number} */ value) => SPARK_HEIGHT - 1 - (value / top) * (SPARK_HEIGHT - 2);
   return html`<svg class="spark" viewBox="0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${label}>
     ${series.map((values, index) =>
-      linesOf(values, (at) => (at * SPARK_WIDTH) / (values.length - 1), down).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
+      linesOf(values, (at) => (at * SPARK_WIDTH) / (values.length - 1 || 1), down).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
     )}
   </svg>`;
 }

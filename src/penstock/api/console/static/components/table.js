@@ -46,7 +46,7 @@ export function sorted(rows, columns, order) {
 }
 
 /**
- * Shows rows. `order` and `onOrder` keep the order outside, such as in the query; without them the table keeps its own.
+ * Shows rows; in a narrow window each is a block with the titles before its cells, and the roles keep it a table. `order` and `onOrder` keep the order outside, such as in the query; without them the table keeps its own.
  * @template Row
  * @param {{caption: string, columns: Column<Row>[], rows: Row[], keyOf?: (row: Row) => string | number, order?: string,
  *     onOrder?: (order: string) => void, empty?: any, rowClass?: (row: Row) => string, stableBy?: (row: Row) => string}} props
@@ -58,10 +58,10 @@ export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, ro
   const shown = useMemo(() => sorted(rows, columns, present), [rows, columns, present]);
   const { key = "" } = columns[0] ?? {};
   if (!rows.length) return html`<${Empty}>${empty}<//>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table role="table">
     <caption class="hidden">${caption}</caption>
-    <thead><tr>${columns.map((column) => html`<${TableHead} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
-    <tbody>${shown.map((row) => html`<${TableRow} key=${keyOf ? keyOf(row) : /** @type {any} */ (row)[key]} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
+    <thead role="rowgroup"><tr role="row">${columns.map((column) => html`<${TableHead} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
+    <tbody role="rowgroup">${shown.map((row) => html`<${TableRow} key=${keyOf ? keyOf(row) : /** @type {any} */ (row)[key]} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
   </table></div>`;
 }
 
@@ -77,7 +77,7 @@ class TableRow extends Component {
 
   /** @param {RowProps} props */
   render({ row, columns, rowClass }) {
-    return html`<tr data-row class=${rowClass?.(row)}>${columns.map((column, index) => cellOf(column, row, index))}</tr>`;
+    return html`<tr data-row role="row" class=${rowClass?.(row)}>${columns.map((column, index) => cellOf(column, row, index))}</tr>`;
   }
 }
 
@@ -88,17 +88,17 @@ class TableRow extends Component {
  */
 function cellOf(column, row, index) {
   const shown = column.cell ? column.cell(row) : column.align ? number(row[column.key]) : (row[column.key] ?? "–");
-  if (index === 0) return html`<th scope="row" class=${column.align}>${shown}</th>`;
-  return html`<td class=${column.align}>${shown}</td>`;
+  if (index === 0) return html`<th scope="row" role="rowheader" class=${column.align}>${shown}</th>`;
+  return html`<td role="cell" data-title=${column.title} class=${column.align}>${shown}</td>`;
 }
 
 /** @param {{column: Column<any>, order: string, onOrder: (order: string) => void}} props */
 function TableHead({ column, order, onOrder }) {
-  if (!column.sort) return html`<th scope="col" class=${column.align} title=${column.hint}>${column.title}</th>`;
+  if (!column.sort) return html`<th scope="col" role="columnheader" class=${column.align} title=${column.hint}>${column.title}</th>`;
   const direction = order === column.key ? "ascending" : order === `-${column.key}` ? "descending" : undefined;
   const next = direction === "ascending" ? `-${column.key}` : column.key;
   const arrow = direction === "ascending" ? " ▲" : direction === "descending" ? " ▼" : "";
-  return html`<th scope="col" class=${column.align} aria-sort=${direction} title=${column.hint}>
+  return html`<th scope="col" role="columnheader" class=${column.align} aria-sort=${direction} title=${column.hint}>
     <button type="button" class="sort" onClick=${() => onOrder(next)}>${column.title}<span aria-hidden="true">${arrow}</span></button>
   </th>`;
 }

@@ -62,11 +62,12 @@ export function basisPoints(share) {
 }
 
 /**
- * Returns milliseconds, such as "4.2 ms" or "1.5 s".
+ * Returns milliseconds, such as "4.2 ms", "240 µs" or "1.5 s".
  * @param {number | null | undefined} value
  */
 export function milliseconds(value) {
   if (!isNumber(value)) return NONE;
+  if (value > 0 && value < 1) return `${number(value * 1000)} µs`;
   return value >= 1000 ? `${number(value / 1000)} s` : `${number(value)} ms`;
 }
 

@@ -3,7 +3,7 @@
 import { html, useAsync, useSignal } from "../lib/html.js";
 import { get } from "../lib/api.js";
 import { ago, number, percent, time } from "../lib/format.js";
-import { isAboutColumn, movedText, sliceRows } from "../lib/evidence.js";
+import { binShares, isAboutColumn, movedText, sliceRows } from "../lib/evidence.js";
 import { useDocument, useNewestEvent } from "../lib/refresh.js";
 import { link, pathTo, route } from "../lib/router.js";
 import { Chart } from "../components/chart.js";
@@ -34,7 +34,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
     <div class="grid">
       <section class="card"><h2>Window against the reference</h2>
         <${Histogram} counts=${shown.counts} reference=${shown.reference_counts} names=${shown.bins} label=${shown.name} />
-        <p class="small muted">Bars: ${shown.rows ? `${number(shown.rows)} rows of the window` : "no rows came in the window"}. Dashed outline: the reference, mean ${number(value.moments?.mean)}, standard deviation ${number(value.moments?.std)}. Moved most: ${(shown.rows && movedText(shown, 3)) || "nothing"}.</p>
+        <p class="small muted">Bars: ${shown.rows ? `${number(shown.rows)} rows of the window` : "no rows came in the window"}, from bin ${shown.bins?.[0]} at the left to ${shown.bins?.at(-1)}, the highest ${percent(Math.max(...binShares(shown.counts)))}. Dashed outline: the reference, mean ${number(value.moments?.mean)}, standard deviation ${number(value.moments?.std)}. Moved most: ${(shown.rows && movedText(shown, 3)) || "nothing"}.</p>
       </section>
       <section class="card"><h2>Evidence over time</h2><${Evolution} value=${value} /></section>
     </div>

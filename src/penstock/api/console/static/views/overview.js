@@ -69,7 +69,7 @@ const OVERVIEW_COLUMNS = [
   { key: "drift", title: "Drift", sort: (row) => row.drift?.columns, cell: (row) => html`<${Watch} watched=${row.drift} />` },
   { key: "quality", title: "Quality", sort: (row) => row.quality?.columns, cell: (row) => html`<${Watch} watched=${row.quality} />` },
   { key: "trial", title: "Rollout", sort: (row) => row.trial?.id, cell: (row) => html`<${OpenTrial} row=${row} />` },
-  { key: "event", title: "Last event", sort: (row) => row.event?.time, cell: (row) => html`<${Last} event=${row.event} />` },
+  { key: "event", title: "Last event", sort: (row) => row.event?.time, cell: (row) => html`<${Last} row=${row} />` },
 ];
 
 /** @param {{row: Row}} props */
@@ -105,10 +105,11 @@ function OpenTrial({ row: { name, trial } }) {
   return html`<a href=${link(path)}>${trial.to ? `to ${trial.to}` : trial.kind}</a> <${State} value=${trial.state || "open"} />`;
 }
 
-/** @param {{event: LastEvent | null}} props */
-function Last({ event }) {
+/** @param {{row: Row}} props */
+function Last({ row: { name, event } }) {
   if (!event) return html`<span class="muted">–</span>`;
-  return html`<span title=${event.time}>${event.type.replace("io.penstock.", "").replace(/\.v\d+$/, "")}</span> <${Ago} at=${event.time} />`;
+  const kind = event.type.replace(/^io\.penstock\.|\.v\d+$/g, "").replace(/[._]/g, " ");
+  return html`<a href=${link(`/console/timeline?model=${encodeURIComponent(name)}&entry=event-${event.sequence}`)}>${kind}</a> <${Ago} at=${event.time} />`;
 }
 
 function Overview() {

@@ -7,6 +7,7 @@ import { ago, duration, number, time } from "../lib/format.js";
 import { toYaml } from "../lib/policy-form.js";
 import { deliveriesOf, evidenceText, marksOf } from "../lib/retraining.js";
 import { useDocument } from "../lib/refresh.js";
+import { kindText } from "../lib/timeline.js";
 import { link, pathTo } from "../lib/router.js";
 import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
 import { ReasonDialog } from "../components/reason-dialog.js";
@@ -172,10 +173,10 @@ function Deliveries({ model, value, begin }) {
     <${Table} caption="Deliveries, dead ones first" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.event} ${row.sink}`} empty="No events were sent yet." columns=${[
       { key: "sink", title: "Sink", sort: true },
       { key: "state", title: "State", sort: true, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} kind=${row.state === "sent" ? "good" : row.state === "dead" ? "bad" : "warn"} />` },
-      { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${(row.type || "gone").replace("io.penstock.", "")}</a>` },
+      { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${kindText((row.type || "gone").replace("io.penstock.", ""))}</a>` },
       { key: "created", title: "Decided", sort: true, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
       { key: "attempts", title: "Attempts", align: "end" },
-      { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`<${Problem} text=${row.error || ""} />${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
+      { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`${row.error && html`<${Problem} text=${row.error} />`}${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
       { key: "act", title: "Action", cell: (/** @type {Document} */ row) => row.state === "dead" && permitted.allowed && html`<button type="button" class="button quiet" onClick=${() => replay({ event: row.event, sink: row.sink }, `the delivery to ${row.sink}`)}>Try again</button>` },
     ]} />`;
 }

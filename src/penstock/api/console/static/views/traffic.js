@@ -51,7 +51,7 @@ function Now({ model, present, recent }) {
   return html`<section class="card" aria-label="Now">
     <h2>Now</h2><p>${present.answers}.</p>
     <div class="grid"><div><p class="small muted">${present.set ? "Stated split" : "Without a route"}</p><${Bar} parts=${split} label="Stated split" /></div>
-      <div><p class="small muted">Last minute, ${number(recent?.requests_per_second ?? 0)} requests a second at this gateway</p><${Bar} parts=${real} label="Real share in the last minute" /></div></div>
+      <div><p class="small muted">Last minute, ${number(recent?.requests_per_second ?? 0)} requests a second at this gateway</p><${Bar} parts=${real} label="Real share in the last minute" none="no requests" /></div></div>
     <p class="small">${present.shadow.map((/** @type {any} */ item) => html`<a key=${item.version} href=${link(pathTo("models", model, "shadow", item.version))}>Shadow ${item.version}, ${item.percent} %</a>${" "}`)}<span class="muted">Revision ${present.revision}.</span></p>
   </section>`;
 }
