@@ -38,20 +38,19 @@ demo: $(FOR_DEMO) ## train, serve and predict on real data (ARGS=--once ends by 
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests wait for servers more than half of their time: five processes keep two cores busy. Each takes whole files, which
-# share servers, the longest files first (tests/conftest.py, tests/scheduling.py). Unit tests wait for nothing, and go
-# one by one to two processes.
+# share servers, the longest files first, and imports no others (tests/conftest.py, tests/scheduling.py,
+# tests/lazy_collection.py). Unit tests wait for nothing: two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
-BY_FILE := --numprocesses 5 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
-BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
+BY_FILE := --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -o console_output_style=classic
 
 test: $(DEV) ## the whole fast test suite
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(BY_FILE))
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 5 $(BY_FILE))
 
 test-again: $(DEV) ## the few tests that failed in a whole run, alone
 	$(BIN)/python -m tests.again
 
 test-unit: $(DEV) ## the unit tests alone, without simulations and without those that start costly processes
-	$(BIN)/python -m pytest $(BY_TEST) -m "not slow and not simulation and not processes" tests/unit $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) -m "not slow and not simulation and not processes" tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
@@ -59,7 +58,7 @@ test-slow: $(DEV) ## also the tests that take minutes
 # In a copy without compiled modules, which cannot be measured: PYTHONPATH comes before the editable install.
 coverage: $(DEV) ## the branches that the unit tests of the most exacting packages reach
 	rm -rf build/plain && mkdir -p build/plain build/coverage && cp -R src build/plain && find build/plain -name '*.so' -delete
-	PYTHONPATH=build/plain/src $(BIN)/python -m pytest $(BY_TEST) --cov --cov-report=term-missing:skip-covered \
+	PYTHONPATH=build/plain/src $(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) --cov --cov-report=term-missing:skip-covered \
 		--cov-report=json:build/coverage/report.json $(MEASURED) $(ARGS)
 	$(BIN)/python -m tests.branch_coverage build/coverage/report.json
 
