@@ -7,9 +7,11 @@ with its exit code. Signals are passed on, and a program whose caller is gone is
 
 import atexit
 import ctypes
+import gc
 import json
 import multiprocessing
 import os
+import runpy
 import select
 import shutil
 import signal
@@ -20,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
+from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -68,13 +71,16 @@ assert all(map(find_spec, DELAYED)), "a module that was moved is imported by eac
 CALLER = """#!{python} -IS
 import json, os, signal, socket, struct, sys
 
+program, arguments = {program!r}, sys.argv[1:]
+if program == "python" and not (arguments and arguments[0].endswith(".py")):
+    os.execv({python!r}, [{python!r}, *arguments])
 umask = os.umask(0)
 os.umask(umask)
 files = [0, 1, 2]
 for kind, own in {namespaces!r}.items():
     if os.readlink(f"/proc/self/ns/{{kind}}") != own:
         files.append(os.open(f"/proc/self/ns/{{kind}}", os.O_RDONLY))
-content = json.dumps(["penstock", sys.argv[1:], dict(os.environ), os.getcwd(), umask]).encode()
+content = json.dumps([program, arguments, dict(os.environ), os.getcwd(), umask]).encode()
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [struct.pack("I", len(content))], files)
@@ -89,22 +95,26 @@ if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
-"""The program `penstock` for callers that are not of Python; they may be in other namespaces than the server."""
+"""A program for callers that are not of Python; they may be in other namespaces than the server. `python` runs files in
+forks, and all else itself."""
+
+OF_SCRIPTS = ("onnx", "pyarrow.parquet", "skl2onnx", "sklearn.datasets", "sklearn.linear_model", "sklearn.tree")
+"""What files on pages of the documents import to train a model."""
 
 LENGTH = struct.Struct("I")
 NUMBER = struct.Struct("i")
 
 
 @cache
-def start_server() -> str:
-    """Start the server of this process of tests, which ends with it; its address."""
+def start_server(*modules: str) -> str:
+    """Start a server of this process of tests, which imports modules for its first caller; its address."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-forks-"))
     atexit.register(_remove, folder, os.getpid())
     address = str(folder / "socket")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
-        FORKS.Process(target=_serve, args=(listener, address), daemon=True).start()
+        FORKS.Process(target=_serve, args=(listener, address, modules), daemon=True).start()
     return address
 
 
@@ -116,14 +126,18 @@ def _remove(folder: Path, owner: int) -> None:
 
 @cache
 def caller_folder() -> Path:
-    """The folder of a program `penstock` that runs in a fork."""
-    address = start_server()
+    """The folder of programs `penstock` and `python` that run in forks."""
+    folder = Path(start_server()).with_name("programs")
+    folder.mkdir()
+    _write_caller(folder / "penstock", start_server())
+    _write_caller(folder / "python", start_server(*OF_SCRIPTS))
+    return folder
+
+
+def _write_caller(program: Path, address: str) -> None:
     own = {kind: str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("user", "net")}
-    program = Path(address).with_name("programs") / "penstock"
-    program.parent.mkdir()
-    program.write_text(CALLER.format(python=sys.executable, namespaces=own, address=address))
+    program.write_text(CALLER.format(program=program.name, python=sys.executable, namespaces=own, address=address))
     program.chmod(0o755)
-    return program.parent
 
 
 class ForkedSandbox:
@@ -164,17 +178,25 @@ def use_server(address: str) -> None:
     vars(examiner)["_spawn"] = partial(ForkedSandbox, address)
 
 
-def _serve(listener: socket.socket, address: str) -> None:
+def _serve(listener: socket.socket, address: str, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that attend to callers
     tests = parent_process()
     assert tests is not None
     while tests.sentinel not in select.select([listener.fileno(), tests.sentinel], [], [])[0]:
         connection, _ = listener.accept()
+        _import(modules)
         if not os.fork():
             listener.close()
             _attend(connection, address)
         connection.close()
     shutil.rmtree(Path(address).parent, ignore_errors=True)  # where the process of tests has been killed
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import modules, and let no fork look for garbage in them."""
+    for module in modules:
+        import_module(module)
+    gc.freeze()
 
 
 def _attend(connection: socket.socket, address: str) -> NoReturn:
@@ -239,4 +261,11 @@ def _run_sandbox() -> None:
     sandbox_program.main()
 
 
-PROGRAMS: Mapping[str, Callable[[], None]] = {"penstock": cli.main, "sandbox": _run_sandbox}
+def _run_script() -> None:
+    """Run the file that the first argument names."""
+    del sys.argv[0]
+    sys.path.insert(0, str(Path(sys.argv[0]).parent.resolve()))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+PROGRAMS: Mapping[str, Callable[[], None]] = {"penstock": cli.main, "python": _run_script, "sandbox": _run_sandbox}

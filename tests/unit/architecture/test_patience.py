@@ -41,8 +41,12 @@ def _short_waits(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
         bounds += [keyword.value for keyword in call.keywords if keyword.arg == "timeout" and last in TIMEOUTS]
         if any(isinstance(bound, ast.Constant) and _is_short(bound.value) for bound in bounds):
             yield call.lineno, f"{last} gives up before PATIENCE_S"
-        if name == "pytest.mark.timeout" and isinstance(call.args[0], ast.Constant) and _is_short(call.args[0].value):
+        if name == "pytest.mark.timeout" and isinstance(call.args[0], ast.Constant) and _is_limit(call.args[0].value):
             yield call.lineno, "a limit for a whole test below PATIENCE_S"
+
+
+def _is_limit(bound: object) -> bool:
+    return _is_short(bound) and bound != 0  # which is none
 
 
 def _is_short(bound: object) -> bool:
