@@ -45,8 +45,9 @@ class Progress:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Begin a new line after each hundred tests."""
         self._ended += report.when == "teardown"
-        if report.when == "teardown" and self._ended % 100 == 0:
-            self._plugins.get_plugin("terminalreporter").write_line(f" {self._ended}")
+        reporter: Any = self._plugins.get_plugin("terminalreporter")
+        if report.when == "teardown" and self._ended % 100 == 0 and reporter is not None:
+            reporter.write_line(f" {self._ended}")
 
 
 class LazyCollection:
