@@ -31,20 +31,9 @@ from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
 from tests.leases import leading
-from tests.postgres import Postgres
 
 BY = Author("ann", "größer", "key", "k1", "192.0.2.1", "r-1", "bob")
-NUMBERS = iter(range(10_000))
 DAY_S = 86_400.0
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'registry.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.create(f"audit{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
 
 
 @dataclass(slots=True)
@@ -678,10 +667,10 @@ def older(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_entries_of_an_earlier_release_are_chained(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older(url, monkeypatch)
-    database = leading(open_database(url, 5.0))
+    older(empty_url, monkeypatch)
+    database = leading(open_database(empty_url, 5.0))
     blobs = FolderBlobs(tmp_path / "blobs")
     audit = RegistryAudit(database, lambda: blobs, tmp_path / "audit.key", tmp_path / "audit-checkpoints.txt")
     log = Log(database, VersionStore(database), audit, tmp_path)

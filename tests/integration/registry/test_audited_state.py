@@ -82,7 +82,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("server")
-        url = server.create(f"state{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+        url = server.create_registry(f"state{next(NUMBERS)}")
     database = leading(open_database(url, 5.0))
     yield database
     database.close()

@@ -11,10 +11,10 @@ from penstock.registry.stores.erasures import ErasureStore
 from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.gathered import GatheredStore
 from penstock.registry.stores.retention import RetentionStore
-from tests.integration.registry.test_store import database, url
+from tests.integration.registry.test_store import database
 from tests.leases import leading
 
-__all__ = ["database", "url"]
+__all__ = ["database"]
 
 BY = Author("ann", "request 118")
 KEY = SubjectKey("email", "bob@example.org")

@@ -11,10 +11,10 @@ from penstock.registry.records import Author
 from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import TrialEvent
-from tests.integration.registry.test_store import database, url
+from tests.integration.registry.test_store import database
 from tests.leases import leading, looking
 
-__all__ = ["database", "url"]
+__all__ = ["database"]
 
 ONE, TWO = ("m", "1"), ("m", "2")
 ME = Author("me", "a test")

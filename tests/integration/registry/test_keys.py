@@ -14,10 +14,10 @@ from penstock.registry.stores import keys as key_stores
 from penstock.registry.stores.keys import KeyStore
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.versions import VersionStore
-from tests.integration.registry.test_store import database, url
+from tests.integration.registry.test_store import database
 from tests.leases import leading
 
-__all__ = ["database", "url"]
+__all__ = ["database"]
 
 BY = Author("ann", "for the nightly job")
 BOT = KeyRecord("", "bot", "", ("caller", "feedback"), ("digits", "fraud-*"), quota=Quota(10.0, concurrent=2))

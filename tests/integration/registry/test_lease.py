@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     server: Postgres = request.getfixturevalue("server")
     name = f"lease{next(NUMBERS)}"
-    direct = server.create(name).replace("postgresql://", "postgresql+psycopg://")
+    direct = server.create_registry(name)
     if request.param == "postgres":
         yield direct
         return

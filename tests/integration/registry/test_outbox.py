@@ -7,9 +7,9 @@ from penstock.registry.db.database import Database
 from penstock.registry.stores.outbox import Outbox, Superseded
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 from penstock.registry.stores.versions import VersionStore
-from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, version
 
-__all__ = ["clock", "database", "store", "url"]
+__all__ = ["clock", "database", "store"]
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, TrialChange, TrialEvent
 from penstock.registry.stores.versions import VersionStore
-from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, version
 from tests.leases import leading
 
-__all__ = ["clock", "database", "store", "url"]
+__all__ = ["clock", "database", "store"]
 
 DAY_S = 86_400.0
 

@@ -9,10 +9,10 @@ from penstock.registry.db.lease import NotLeading
 from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.retention import OVER_S, RetentionStore
 from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
-from tests.integration.registry.test_store import database, url
+from tests.integration.registry.test_store import database
 from tests.leases import leading, looking
 
-__all__ = ["database", "url"]
+__all__ = ["database"]
 
 REQUEST = RowRequest("r1", "a", "m", "1", 0.25, True, RowAmount(7, 9))
 ANSWER = RowAnswer("b", "sha256:1", RowAmount(3, 400))

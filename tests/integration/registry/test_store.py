@@ -34,7 +34,7 @@ from penstock.registry.stores.contents import RETIRED_KEPT_S, BeingDeleted
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S
-from tests.postgres import Postgres
+from tests.postgres import Postgres, driver_url
 
 BY = Author("ann", "because")
 NUMBERS = iter(range(10_000))
@@ -48,15 +48,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'registry.db'}"
-    server: Postgres = request.getfixturevalue("server")
-    return server.create(f"test{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture
@@ -269,16 +260,16 @@ def test_a_retired_content_is_kept_for_a_while(store: VersionStore, clock: Clock
     assert store.contents.needed() == set()
 
 
-def test_two_may_open_an_empty_database_at_once(url: str) -> None:
+def test_two_may_open_an_empty_database_at_once(empty_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda _: open_database(url, 10.0), range(4)))
+        opened = list(pool.map(lambda _: open_database(empty_url, 10.0), range(4)))
     assert len({VersionStore(item).identity() for item in opened}) == 1
     for item in opened:
         item.close()
 
 
 def test_a_migration_may_take_longer_than_other_calls(server: Postgres) -> None:
-    url = server.create(f"test{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+    url = driver_url(server.create(f"test{next(NUMBERS)}"))
     with ThreadPoolExecutor(1) as pool, psycopg.connect(server.url(url.rpartition("/")[2])) as other:
         other.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))  # as another gateway that migrates
         opening = pool.submit(open_database, url, 0.5)
@@ -367,7 +358,7 @@ def test_a_database_that_is_missing_says_so(server: Postgres) -> None:
 def test_a_database_that_cannot_hold_every_text_says_how_to_make_another(server: Postgres, encoding: str) -> None:
     url = server.create(f"test{next(NUMBERS)}", "-E", encoding, "-T", "template0", "--locale", "C")
     with pytest.raises(InvalidInput, match=f"{encoding}.*CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"):
-        open_database(url.replace("postgresql://", "postgresql+psycopg://"), 5.0)
+        open_database(driver_url(url), 5.0)
 
 
 def test_a_closed_sqlite_database_is_one_file(tmp_path: Path) -> None:

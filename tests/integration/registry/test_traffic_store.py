@@ -15,11 +15,11 @@ from penstock.registry.stores.snapshot import decode_model, encode_model
 from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, TrafficStore, TrialChange, TrialEvent
 from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S
-from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
+from tests.integration.registry.test_store import BY, Clock, clock, database, store, version
 from tests.postgres import Postgres
 
 NUMBERS = itertools.count()
-__all__ = ["clock", "database", "store", "url"]
+__all__ = ["clock", "database", "store"]
 
 SPLIT = parse_route({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
 EVENT = TrialEvent("test.v1", "models/m", "once", {"reason": "why"})
@@ -27,7 +27,7 @@ EVENT = TrialEvent("test.v1", "models/m", "once", {"reason": "why"})
 
 @pytest.fixture
 def postgres_url(server: Postgres) -> str:
-    return server.create(f"leaders{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+    return server.create_registry(f"leaders{next(NUMBERS)}")
 
 
 @pytest.fixture

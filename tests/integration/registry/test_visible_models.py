@@ -8,9 +8,9 @@ from penstock.registry.records import Author
 from penstock.registry.stores.events import TrialEvent
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
-from tests.integration.registry.test_store import database, url
+from tests.integration.registry.test_store import database
 
-__all__ = ["database", "url"]
+__all__ = ["database"]
 
 MODELS = ("fraud-eu", "Fraud-us", "fraud%", "other", "fraud-eu", "other")
 NARROW = ModelFilter(("fraud-*",))

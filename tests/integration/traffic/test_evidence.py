@@ -30,7 +30,7 @@ def database() -> Iterator[Postgres]:
 
 @pytest.fixture
 def url(database: Postgres) -> str:
-    return database.create(f"evidence{next(NUMBERS)}").replace("postgresql://", "postgresql+psycopg://")
+    return database.create_registry(f"evidence{next(NUMBERS)}")
 
 
 @pytest.fixture
