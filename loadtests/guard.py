@@ -173,7 +173,7 @@ def main(arguments: argparse.Namespace) -> int:
         partial(bare_ratios, _ON_THREADS, arguments.rounds, arguments.seconds),
         partial(lone_ratios, MODELS[MODEL]),
         partial(start_ratios, _START_ROUNDS),
-        partial(tracing_ratios, arguments.rounds, arguments.seconds),
+        partial(tracing_ratios, arguments.rounds),
     ]
     measured = {name: part for leg in legs for name, part in settled(leg, least).items()}
     console = Console()

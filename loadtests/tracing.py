@@ -7,8 +7,11 @@ compared with the mean of the two without traces of its round; the interval is t
 (``penstock.loadtest.comparison``). The second gateway without traces shows what is found where nothing differs. Two
 processes of one program differ for as long as they live, so the gateways are started anew several times.
 
-Two figures: answers a second, and processor time of all processes of the gateway for an answer, which remains where the
-core has more to do than the gateway. Answers are counted by the log of the client, by when they were complete.
+Two figures. Answers a second come from these windows. Processor time of an answer, in all processes of the gateway, is
+what remains where the core has more to do than the gateway; it is measured while the three gateways are loaded at the
+same time on the same core, second by second, so that a disturbance meets all of them. Each then has a third of the
+load, so what a gateway does once a second weighs three times as much in it. Answers are counted by the log of the
+client, by when they were complete.
 """
 
 import argparse
@@ -18,12 +21,14 @@ import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -50,10 +55,13 @@ LEAD_S = {PLAIN: 0.3, AGAIN: 0.3, TRACED: 2.3}
 
 WARM_UP_S = 0.5
 TAIL_S = 0.1
+TOGETHER_S = 1.0
+"""Length of a window in which all are loaded."""
+
 EXPORTED_S = 2.3
 """Until what waits is sent: it is this window's, and disturbs no other."""
 
-_WIDTH = 180
+_WIDTH = 200
 _SENT = re.compile(r'penstock_otlp_items_total\{outcome="sent",signal="traces"\} ([\d.e+]+)')
 
 
@@ -83,13 +91,14 @@ class SpanCost:
 
 @dataclass(frozen=True, slots=True)
 class TracingCost:
-    """What the windows of a codec say, by kind, as parts of those without traces: rates, and processor times of the
-    gateway and of the worker alone."""
+    """What the windows of a codec say, by kind, as parts of those without traces: rates, processor times of the
+    gateway, and what they would be if only the worker or only the other processes differed."""
 
     codec: str
     rates: Mapping[str, RatioInterval]
     cpu: Mapping[str, RatioInterval]
     worker: Mapping[str, RatioInterval]
+    control: Mapping[str, RatioInterval]
     spans: SpanCost
 
     @property
@@ -103,6 +112,33 @@ class TracingCost:
 
 
 Round = Mapping[str, Seen]
+
+
+class Mark(NamedTuple):
+    """The edge of a window: microseconds since the epoch, and the processor seconds of a gateway's workers and of its
+    other processes."""
+
+    at_us: float
+    cpu_s: tuple[float, float]
+
+
+def see(answered_us: Times, before: Mark, after: Mark) -> Seen:
+    """Return what a window shows, by when its answers were complete."""
+    answers = int(np.count_nonzero((answered_us > before.at_us) & (answered_us <= after.at_us)))
+    worker_us, control_us = [
+        (then - now) / max(answers, 1) * 1e6 for now, then in zip(before.cpu_s, after.cpu_s, strict=True)
+    ]
+    return Seen(answers / (after.at_us - before.at_us) * 1e6, worker_us, control_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What was measured while the same gateways ran: rounds of windows in turn, windows beside each other, and the cost
+    of a span."""
+
+    rounds: list[Round]
+    beside: list[Round]
+    spans: SpanCost
 
 
 class Bench:
@@ -125,15 +161,34 @@ class Bench:
         with ThreadPoolExecutor(1) as thread:
             load = thread.submit(self._load, kind, codec, LEAD_S[kind] + self._seconds + TAIL_S)
             time.sleep(LEAD_S[kind])
-            began_us, before = time.time() * 1e6, self._cpu(kind)
+            before = self._mark(kind)
             time.sleep(self._seconds)
-            ended_us, after = time.time() * 1e6, self._cpu(kind)
+            after = self._mark(kind)
             answered_us = load.result()
         if kind == TRACED:
             time.sleep(EXPORTED_S)
-        answers = int(np.count_nonzero((answered_us > began_us) & (answered_us <= ended_us)))
-        used_us = [(then - now) / max(answers, 1) * 1e6 for now, then in zip(before, after, strict=True)]
-        return Seen(answers / (ended_us - began_us) * 1e6, *used_us)
+        return see(answered_us, before, after)
+
+    def together(self, codec: Codec, windows: int) -> list[Round]:
+        """Measure windows in which all gateways are loaded; their rates say nothing."""
+        lead_s = LEAD_S[TRACED]
+        with ThreadPoolExecutor(len(KINDS)) as threads:
+            seconds = lead_s + windows * TOGETHER_S + TAIL_S
+            loads = {kind: threads.submit(self._load, kind, codec, seconds) for kind in KINDS}
+            time.sleep(lead_s)
+            marks = [{kind: self._mark(kind) for kind in KINDS}]
+            for _ in range(windows):
+                time.sleep(TOGETHER_S)
+                marks.append({kind: self._mark(kind) for kind in KINDS})
+            answered_us = {kind: load.result() for kind, load in loads.items()}
+        time.sleep(EXPORTED_S)
+        return [
+            {kind: see(answered_us[kind], before[kind], after[kind]) for kind in KINDS}
+            for before, after in pairwise(marks)
+        ]
+
+    def _mark(self, kind: str) -> Mark:
+        return Mark(time.time() * 1e6, self._cpu(kind))
 
     def _load(self, kind: str, codec: Codec, seconds: float) -> Times:
         """Load a gateway; return when the answers were complete, in microseconds since the epoch."""
@@ -155,8 +210,8 @@ class Bench:
         workers = self._servers[kind].workers
         return sum(map(process_time_s, workers)), sum(map(process_time_s, self._others[kind]))
 
-    def measure(self, codec: Codec, rounds: int, chance: random.Random) -> tuple[list[Round], SpanCost]:
-        """Measure the rounds of a codec, each with a window of every kind in random order."""
+    def measure(self, codec: Codec, rounds: int, windows: int, chance: random.Random) -> Start:
+        """Measure the rounds of a codec, each with a window of every kind in random order, and windows of all."""
         for kind in KINDS:
             self._load(kind, codec, WARM_UP_S)
         time.sleep(EXPORTED_S)
@@ -165,10 +220,12 @@ class Bench:
         for _ in track(range(rounds), f"measuring {codec.name}", console=Console(stderr=True)):
             found = {kind: self.window(kind, codec) for kind in chance.sample(KINDS, len(KINDS))}
             seen.append({kind: found[kind] for kind in KINDS})
+        beside = self.together(codec, windows)
         sent = max(1, self._spans() - spans)
         more_s = {kind: ended - control_s[kind] for kind, ended in self._control_s().items()}
         traced_s = more_s[TRACED] - statistics.mean((more_s[PLAIN], more_s[AGAIN]))
-        return seen, SpanCost(sent, traced_s / sent * 1e6, (process_time_s(self._receiver.pid) - used_s) / sent * 1e6)
+        received_s = process_time_s(self._receiver.pid) - used_s
+        return Start(seen, beside, SpanCost(sent, traced_s / sent * 1e6, received_s / sent * 1e6))
 
     def _control_s(self) -> dict[str, float]:
         return {kind: self._cpu(kind)[1] for kind in KINDS}
@@ -181,29 +238,41 @@ class Bench:
         return int(float(found[1])) if found else 0
 
 
-def summarise(codec: str, rounds: Sequence[Round], spans: Sequence[SpanCost]) -> TracingCost:
-    """Return the ratios of all rounds; the costs of a span are the medians of the starts."""
-    figures = {
-        name: {kind: _compare([_figures(found, name) for found in rounds], kind) for kind in (AGAIN, TRACED)}
-        for name in ("rate", "cpu_us", "worker_us")
-    }
+def summarise(codec: str, starts: Sequence[Start]) -> TracingCost:
+    """Return the ratios of all windows; the costs of a span are the medians of the starts."""
+    rounds = [found for start in starts for found in start.rounds]
+    beside = [found for start in starts for found in start.beside]
     cost = SpanCost(
-        sum(item.spans for item in spans),
-        statistics.median(item.control_us for item in spans),
-        statistics.median(item.receiver_us for item in spans),
+        sum(start.spans.spans for start in starts),
+        statistics.median(start.spans.control_us for start in starts),
+        statistics.median(start.spans.receiver_us for start in starts),
     )
-    return TracingCost(codec, figures["rate"], figures["cpu_us"], figures["worker_us"], cost)
+    return TracingCost(
+        codec,
+        _compare(rounds, lambda seen, _: seen.rate),
+        _compare(beside, lambda seen, _: seen.cpu_us),
+        _compare(beside, lambda seen, usual: seen.worker_us + usual.control_us),
+        _compare(beside, lambda seen, usual: usual.worker_us + seen.control_us),
+        cost,
+    )
 
 
-def _figures(found: Round, name: str) -> dict[str, float]:
-    return {kind: float(getattr(seen, name)) for kind, seen in found.items()}
+def _compare(rounds: Sequence[Round], figure: Callable[[Seen, Seen], float]) -> dict[str, RatioInterval]:
+    """Compare windows with traces with the mean of the two without, and the second of those with the first, by a figure
+    of a window and of the one that it is compared with."""
+    found = {}
+    for kind in (AGAIN, TRACED):
+        usual = [_mean(items[PLAIN], items[AGAIN]) if kind == TRACED else items[PLAIN] for items in rounds]
+        own = [figure(items[kind], beside) for items, beside in zip(rounds, usual, strict=True)]
+        found[kind] = compare_pairs(own, [figure(beside, beside) for beside in usual])
+    return found
 
 
-def _compare(rounds: Sequence[Mapping[str, float]], kind: str) -> RatioInterval:
-    """Compare windows with traces with the mean of the two without, and the second of those with the first."""
-    others = [PLAIN, AGAIN] if kind == TRACED else [PLAIN]
-    return compare_pairs(
-        [found[kind] for found in rounds], [statistics.mean(found[other] for other in others) for found in rounds]
+def _mean(first: Seen, second: Seen) -> Seen:
+    return Seen(
+        (first.rate + second.rate) / 2,
+        (first.worker_us + second.worker_us) / 2,
+        (first.control_us + second.control_us) / 2,
     )
 
 
@@ -227,27 +296,25 @@ def bench(seconds: float, connections: int, ratio: float) -> Iterator[Bench]:
 
 def measure(codec: Codec, arguments: argparse.Namespace) -> TracingCost:
     """Measure a codec with gateways that are started ``arguments.starts`` times."""
-    rounds: list[Round] = []
-    spans = []
-    for start in range(arguments.starts):
+    starts = []
+    for number in range(arguments.starts):
         with bench(arguments.seconds, arguments.connections, arguments.ratio) as measured:
-            seen, cost = measured.measure(codec, arguments.rounds, random.Random(start))
-        rounds += seen
-        spans.append(cost)
-    return summarise(codec.name, rounds, spans)
+            starts.append(measured.measure(codec, arguments.rounds, arguments.windows, random.Random(number)))
+    return summarise(codec.name, starts)
 
 
-def tracing_ratios(rounds: int, seconds: float) -> dict[str, float]:
+def tracing_ratios(rounds: int) -> dict[str, float]:
     """Return the processor time of a request without traces as a part of that with 1 % of them traced."""
-    with bench(seconds, 32, 0.01) as measured:
-        seen, spans = measured.measure(JSON, rounds, random.Random(0))
-    return {"tracing processor time": 1 / summarise(JSON.name, seen, [spans]).cpu[TRACED].estimate}
+    with bench(TOGETHER_S, 32, 0.01) as measured:
+        start = measured.measure(JSON, 0, 4 * rounds, random.Random(0))
+    return {"tracing processor time": 1 / summarise(JSON.name, [start]).cpu[TRACED].estimate}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--rounds", type=int, default=7, help="rounds of windows for each start of the gateways (7)")
     parser.add_argument("--starts", type=int, default=3, help="how often the gateways are started (3)")
+    parser.add_argument("--windows", type=int, default=20, help="windows beside each other for each start (20)")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a window (1.5)")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--ratio", type=float, default=0.01, help="share of the requests that are traced (0.01)")
@@ -263,12 +330,12 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _table(costs: Sequence[TracingCost]) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    heads = ("codec", "traces", "of the rate", "processor time", "of the worker", "control µs a span")
+    heads = ("codec", "traces", "of the rate", "processor time", "by the worker", "by the others", "control µs a span")
     for head in (*heads, "receiver µs a span", "spans", "≥ 98 % of the rate"):
         table.add_column(head, justify="right", no_wrap=True)
     for cost in costs:
         for kind in (AGAIN, TRACED):
-            ratios = [_text(found[kind]) for found in (cost.rates, cost.cpu, cost.worker)]
+            ratios = [_text(found[kind]) for found in (cost.rates, cost.cpu, cost.worker, cost.control)]
             table.add_row(cost.codec, kind, *ratios, *(_span_cells(cost) if kind == TRACED else ()))
     return table
 

@@ -5,11 +5,12 @@ import socket
 import threading
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from loadtests.processes import process_time_s
 from loadtests.receiver import ANSWER, serve
-from loadtests.tracing import AGAIN, PLAIN, TRACED, Round, Seen, SpanCost, summarise
+from loadtests.tracing import AGAIN, PLAIN, TRACED, Mark, Round, Seen, SpanCost, Start, see, summarise
 
 COST = SpanCost(1000, 3.0, 1.0)
 
@@ -31,16 +32,26 @@ def rounds_of(rates: list[float], count: int = 12) -> list[Round]:
     ],
 )
 def test_only_a_whole_interval_decides(rates: list[float], count: int, verdict: str) -> None:
-    assert summarise("json", rounds_of(rates, count), [COST]).verdict == verdict
+    rounds = rounds_of(rates, count)
+    assert summarise("json", [Start(rounds, rounds, COST)]).verdict == verdict
 
 
 def test_windows_are_compared_with_those_of_their_round() -> None:
-    found = summarise("json", rounds_of([0.98]), [COST, SpanCost(500, 5.0, 2.0)])
+    rounds = rounds_of([0.98], 6)
+    found = summarise("json", [Start(rounds, rounds, COST), Start(rounds, rounds, SpanCost(500, 5.0, 2.0))])
     assert found.rates[TRACED].estimate == pytest.approx(0.98)
     assert found.rates[AGAIN].estimate == pytest.approx(1.02)
     assert found.cpu[TRACED].estimate == pytest.approx(1 / 0.98)
-    assert found.worker[AGAIN].estimate == pytest.approx(39 / 40)
+    assert found.worker[AGAIN].estimate == pytest.approx(40 / 41)
+    assert found.worker[TRACED].estimate == pytest.approx((40.5 / 0.98 + 1) / 40.5)
+    assert found.control[TRACED].estimate == pytest.approx(39.5 / 40.5)
     assert found.spans == SpanCost(1500, 4.0, 1.5)
+
+
+def test_a_window_counts_what_was_complete_in_it() -> None:
+    answered_us = np.array([9, 10, 11, 15, 20, 21], np.int64)
+    seen = see(answered_us, Mark(10.0, (1.0, 0.5)), Mark(20.0, (1.3, 0.6)))
+    assert (seen.rate, seen.worker_us, seen.control_us) == pytest.approx((3e5, 1e5, 1e5 / 3))
 
 
 def test_the_receiver_takes_requests_on_one_connection() -> None:
