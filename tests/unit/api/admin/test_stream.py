@@ -532,6 +532,30 @@ def test_a_stream_begins_at_once_whatever_its_topics_and_who_watches(monkeypatch
     assert len(world.loads) == 4
 
 
+def test_a_change_after_a_quiet_time_is_sent_at_once_and_the_next_one_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "CHECK_S", 7200.0)
+    world = World()
+    world.documents = {ROUTE: {"revision": 1}}
+    page = Page(world, "route:m")
+
+    async def change(revision: int) -> None:
+        world.documents[ROUTE], world.mark = {"revision": revision}, revision
+        world.now += 1.0
+        page.hub.wake()
+
+    async def change_twice() -> None:
+        await reached(lambda: len(page.received()) == 1)
+        await asyncio.sleep(10 * messages.COALESCE_S)  # it waits for a change now
+        monkeypatch.setattr(messages, "COALESCE_S", 3600.0)
+        await change(2)
+        await reached(lambda: len(page.received()) == 2)
+        await change(3)
+        await asyncio.sleep(0.02)
+
+    asyncio.run(page.run(lambda: True, change_twice))
+    assert [document["revision"] for _, document in page.received()] == [1, 2]
+
+
 def test_who_joins_during_a_load_waits_for_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "STEP_S", 3600.0)
     world, loading, over = World(), asyncio.Event(), asyncio.Event()

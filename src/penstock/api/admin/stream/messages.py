@@ -14,7 +14,8 @@ from penstock.core.access.model_filter import ModelFilter
 from penstock.core.errors import Fault
 
 COALESCE_S: Final = 0.5
-"""Least time between two batches of messages, in seconds: what changes more often is sent in its newest state."""
+"""Least time between two batches of messages, in seconds: what changes more often is sent in its newest state. The
+first change after a quiet time is sent at once."""
 
 CHECK_S: Final = 1.0
 """Interval at which the caller's credential is checked, in seconds."""
@@ -97,10 +98,10 @@ class MessageStream:
                 if text:
                     yield text
                     sent_at = self._clock()
-                if self._has_begun():
-                    await asyncio.sleep(COALESCE_S)
+                pause_s = COALESCE_S if text and self._has_begun() else 0.0
+                await asyncio.sleep(pause_s)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(CHECK_S - COALESCE_S):
+                    async with asyncio.timeout(CHECK_S - pause_s):
                         await changed.wait()
 
     def _has_begun(self) -> bool:
