@@ -1,18 +1,20 @@
 """Measures a cold start and the memory of a gateway, beside the ceiling's: on one core, in a home of its own.
 
 A cold start examines every model first; a second start on the same home finds them admitted. Both end when the ready
-file is there. Memory is counted as the kernel shares it out (PSS), of all processes together: a page that several
-processes share counts once. A first start waits until the process that examines models has ended, as it does then.
+file is there. Memory is what all processes take together once they are idle: each page once, and pages of libraries
+whole, whoever else uses them. A first start waits until the process that examines models has ended, as it does then.
 """
 
 import argparse
+import re
 import shutil
 import statistics
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,13 +47,38 @@ class StartCost:
     memory: float
 
 
-def memory(pid: int) -> int:
-    """Return the memory of a process in bytes, 0 if it has ended; a page that several share counts in proportion."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
+def memory(pids: Iterable[int]) -> int:
+    """Return the bytes of memory that processes take together, those that have ended left out.
+
+    A page that several of them have counts once. One of a file counts whole, whoever else has that file in memory, such
+    as this program with the same libraries: of each part of a file counts what the process with the most has of it.
+    """
+    own, of_files = 0, Counter[tuple[str, str]]()
+    for pid in pids:
+        with suppress(OSError):
+            folder = Path("/proc", str(pid))
+            own += sum(_sizes((folder / "smaps_rollup").read_text())["Pss_Anon"])
+            of_files |= _file_pages((folder / "smaps").read_text())
+    return own + of_files.total()
+
+
+def _file_pages(text: str) -> Counter[tuple[str, str]]:
+    """Return how many bytes of which parts of files are mapped, by file and offset, as the files have them."""
+    pages = Counter[tuple[str, str]]()
+    for head, rest in re.findall(r"^([0-9a-f]+-.*)\n((?:[A-Z].*\n?)*)", text, re.MULTILINE):
+        _, _, offset, _, _, *file = head.split(maxsplit=5)
+        sizes = _sizes(rest)
+        if file and file[0].startswith("/"):
+            pages[file[0], offset] += sum(sizes["Rss"]) - sum(sizes["Anonymous"])
+    return pages
+
+
+def _sizes(text: str) -> dict[str, list[int]]:
+    """Return the sizes in bytes that a text of proc(5) states in lines, by name."""
+    found: dict[str, list[int]] = {}
+    for name, size in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE):
+        found.setdefault(name, []).append(int(size) << 10)
+    return found
 
 
 def wait_examined(pid: int) -> None:
@@ -75,7 +102,8 @@ def measure(command: list[str], models: Iterable[str] = ()) -> StartCost:
     with running(command, halves()[0][:1]) as server:
         used = sum(cpu_s(pid, with_ended=True) for pid in tree(server.pid))
         wait_examined(server.pid)
-        cost = StartCost(server.start_s, used, sum(map(memory, tree(server.pid))))
+        server.wait_idle()
+        cost = StartCost(server.start_s, used, memory(tree(server.pid)))
         for name in models:
             with urllib.request.urlopen(f"http://{server.addresses['http']}/v2/models/{name}/ready", timeout=60):
                 pass

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,8 @@ from penstock.app.confinement import is_required, missing_layers
 from penstock.app.confinement import readings as confinement_readings
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import InsecurityWarning, ops_policy
+from penstock.app.finished_start import finish_start
 from penstock.app.gateway_record import GatewayRecord
-from penstock.app.hardening import tighten_contents
 from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
 from penstock.app.predictions import open_predictions
@@ -39,7 +38,6 @@ from penstock.control.instance.drain import retire
 from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.plane.predictions import Predictions
 from penstock.control.plane.registry_admin import RegistryAdmin
-from penstock.control.retention import FILES, FOLDERS
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
@@ -208,8 +206,7 @@ class GatewayProcess:
         self._models.examiner.release()
         self._announce()
         self._plane.supervise(*self._manager.tasks(self._find_health_problem))
-        tighten = partial(tighten_contents, self._place.home, self._settings.registry, FOLDERS, FILES)
-        asyncio.get_running_loop().run_in_executor(None, tighten)
+        asyncio.get_running_loop().run_in_executor(None, finish_start, self._place.home, self._settings.registry)
         return self._retire_replaced()
 
     async def _stop(self, parts: _Parts, server: "OpsServer") -> None:

@@ -25,6 +25,7 @@ from penstock.engine import heap
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.engine.probe import compare
+from penstock.engine.start_memory import release_start_memory
 from penstock.engine.threads import background_pool
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
@@ -132,6 +133,7 @@ class ModelLoader:
         if not self._plane.ready():
             gc.collect()
             gc.freeze()  # what a worker starts with stays: no collection under traffic need walk it
+            self._low_priority_pool.submit(release_start_memory)
         self._plane.mark_ready()
 
     def shadows(self) -> list[ShadowExecutor]:
