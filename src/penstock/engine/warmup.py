@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -159,4 +158,4 @@ def median_run_ns(
         began = clock()
         run()
         durations.append(clock() - began)
-    return max(median_low(durations), 1)
+    return max(sorted(durations)[(len(durations) - 1) // 2], 1)

@@ -8,12 +8,17 @@ import pytest
 UNUSED = {
     "penstock.app.worker": (
         "cryptography",
+        "google.protobuf.descriptor_pb2",
         "grpc",
+        "grpc_reflection",
         "importlib.metadata",
         "onnx",
         "pydantic",
         "river",
         "sqlalchemy",
+        "statistics",
+        "tarfile",
+        "urllib.request",
     ),
     "penstock.registry.admission.sandbox": ("grpc", "penstock.registry.records", "pydantic", "river", "sqlalchemy"),
     "penstock.app.gateway": (
@@ -28,6 +33,7 @@ UNUSED = {
         "river",
         "sqlalchemy.dialects.postgresql",
         "starlette",
+        "tarfile",
         "yaml",
     ),
 }

@@ -14,7 +14,8 @@ STARTERS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_ex
 PACKAGES = ("api", "app", "control", "monitor", "registry")
 ALLOWED = {
     "api/grpc/reflection.py:_answer": "imports a library, when reflection is first asked",
-    "app/gateway_process.py:_finish_start": "changes permissions of files, once, beside requests",
+    "api/grpc/reflection_answers.py:answer": "the same, and describes all services, once",
+    "app/gateway_process.py:_finish_start": "changes permissions of files and returns memory, once, beside requests",
     "app/gateway_process.py:_run": "imports the admin API",
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
     "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",

@@ -1,21 +1,11 @@
-"""Server reflection, v1alpha and v1, for tools such as grpcurl."""
+"""Server reflection, v1alpha and v1, for tools such as grpcurl; what answers it is loaded when a client asks."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from functools import cache, partial
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
 
-from google.protobuf import text_format
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
-
-from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE
 from penstock.api.grpc.methods import Method, ServerCall
-from penstock.api.grpc.tensorflow_serving.datatypes import MODEL_SERVICE, PREDICTION_SERVICE
-from penstock.proto import grpc_service_pb2, model_config_pb2
 
 REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The two differ only in their names, so one implementation serves both."""
@@ -29,58 +19,11 @@ def reflection_method(describes_tensorflow: bool = False) -> Method:
 
 
 async def _answer(describes_tensorflow: bool, call: ServerCall) -> None:
-    servicer = await asyncio.to_thread(_servicer, describes_tensorflow)
-    # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
-    no_context: Any = None
-    responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
-    async for response in responses:
-        await call.write(response.SerializeToString())
+    answer = await asyncio.to_thread(_load_answer)
+    await answer(REFLECTION_SERVICES, describes_tensorflow, call)
 
 
-@cache
-def _servicer(describes_tensorflow: bool) -> Any:
-    """Return the library's implementation; it loads grpcio, so workers that nobody asks do not pay for it."""
-    from grpc_reflection.v1alpha.reflection import aio  # noqa: PLC0415 - see above
+def _load_answer() -> Callable[[tuple[str, ...], bool, ServerCall], Awaitable[None]]:
+    from penstock.api.grpc.reflection_answers import answer  # noqa: PLC0415 - takes memory that few workers need
 
-    services: tuple[str, ...] = (INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
-    pool = _pool()
-    if describes_tensorflow:
-        services += _add_tensorflow(pool)
-    return aio.ReflectionServicer(services, pool=pool)
-
-
-def _add_tensorflow(pool: DescriptorPool) -> tuple[str, ...]:
-    """Describe the services of TensorFlow Serving too; return their names."""
-    from penstock.proto import tensorflow_pb2, tensorflow_serving_pb2  # noqa: PLC0415 - only where they are offered
-
-    for module in (tensorflow_pb2, tensorflow_serving_pb2):
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    return PREDICTION_SERVICE, MODEL_SERVICE
-
-
-async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    while (raw := await call.read()) is not None:
-        yield _request(raw)
-
-
-def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
-    """Return a request; invalid bytes become an empty request, which gets an invalid argument error."""
-    try:
-        return reflection_pb2.ServerReflectionRequest.FromString(raw)
-    except DecodeError:
-        return reflection_pb2.ServerReflectionRequest()
-
-
-def _pool() -> DescriptorPool:
-    """Return all services of this server in one pool; the libraries keep separate ones."""
-    pool = DescriptorPool()
-    for module in (model_config_pb2, grpc_service_pb2, health_pb2, reflection_pb2):
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    pool.Add(_v1_description())
-    return pool
-
-
-def _v1_description() -> FileDescriptorProto:
-    """Return the v1 description, built from the v1alpha one."""
-    described = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
-    return text_format.Parse(str(described).replace("v1alpha", "v1"), FileDescriptorProto())
+    return answer

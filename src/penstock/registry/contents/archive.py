@@ -8,17 +8,19 @@ import hashlib
 import io
 import os
 import re
-import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from penstock.core.errors import DataLoss, InvalidInput, Refused, TooLarge
 from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
 from penstock.registry.config import model_config
 from penstock.registry.files import read_text
 from penstock.registry.records import Content, FileRecord
+
+if TYPE_CHECKING:
+    import tarfile
 
 GRAPH = "model.onnx"
 CONFIG = "config.pbtxt"
@@ -27,6 +29,8 @@ DEEPEST = 16
 CHUNK = 1 << 20
 RATIO = 200
 """Greatest factor by which a compressed tar may grow."""
+BLOCK_BYTES = 512
+"""What a tar consists of, by POSIX."""
 
 _PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
 _GZIP = b"\x1f\x8b"
@@ -76,17 +80,19 @@ def pack(files: dict[str, Path]) -> Iterator[bytes]:
                 yield from _member(name, file)
         except OSError as error:
             raise InvalidInput(f"'{name}' cannot be read: {(error.strerror or 'error').lower()}") from None
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    yield bytes(2 * BLOCK_BYTES)
 
 
 def packed_size(files: dict[str, Path]) -> int:
     """Return the number of bytes that ``pack`` yields."""
     sizes = {name: path.stat().st_size for name, path in files.items()}
     heads = sum(len(_head(name, size)) for name, size in sizes.items())
-    return heads + sum(size + -size % tarfile.BLOCKSIZE for size in sizes.values()) + 2 * tarfile.BLOCKSIZE
+    return heads + sum(size + -size % BLOCK_BYTES for size in sizes.values()) + 2 * BLOCK_BYTES
 
 
 def _head(name: str, size: int) -> bytes:
+    import tarfile  # noqa: PLC0415 - few gateways see a tar
+
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info.tobuf(tarfile.PAX_FORMAT)
@@ -102,17 +108,19 @@ def _member(name: str, file: IO[bytes]) -> Iterator[bytes]:
             raise InvalidInput(f"'{name}' became shorter while it was read")
         left -= len(chunk)
         yield chunk
-    yield bytes(-size % tarfile.BLOCKSIZE)
+    yield bytes(-size % BLOCK_BYTES)
 
 
 def _is_tar(file: IO[bytes]) -> bool:
-    head = file.read(tarfile.BLOCKSIZE)
+    head = file.read(BLOCK_BYTES)
     file.seek(0)
     return head.startswith(_GZIP) or head[257:262] == b"ustar"
 
 
 def _unpack(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
     """Write every file of a tar below ``into``, and yield its record."""
+    import tarfile  # noqa: PLC0415 - few gateways see a tar
+
     compressed = file.read(2) == _GZIP
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if compressed else file
@@ -137,7 +145,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self._stream = stream
-        self._left = limit + 1024 * tarfile.BLOCKSIZE * 2
+        self._left = limit + 1024 * BLOCK_BYTES * 2
 
     def readable(self) -> bool:
         """Return True."""
@@ -152,13 +160,13 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _safe_name(member: tarfile.TarInfo, names: set[str]) -> str:
+def _safe_name(member: "tarfile.TarInfo", names: set[str]) -> str:
     """Return the normalized name of a member.
 
     Raises:
         Refused: it is not a regular file or folder, or its name is not plain.
     """
-    kinds = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.FIFOTYPE: "a pipe"}
+    kinds = {b"1": "a hard link", b"2": "a symbolic link", b"6": "a pipe"}  # as POSIX numbers them
     if member.issparse():
         raise Refused("the tar holds a sparse file; only plain files are taken")
     if not (member.isreg() or member.isdir()):
