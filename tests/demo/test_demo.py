@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import forks
 from tests.harness import PATIENCE_S
 
 LAST_LINE = "Serving until Ctrl-C."
+TRAFFIC_S = 1.0
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -22,9 +24,26 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
+def short_traffic() -> str:
+    """A program that runs the demo with less of the traffic that only shows figures, and prints commands of forks.
+
+    The nightly test runs the demo as it is.
+    """
+    return f"""
+import sys
+from penstock import cli
+from penstock.cli.demo import story
+
+assert story.TRAFFIC_SECONDS > {TRAFFIC_S}
+story.TRAFFIC_SECONDS = {TRAFFIC_S}
+sys.argv[0] = {str(forks.caller_folder() / "penstock")!r}
+cli.main()
+"""
+
+
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "penstock", "demo", *options]
+def started(folder: Path, *program: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, *program, "demo"]
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(folder))
     with process:
@@ -68,7 +87,7 @@ def test_the_demo_runs_its_whole_story_and_serves_with_commands_that_work_until_
                 held = stack.enter_context(socket.socket())
                 held.bind(("127.0.0.1", port))
                 held.listen()
-        process = stack.enter_context(started(tmp_path))
+        process = stack.enter_context(started(tmp_path, "-c", short_traffic()))
         story = story_of(process, LAST_LINE)
         check_story(story)
         try_commands(story, tmp_path)
@@ -161,7 +180,7 @@ def test_the_demo_with_once_runs_its_whole_story_and_ends_by_itself(tmp_path: Pa
 
 
 def test_an_interrupt_in_the_middle_stops_the_gateway_too(tmp_path: Path) -> None:
-    with started(tmp_path) as process:
+    with started(tmp_path, "-m", "penstock") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("Traffic for"):

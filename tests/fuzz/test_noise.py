@@ -153,7 +153,7 @@ def _large_body() -> bytes:
 
 def test_callers_that_hang_up_in_the_middle(target: Server) -> None:
     slow = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
-    for _ in range(20):
+    for _ in range(8):
         with connected(target.http) as wire:
             wire.send(request("POST", "/v2/models/slow/infer", slow))
     harness.wait_until(lambda: inflight(target) == 0, PATIENCE_S, "nobody is waited for any more")
