@@ -68,7 +68,7 @@ class RowForm:
 
     def feeds(self, rows: Sequence[bytes]) -> Feeds:
         """Return the feeds of a run of these rows."""
-        return {self.name: np.frombuffer(b"".join(rows), self.dtype).reshape((len(rows), *self.shape[1:]))}
+        return {self.name: np.ndarray((len(rows), *self.shape[1:]), self.dtype, b"".join(rows))}
 
     def feed(self, row: bytes) -> Feeds:
         """Return the feeds of a run of this row alone: a read-only view of ``shape``, which has one row."""

@@ -37,6 +37,11 @@ def batch_key(call: InferCall) -> Hashable:
     return tuple([(name, feeds[name].dtype.char, feeds[name].shape[1:]) for name in sorted(feeds)])
 
 
+def are_packed(calls: Sequence[InferCall]) -> bool:
+    """Whether each call has one packed row, so that all of them may share a run."""
+    return all(isinstance(call.inputs, bytes) for call in calls)
+
+
 def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None = None) -> list[Outcome]:
     """Run calls of one version and one batch key, in one run if they are several.
 

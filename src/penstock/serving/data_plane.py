@@ -132,7 +132,7 @@ class DataPlane:
         """
         now = monotonic_ns()
         tracer = self.tracer
-        runs: dict[tuple[Servable, int, int, bool], list[InferCall]] = {}
+        sharing: list[InferCall] = []
         for call in calls:
             if tracer is not None and (call.trace is not None or call.fault is not None):
                 tracer.record_call(call, now)
@@ -144,13 +144,13 @@ class DataPlane:
             if call.run_rows == call.rows:  # a run that others share has more rows, or another call stands for it
                 _record_alone(call, now)
             else:
-                runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
+                sharing.append(call)
             if call.series >= LIVE_SERIES:
                 call.loaded.block.count_marked(call.series, call.rows)
             elif call.loaded.sampler is not None:
                 call.loaded.sampler.offer(call)
-        for together in runs.values():
-            _record_run(together, now)
+        if sharing:
+            _record_runs(sharing, now)
 
     def record_rejected(
         self,
@@ -225,6 +225,23 @@ def _record_alone(call: InferCall, now_ns: int) -> None:
         now_ns - ran_ns,
         call.counted,
     )
+
+
+def _record_runs(calls: Sequence[InferCall], now_ns: int) -> None:
+    """Count calls that shared runs: mostly all of them the same one."""
+    first = calls[0]
+    ran_ns, series, counted = first.ran_ns, first.series, first.counted
+    if all(
+        call.ran_ns == ran_ns and call.series == series and call.counted == counted and call.loaded is first.loaded
+        for call in calls
+    ):
+        _record_run(calls, now_ns)
+        return
+    runs: dict[tuple[Servable, int, int, bool], list[InferCall]] = {}
+    for call in calls:
+        runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
+    for together in runs.values():
+        _record_run(together, now_ns)
 
 
 def _record_run(calls: Sequence[InferCall], now_ns: int) -> None:

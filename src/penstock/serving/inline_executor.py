@@ -59,6 +59,9 @@ class InlineExecutor:
         if most == 1:
             return self._run_each(calls, until_ns)
         most = min(most, self._info.signature.max_batch_size or MOST_ROWS)
+        if len(calls) <= most and batch_run.are_packed(calls):
+            self._run(calls)
+            return ()
         runs = plan_runs([batch_run.batch_key(call) for call in calls], [call.rows for call in calls], most)
         made = 0
         for number, places in enumerate(runs, 1):

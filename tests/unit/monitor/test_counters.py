@@ -11,7 +11,6 @@ from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
 from penstock.monitor.counters.layout import (
-    BLOCK_CELLS,
     FINE_CELLS,
     FINE_RUN_AT,
     LAST_MS_AT,
@@ -20,8 +19,11 @@ from penstock.monitor.counters.layout import (
     LONE_STAGES,
     SPLIT_SERIES,
     STAGES,
+    STORED_CELLS,
+    SUMS_AT,
 )
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
+from penstock.monitor.counters.stored_cells import counters
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from tests.counted import count_success
 
@@ -168,14 +170,14 @@ def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
 
 
 def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_end() -> None:
-    memory = np.zeros(BLOCK_CELLS, np.uint64)
+    memory = np.zeros(STORED_CELLS, np.uint64)
     writer = BlockWriter(memoryview(memory.data).cast("B").cast("Q"))
     for _ in range(3):
         writer.add_request(series=0, total=10, decode=1, queue=2, counted=True)
-    assert Totals(memory).outcome_count(succeeded=True) == 0
+    assert Totals(counters(memory)).outcome_count(succeeded=True) == 0
     writer.add_run(series=0, run_rows=3, run=5, encode=4, counted=True)
     writer.add_run(series=0, run_rows=1, run=5, encode=4, counted=True)  # nothing was added to this one
-    totals = Totals(memory)
+    totals = Totals(counters(memory))
     assert totals.outcome_count(succeeded=True) == 3
     assert [(size, count) for size, count, *_ in totals.batches()] == [(1, 1), (3, 1)]
     assert {name: totals.stage(name).total for name in STAGES} == {"decode": 3, "queue": 6, "run": 15, "encode": 12}
@@ -217,14 +219,14 @@ def test_a_short_lone_request_is_counted_at_once_and_any_other_in_its_buckets() 
     slot, edge = Slot.in_process(), FINE_EDGES_NS[LONE_FINES - 1]
     usual = (edge, LATENCY_EDGES_NS[LONE_STAGES - 1], LATENCY_EDGES_NS[0], edge, LATENCY_EDGES_NS[LONE_STAGES - 1])
     slot.block(1).add_alone(SPLIT_SERIES - 1, 1, *usual, counted=True)
-    assert slot.read(1)[LONE_AT:].nonzero()[0].size == 3
+    assert slot.read(1)[LONE_AT:SUMS_AT].nonzero()[0].size == 3
     for index in range(len(usual)):
         total, decode, queue, run, encode = [time + (place == index) for place, time in enumerate(usual)]
         slot.block(2).add_alone(0, 1, total, decode, queue, run, encode, counted=True)
     slot.block(2).add_alone(SPLIT_SERIES, 1, *usual, counted=True)
     slot.block(2).add_alone(0, 2, *usual, counted=True)
     slot.block(2).add_alone(0, 1, *usual, counted=False)
-    assert not slot.read(2)[LONE_AT:].any()
+    assert not slot.read(2)[LONE_AT:SUMS_AT].any()
     assert Totals.of([slot], 2).outcome_count(succeeded=True) == 8
 
 

@@ -134,22 +134,38 @@ class RestAnswerTemplate:
         return texts
 
     def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
-        """Return a row of the encoded answers of a batch run; None if each answer needs its own encoding."""
-        if not binary:
-            texts: list[bytes] | None = joint.encoded_cache.get("json")
-            if texts is None:
-                texts = joint.encoded_cache["json"] = self._json_rows(call, joint)
-            if not texts:
-                return None
-            return b"%b%b%b" % (self._prefix, json_string(call.id), texts[call.place]), None, ()
-        parts: tuple[bytes, list[bytes]] | None = joint.encoded_cache.get("raw")
-        if parts is None:
-            parts = joint.encoded_cache["raw"] = self._raw_rows(call, joint)
-        text, rows = parts
-        if not rows:
+        """Return the answer to a call from the encoded outputs of its batch run; None if it needs its own encoding."""
+        form = "raw" if binary else "json"
+        columns: list[list[bytes]] | None = joint.encoded_cache.get(form)
+        if columns is None:
+            columns = joint.encoded_cache[form] = _raw_columns(call, joint) if binary else _json_columns(call, joint)
+        if not columns:
             return None
-        header = b"%b%b%b" % (self._prefix, json_string(call.id), text)
-        return header + rows[call.place], len(header), ()
+        texts = self._joint_texts(call, joint)
+        parts: list[bytes] = [self._prefix, json_string(call.id)]
+        json_length: int | None = None
+        if binary:
+            parts.append(texts.binary)
+            json_length = len(self._prefix) + len(parts[1]) + len(texts.binary)
+            for column in columns:
+                parts.append(column[call.place])
+        else:
+            for index, column in enumerate(columns):
+                parts.append(texts.before[index])
+                parts.append(b"[")
+                parts.append(column[call.place])
+                parts.append(b"]")
+            parts.append(b"}]}")
+        return b"".join(parts), json_length, ()
+
+    def _joint_texts(self, call: InferCall, joint: BatchResult) -> OutputTexts:
+        """Return the texts around a row of the outputs of a batch run; the first call looks them up."""
+        texts: OutputTexts | None = joint.encoded_cache.get(OutputTexts)
+        if texts is None:
+            shapes = tuple([(1, *array.shape[1:]) for array in joint.arrays])
+            texts = self._texts.get(shapes) or self._output_texts(call.outputs, shapes)
+            joint.encoded_cache[OutputTexts] = texts
+        return texts
 
     def _own_answer(
         self, call: InferCall, binary: list[bool] | bool, nulls: bool, pause: PauseWork | None
@@ -234,47 +250,38 @@ class RestAnswerTemplate:
                 raise output_too_large(self._limits)
         parts.append(b"]")
 
-    def _json_rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
-        """Return the bytes after the id in the JSON answers of a batch run, by row; none if rows need separate
-        encoding: a row may have no JSON form, the shape has more than two dimensions, or the rows are large.
-        """
-        between, columns = b',"outputs":[', []
-        for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-            if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
-                return []
-            if array.size > INLINE_NUMBERS:
-                return []
-            text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
-            if b"null" in text:
-                return []
-            row = (1, *array.shape[1:])
-            shape = self._shapes.get(row) or self._shape(row)
-            between += self._heads[spec.name, spec.datatype].replace(b"%", b"%%") + shape + b'],"data":[%b]}'
-            columns.append(text[1:-1].split(b",") if array.ndim == 1 else text[2:-2].split(b"],["))
-            between += b","
-        form = between[:-1] + b"]}"
-        return [form % row for row in zip(*columns, strict=True)]
-
-    def _raw_rows(self, call: InferCall, joint: BatchResult) -> tuple[bytes, list[bytes]]:
-        """Return the bytes after the id in the JSON part of a batch run's answers, and the raw outputs by row; none if
-        rows differ in size or are large.
-        """
-        text, rows = b',"outputs":[', []
-        for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-            if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
-                return b"", []
-            shape = (1, *array.shape[1:])
-            size = array.nbytes // len(array)
-            text += self._heads[spec.name, spec.datatype] + (self._shapes.get(shape) or self._shape(shape))
-            text += b'],"parameters":{"binary_data_size":%d}},' % size
-            rows.append(raw_rows(to_raw(spec.datatype, array), len(array)))
-        return text[:-1] + b"]}", [b"".join(row) for row in zip(*rows, strict=True)]
-
     def _shape(self, shape: Shape) -> bytes:
         text = ",".join(map(str, shape)).encode()
         if len(self._shapes) < MAX_SHAPES:
             self._shapes[shape] = text
         return text
+
+
+def _json_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
+    """Return the values of each output of a batch run as JSON without brackets, by row; none if rows need
+    separate encoding: a row may have no JSON form, the shape has more than two dimensions, or the rows are large.
+    """
+    columns: list[list[bytes]] = []
+    for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
+        if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
+            return []
+        if array.size > INLINE_NUMBERS:
+            return []
+        text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
+        if b"null" in text:
+            return []
+        columns.append(text[1:-1].split(b",") if array.ndim == 1 else text[2:-2].split(b"],["))
+    return columns
+
+
+def _raw_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
+    """Return the raw values of each output of a batch run, by row; none if rows differ in size or are large."""
+    columns: list[list[bytes]] = []
+    for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
+        if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
+            return []
+        columns.append(raw_rows(to_raw(spec.datatype, array), len(array)))
+    return columns
 
 
 def _slice(tensor: Tensor, values: Array) -> Tensor:

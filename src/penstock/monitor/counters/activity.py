@@ -10,6 +10,7 @@ from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.labels import OK, OUTCOME_INDEX
 from penstock.core.objectives import SERVER_FAILURES
 from penstock.monitor.counters.layout import (
+    ANSWERED,
     DURATION_AT,
     LATENCY_CELLS,
     LONE_AT,
@@ -20,6 +21,8 @@ from penstock.monitor.counters.layout import (
     SHADOW_AT,
     SHADOW_COUNTERS,
     SPLIT_SERIES,
+    SUM_CELLS,
+    SUMS_AT,
     Cells,
 )
 from penstock.monitor.counters.slot import Slot
@@ -52,7 +55,8 @@ def read_activity(slots: Iterable[Slot], blocks: Sequence[int]) -> Cells:
 def _add_requests(total: Cells, slot: Slot, indices: NDArray[np.intp]) -> None:
     cells = slot.read_columns(indices, REQUESTS_AT, SERIES * OUTCOME_COUNT)
     outcomes = cells.reshape(len(indices), SERIES, OUTCOME_COUNT).sum(axis=1)
-    total[:, REQUESTS] += outcomes[:, _ANSWERED].sum(axis=1)
+    sums = slot.read_columns(indices, SUMS_AT, SERIES * SUM_CELLS).reshape(len(indices), SERIES, SUM_CELLS)
+    total[:, REQUESTS] += outcomes[:, _ANSWERED].sum(axis=1) + sums[:, :, ANSWERED].sum(axis=1)
     total[:, ERRORS] += outcomes[:, _FAILED].sum(axis=1)
 
 
@@ -63,7 +67,7 @@ def _add_durations(total: Cells, slot: Slot, indices: NDArray[np.intp]) -> None:
 
 
 def _add_lone_requests(total: Cells, slot: Slot, indices: NDArray[np.intp]) -> None:
-    """Add short lone requests, which are counted by series and fine bucket only (see ``lone_requests``)."""
+    """Add short lone requests, which are counted by series and fine bucket only (see ``stored_cells``)."""
     cells = slot.read_columns(indices, LONE_AT, SPLIT_SERIES * LONE_FINES)
     fine = cells.reshape(len(indices), SPLIT_SERIES, LONE_FINES).sum(axis=1)
     total[:, REQUESTS] += fine.sum(axis=1)

@@ -1,6 +1,7 @@
 """Writes the counters of one version; every request calls it once."""
 
 from bisect import bisect_left
+from struct import Struct
 from time import time_ns
 from typing import Final
 
@@ -15,7 +16,6 @@ from penstock.monitor.counters.layout import (
     BATCH_AT,
     BATCH_SIZES,
     CAPTURE_AT,
-    COUNTED_AT,
     DROPPED_AT,
     DURATION_AT,
     ENCODE_AT,
@@ -51,6 +51,8 @@ from penstock.monitor.counters.layout import (
     SHED_AT,
     SPLIT_SERIES,
     STAGE_AT,
+    SUM_CELLS,
+    SUMS_AT,
     Cells,
     cell_to_float,
     float_to_cell,
@@ -63,12 +65,27 @@ NOT_COUNTED: Final = -1
 _PROTOCOLS: Final = len(PROTOCOL_NAMES)
 _NO_WAIT_NS: Final = LATENCY_EDGES_NS[0]
 
+# Several cells that lie side by side take little longer than one. Native numbers are written whole: readers never see
+# half of one.
+_SUMS: Final = Struct(f"{SUM_CELLS}q")
+_READ_SUMS: Final = _SUMS.unpack_from
+_WRITE_SUMS: Final = _SUMS.pack_into
+_SERIES_BYTES: Final = 8 * SUM_CELLS
+_SIZE: Final = Struct("4q")
+_READ_SIZE: Final = _SIZE.unpack_from
+_WRITE_SIZE: Final = _SIZE.pack_into
+_TIMES: Final = Struct("2q")
+_READ_TIMES: Final = _TIMES.unpack_from
+_WRITE_TIMES: Final = _TIMES.pack_into
+_TIMES_OF_OTHERS: Final = 8 * (BATCH_AT + 2)
+
 
 class BlockWriter:
     """The counters of one version in one worker. Only the worker's event loop may use it."""
 
     __slots__ = (
         "_array",
+        "_bytes",
         "_cells",
         "_decode",
         "_decode_ns",
@@ -85,8 +102,10 @@ class BlockWriter:
         "_number",
         "_queue",
         "_queue_ns",
+        "_row_buckets",
         "_run",
         "_stages",
+        "_sums",
         "_total_ns",
     )
 
@@ -95,11 +114,13 @@ class BlockWriter:
         self._array: Cells = np.frombuffer(cells, np.uint64)
         # What each request counts is signed, as Python reads and writes unsigned numbers in twice the time, and no
         # count comes near the sign. It is in areas, as an index up to 256 needs no new object.
-        signed = cells.cast("B").cast("l")
+        self._bytes = cells.cast("B")
+        signed = self._bytes.cast("l")
         self._durations, self._stages = signed[DURATION_AT:STAGE_AT], signed[STAGE_AT:ROWS_AT]
         self._fines = signed[FINE_AT : FINE_AT + FINE_CELLS]
         self._lone, self._lone_runs = signed[LONE_AT:LONE_RUN_AT], signed[LONE_RUN_AT:LONE_CODEC_AT]
-        self._lone_codecs = signed[LONE_CODEC_AT:]
+        self._lone_codecs, self._sums = signed[LONE_CODEC_AT:SUMS_AT], self._bytes[8 * SUMS_AT :]
+        self._row_buckets = signed[ROWS_AT : ROWS_AT + ROWS_CELLS]
         self._fine, self._fine_run = BucketFinder(FINE_EDGES_NS), BucketFinder(FINE_EDGES_NS)
         self._decode, self._queue = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
         self._run, self._encode = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
@@ -113,9 +134,8 @@ class BlockWriter:
         """Count one successful request that had a run of ``rows`` rows to itself; the rest is as in ``add_request``.
 
         Rollouts compare only such runs, because the number of requests that share a run depends on the traffic of a
-        version. Beside the sums, a request with usual times is counted in three cells (see ``lone_requests``).
+        version. Beside the sums, a request with usual times is counted in three cells (see ``stored_cells``).
         """
-        durations, stages = self._durations, self._stages
         fine, lone_run = self._fine.find(total), self._lone_run.find(run)
         decode_bucket, encode_bucket = self._decode.find(decode), self._encode.find(encode)
         if (
@@ -131,32 +151,53 @@ class BlockWriter:
             self._lone[series * LONE_FINES + fine] += 1
             self._lone_runs[lone_run] += 1
             self._lone_codecs[decode_bucket * LONE_STAGES + encode_bucket] += 1
+            self._add_sums(series, total, decode, queue, run, encode, 0, False, 0)
         else:
             self._add_buckets(series, rows, fine, queue, run, counted)
-            stages[decode_bucket] += 1
-            stages[ENCODE_AT - STAGE_AT + encode_bucket] += 1
-        durations[series * LATENCY_CELLS + LATENCY_CELLS - 1] += total
-        stages[LATENCY_CELLS - 1] += decode
-        stages[QUEUE_AT - STAGE_AT + LATENCY_CELLS - 1] += queue
-        stages[RUN_AT - STAGE_AT + LATENCY_CELLS - 1] += run
-        stages[ENCODE_AT - STAGE_AT + LATENCY_CELLS - 1] += encode
+            self._stages[decode_bucket] += 1
+            self._stages[ENCODE_AT - STAGE_AT + encode_bucket] += 1
+            self._add_sums(series, total, decode, queue, run, encode, 1, counted, rows)
         self._note_answer_time(time_ns() // 1_000_000)
         if rows != 1:
             self._batch(rows, decode, run, encode)
 
+    def _add_sums(
+        self,
+        series: int,
+        total: int,
+        decode: int,
+        queue: int,
+        run: int,
+        encode: int,
+        number: int,
+        counted: bool,
+        rows: int,
+    ) -> None:
+        """Add to the sums of a series; ``number`` requests are not in the cells of short lone requests."""
+        at, counted_number = series * _SERIES_BYTES, number if counted and series < SPLIT_SERIES else 0
+        sums: tuple[int, int, int, int, int, int, int, int] = _READ_SUMS(self._sums, at)
+        _WRITE_SUMS(
+            self._sums,
+            at,
+            sums[0] + total,
+            sums[1] + decode,
+            sums[2] + queue,
+            sums[3] + run,
+            sums[4] + encode,
+            sums[5] + number,
+            sums[6] + counted_number,
+            sums[7] + rows,
+        )
+
     def _add_buckets(self, series: int, rows: int, fine: int, queue: int, run: int, counted: bool) -> None:
         """Count a request that had a run to itself in all of its buckets but those of decoding and encoding."""
-        cells = self._cells
-        cells[REQUESTS_AT + series * OUTCOME_COUNT] += 1
         self._durations[series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
         if counted and series < SPLIT_SERIES:
-            cells[COUNTED_AT] += 1
             self._fines[fine] += 1
-            cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
+            self._cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
         self._stages[QUEUE_AT - STAGE_AT + self._queue.find(queue)] += 1
         self._stages[RUN_AT - STAGE_AT + self._run.find(run)] += 1
-        cells[ROWS_AT + bisect_left(ROWS_EDGES, rows)] += 1
-        cells[ROWS_AT + ROWS_CELLS - 1] += rows
+        self._row_buckets[bisect_left(ROWS_EDGES, rows)] += 1
 
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
         """Count one successful request of the run that the next ``add_run`` counts.
@@ -182,38 +223,36 @@ class BlockWriter:
 
         ``run_rows`` is the number of rows of the run, or ``NOT_COUNTED`` if requests of another series count it.
         """
-        cells, stages, number, decode = self._cells, self._stages, self._number, self._decode_ns
-        cells[REQUESTS_AT + series * OUTCOME_COUNT] += number
-        if counted and series < SPLIT_SERIES:
-            cells[COUNTED_AT] += number
-        self._durations[series * LATENCY_CELLS + LATENCY_CELLS - 1] += self._total_ns
-        stages[LATENCY_CELLS - 1] += decode
-        stages[QUEUE_AT - STAGE_AT + LATENCY_CELLS - 1] += self._queue_ns
-        self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
+        stages, number, decode = self._stages, self._number, self._decode_ns
         stages[RUN_AT - STAGE_AT + self._run.find(run)] += number
-        stages[RUN_AT - STAGE_AT + LATENCY_CELLS - 1] += run * number
         stages[ENCODE_AT - STAGE_AT + self._encode.find(encode)] += number
-        stages[ENCODE_AT - STAGE_AT + LATENCY_CELLS - 1] += encode * number
+        rows = 0 if run_rows == NOT_COUNTED else run_rows
+        self._add_sums(
+            series, self._total_ns, decode, self._queue_ns, run * number, encode * number, number, counted, rows
+        )
+        self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
         if run_rows != NOT_COUNTED:
-            cells[ROWS_AT + bisect_left(ROWS_EDGES, run_rows)] += 1
-            cells[ROWS_AT + ROWS_CELLS - 1] += run_rows
+            self._row_buckets[bisect_left(ROWS_EDGES, run_rows)] += 1
         self._note_answer_time(time_ns() // 1_000_000)
         if run_rows != 1:
             self._batch(run_rows, decode, run, encode)
-            cells[BATCH_AT + 2] += run * (number - 1)  # times of requests, not of runs
-            cells[BATCH_AT + 3] += encode * (number - 1)
+            if number > 1:
+                self._add_times(run * (number - 1), encode * (number - 1))
 
     def _note_answer_time(self, now_ms: int) -> None:
         if now_ms != self._last_ms:
             self._last_ms = self._cells[LAST_MS_AT] = now_ms
 
     def _batch(self, rows: int, decode: int, run: int, encode: int) -> None:
-        cells = self._cells
-        base = BATCH_AT + (rows if 1 < rows <= BATCH_SIZES else 0) * 4
-        cells[base] += rows != NOT_COUNTED
-        cells[base + 1] += decode
-        cells[base + 2] += run
-        cells[base + 3] += encode
+        at = 8 * (BATCH_AT + (rows if 1 < rows <= BATCH_SIZES else 0) * 4)
+        size: tuple[int, int, int, int] = _READ_SIZE(self._bytes, at)
+        runs = size[0] + (rows != NOT_COUNTED)
+        _WRITE_SIZE(self._bytes, at, runs, size[1] + decode, size[2] + run, size[3] + encode)
+
+    def _add_times(self, run: int, encode: int) -> None:
+        """Add times of further requests of a run, which are none of the run."""
+        times: tuple[int, int] = _READ_TIMES(self._bytes, _TIMES_OF_OTHERS)
+        _WRITE_TIMES(self._bytes, _TIMES_OF_OTHERS, times[0] + run, times[1] + encode)
 
     def count_failure(self, series: int, outcome: int, total: int, attributed: bool) -> None:
         """Count one request that did not succeed.

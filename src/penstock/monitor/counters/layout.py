@@ -6,8 +6,8 @@ so the blocks of several slots add up cell by cell, and the next worker in a slo
 gauges of the header (all its cells except the stalls, the failures of tasks and the refusals) and of callers: they
 describe the present worker.
 
-Behind the counters of each block lie the cells of short lone requests. Such a request is counted in three of them, and
-each stands for several counters (see ``lone_requests``), so readers never see them.
+Behind the counters of each block lie the cells of short lone requests and the sums of each series. Such a request is
+counted in three cells, each of which stands for several counters (see ``stored_cells``), so readers never see them.
 
 Runs of one row, the most common ones, are not in the table of batch sizes: they are all runs minus those in the table.
 """
@@ -119,8 +119,16 @@ LONE_STAGES: Final = 8
 LONE_AT: Final = BLOCK_CELLS
 LONE_RUN_AT: Final = LONE_AT + SPLIT_SERIES * LONE_FINES
 LONE_CODEC_AT: Final = LONE_RUN_AT + LONE_RUNS
-STORED_CELLS: Final = LONE_CODEC_AT + LONE_STAGES**2
-"""Cells of a block in memory: its counters, and those of short lone requests."""
+SUMS_AT: Final = LONE_CODEC_AT + LONE_STAGES**2
+"""The sums of successful requests, ``SUM_CELLS`` for each series, side by side: one call reads or writes all of them."""
+
+TOTAL_NS, DECODE_NS, QUEUE_NS, RUN_NS, ENCODE_NS, ANSWERED, ANSWERED_COUNTED, RUN_ROWS = range(8)
+"""The sums of a series: durations and their stages in nanoseconds, then the requests of runs that they shared or that
+were unusual, those of them that are evidence for a rollout, and the rows of their runs."""
+
+SUM_CELLS: Final = RUN_ROWS + 1
+STORED_CELLS: Final = SUMS_AT + SERIES * SUM_CELLS
+"""Cells of a block in memory: its counters, those of short lone requests, and the sums."""
 
 HEADER_CELLS: Final = 64
 BLOCKS: Final = 1024

@@ -84,7 +84,7 @@ class Slot:
         return BlockWriter(self._cells[start : start + STORED_CELLS])
 
     def read(self, index: int) -> Cells:
-        """Return the stored cells of a block [STORED_CELLS] as a view (see ``lone_requests``)."""
+        """Return the stored cells of a block [STORED_CELLS] as a view (see ``stored_cells``)."""
         start = HEADER_CELLS + index * STORED_CELLS
         return self._array[start : start + STORED_CELLS]
 

@@ -1,8 +1,10 @@
-"""Reads the counts of short lone requests, which stand for several counters of their block each.
+"""Reads the stored cells of a block as its counters: some cells stand for several counters each.
 
-Such a request is evidence for a rollout, had a run of one row to itself, did not wait, and took milliseconds at most.
+A short lone request is evidence for a rollout, had a run of one row to itself, did not wait, and took milliseconds at
+most.
 ``BlockWriter`` counts it in three cells: one for its series and duration, one for its run, and one for decoding and
-encoding. All the counters are sums of these cells, so they are exact and never run backwards.
+encoding. The sums of each series lie side by side, because one call writes all of them. All the counters are sums of
+these cells, so they are exact and never run backwards.
 """
 
 from bisect import bisect_left
@@ -13,9 +15,12 @@ import numpy as np
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OK
 from penstock.monitor.counters.layout import (
+    ANSWERED,
+    ANSWERED_COUNTED,
     BLOCK_CELLS,
     COUNTED_AT,
     DECODE_AT,
+    DECODE_NS,
     DURATION_AT,
     ENCODE_AT,
     FINE_AT,
@@ -33,8 +38,15 @@ from penstock.monitor.counters.layout import (
     ROWS_AT,
     ROWS_CELLS,
     RUN_AT,
+    RUN_ROWS,
+    SERIES,
     SPLIT_SERIES,
+    STAGE_AT,
+    STAGES,
     STORED_CELLS,
+    SUM_CELLS,
+    SUMS_AT,
+    TOTAL_NS,
     Cells,
 )
 
@@ -48,16 +60,27 @@ _FINE_RUN: Final = np.array(
 def counters(stored: Cells) -> Cells:
     """Return the counters [BLOCK_CELLS] of the stored cells [STORED_CELLS] of a block, or of a sum of blocks."""
     cells = stored[:BLOCK_CELLS].copy()
+    _add_sums(cells, stored[SUMS_AT:STORED_CELLS].reshape(SERIES, SUM_CELLS))
     fine = stored[LONE_AT:LONE_RUN_AT].reshape(SPLIT_SERIES, LONE_FINES)
     if fine.any():
         _add_durations(cells, fine)
         runs = stored[LONE_RUN_AT:LONE_CODEC_AT]
         np.add.at(cells, _RUN, runs)
         np.add.at(cells, _FINE_RUN, runs)
-        codecs = stored[LONE_CODEC_AT:STORED_CELLS].reshape(LONE_STAGES, LONE_STAGES)
+        codecs = stored[LONE_CODEC_AT:SUMS_AT].reshape(LONE_STAGES, LONE_STAGES)
         cells[DECODE_AT : DECODE_AT + LONE_STAGES] += codecs.sum(axis=1)
         cells[ENCODE_AT : ENCODE_AT + LONE_STAGES] += codecs.sum(axis=0)
     return cells
+
+
+def _add_sums(cells: Cells, sums: Cells) -> None:
+    """Add the sums of each series [SERIES, SUM_CELLS]."""
+    whole = sums.sum(axis=0)
+    cells[REQUESTS_AT + OK : REQUESTS_AT + SERIES * OUTCOME_COUNT : OUTCOME_COUNT] += sums[:, ANSWERED]
+    cells[DURATION_AT + LATENCY_CELLS - 1 : STAGE_AT : LATENCY_CELLS] += sums[:, TOTAL_NS]
+    cells[STAGE_AT + LATENCY_CELLS - 1 : ROWS_AT : LATENCY_CELLS] += whole[DECODE_NS : DECODE_NS + len(STAGES)]
+    cells[COUNTED_AT] += whole[ANSWERED_COUNTED]
+    cells[ROWS_AT + ROWS_CELLS - 1] += whole[RUN_ROWS]
 
 
 def _add_durations(cells: Cells, fine: Cells) -> None:
