@@ -8,7 +8,7 @@ from typing import Final
 from penstock.core.batching import NOT_EXAMINED, BatchSharing, RowProof, RunCost
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
-from penstock.core.placement import INLINE_BUDGET_NS, MULTI_THREADED_FROM_NS
+from penstock.core.placement import INLINE_BUDGET_NS, MULTI_THREADED_FROM_NS, runs_inline
 from penstock.core.signature import BoundInputs, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array, Shape
 from penstock.engine import batch_trial, heap, warmup
@@ -16,6 +16,7 @@ from penstock.engine.accelerators import check_shapes
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
+from penstock.engine.row_runner import RowRunner
 from penstock.engine.session import (
     UNINTERRUPTED,
     RunInterrupt,
@@ -25,6 +26,7 @@ from penstock.engine.session import (
     large_runner,
     open_session,
     read_graph,
+    row_runner,
     runner,
 )
 
@@ -72,6 +74,8 @@ class Model:
         self.parallel_runs = 1
         self._run = run
         self._run_large = run_large
+        self._row_runner: RowRunner | None = None
+        self._output_names = [spec.name for spec in signature.outputs]
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
@@ -100,6 +104,32 @@ class Model:
             raise run_fault(error) from error
         return self._in_stated_shapes(outputs, results) if self._reshaped else results
 
+    def run_row(self, row: bytes) -> list[Array]:
+        """Return all outputs, in the order of the signature, for one packed row (see ``Signature.row``). Blocks; only
+        the event loop may call it. Raises as ``run``."""
+        runner = self._row_runner
+        if runner is None:
+            return self._run_unbound(row)
+        try:
+            return runner.run(row, UNINTERRUPTED)
+        except Exception:
+            results = self._run_unbound(row)  # raises what is wrong with the row
+        self._row_runner = None  # an output has another shape than the graph states
+        return results
+
+    def _run_unbound(self, row: bytes) -> list[Array]:
+        return self.run(self.signature.row_form().feed(row), self._output_names)
+
+    def bind_row(self, runner: RowRunner | None, row: bytes) -> None:
+        """Use a runner for single rows if it gives exactly the outputs of ``run`` for this row."""
+        if runner is None:
+            return
+        with suppress(Exception):  # then rows are run as all others
+            expected = self._run_unbound(row)
+            found = runner.run(row, UNINTERRUPTED)
+            if [_content(array) for array in found] == [_content(array) for array in expected]:
+                self._row_runner = runner
+
     def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
         """Learn from a run the size of outputs for a size of inputs."""
         self._output_ratio = max(1.0, sum([array.nbytes for array in results]) / max(1, _input_bytes(feeds)))
@@ -125,10 +155,14 @@ class Model:
 
     def close(self) -> None:
         """Close the session and release its memory; open runs end first, later ones fail."""
-        self._run, self._run_large = closed_run, None
+        self._run, self._run_large, self._row_runner = closed_run, None, None
         if self.single_threaded is not None:
             self.single_threaded.close()
         heap.trim_heap()
+
+
+def _content(array: Array) -> tuple[object, Shape, bytes]:
+    return array.dtype, array.shape, array.tobytes()
 
 
 def _input_bytes(feeds: Feeds) -> int:
@@ -209,6 +243,9 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
         model.sharing = BatchSharing(False, refusal or "a loop in its graph makes the time of a run depend on the data")
     if not has_loop:
         _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
+    if signature.row is not None and runs_inline(model.inline_ns, model.measured_elements, model.measured_elements):
+        [row] = bound.feeds.values()
+        model.bind_row(row_runner(session, options.session, signature.row, signature.outputs), row[:1].tobytes())
     return model
 
 

@@ -57,8 +57,9 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None
     return [run_alone(model, call, interrupt) for call in calls]
 
 
-def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = None) -> Outcome:
-    """Run one call by itself, unless its deadline has passed or it is abandoned. Any thread; never raises."""
+def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = None, on_loop: bool = False) -> Outcome:
+    """Run one call by itself, unless its deadline has passed or it is abandoned. Any thread; never raises. ``on_loop``
+    says that the event loop calls it, which is the only user of the memory that is bound to single rows."""
     call.started_ns = monotonic_ns()
     if call.abandoned:
         return Cancelled("the client closed the connection")
@@ -66,7 +67,11 @@ def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = No
         return DeadlineExceeded("the deadline passed while waiting")
     call.run_began = True
     try:
-        arrays = model.run(_own_feeds(call), call.prepared[1], interrupt)
+        inputs = call.inputs
+        if on_loop and call.requested is None and isinstance(inputs, bytes):
+            arrays = model.run_row(inputs)
+        else:
+            arrays = model.run(_own_feeds(call), call.prepared[1], interrupt)
         call.ran_ns = monotonic_ns()
         return _requested_tensors(call, arrays)
     except Exception as error:  # a bug must not take the connection down, nor end a thread

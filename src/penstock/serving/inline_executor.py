@@ -102,7 +102,7 @@ class InlineExecutor:
 
     def _run_alone(self, call: InferCall) -> None:
         """Run a call by itself and give it its outcome: what a lone caller waits for, without a list on the way."""
-        set_outcome(call, batch_run.run_alone(self._model, call))
+        set_outcome(call, batch_run.run_alone(self._model, call, on_loop=True))
         self._note_place(call)
 
     def _note_place(self, call: InferCall) -> None:

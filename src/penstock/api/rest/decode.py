@@ -53,6 +53,21 @@ class BodyDecoder:
         self._flat_bytes = min(INLINE_JSON, limits.max_json_bytes)
         self._regions = regions
         self._headers: BoundedCache[bytes, KnownHeader] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
+        self._known_length: tuple[bytes, int] = (b"0", 0)
+
+    def read_length(self, value: bytes) -> int:
+        """Return the length in an Inference-Header-Content-Length header. Heads are cached: the value of one that comes
+        again is the same object, and is read once.
+
+        Raises:
+            InvalidInput: it is no number of bytes.
+        """
+        known = self._known_length
+        if known[0] is not value:
+            if not value.isdigit() or len(value) > 18:
+                raise InvalidInput("inference-header-content-length must be a whole number of bytes")
+            self._known_length = known = value, int(value)
+        return known[1]
 
     def decode(
         self,

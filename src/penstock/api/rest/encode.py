@@ -147,8 +147,7 @@ class RestAnswerTemplate:
         if binary:
             parts.append(texts.binary)
             json_length = len(self._prefix) + len(parts[1]) + len(texts.binary)
-            for column in columns:
-                parts.append(column[call.place])
+            parts += [column[call.place] for column in columns]
         else:
             for index, column in enumerate(columns):
                 parts.append(texts.before[index])

@@ -186,7 +186,7 @@ class InferHandler:
     def _read(self, exchange: InferExchange, loaded: Servable, raw: bytes, pause: PauseWork | None) -> InferBody:
         """Inflate and decode a body; on any thread, but without a ``pause`` only on the event loop."""
         fields = exchange.head.fields
-        json_length = _json_length(fields) if _JSON_LENGTH in fields else None
+        json_length = self._decoder.read_length(fields[_JSON_LENGTH]) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
             raw = self._inflate(fields[_ENCODING], raw, json_length is None, pause)
         return self._decoder.decode(raw, json_length, loaded.signature, pause, exchange.owner)
@@ -390,10 +390,3 @@ def compress_answer(accepted: bytes, kind: bytes, content: bytes, tail: Tail, pa
     coding = preferred_coding(accepted)
     packed = encode_body((content, *tail), coding, pause) if coding else None
     return (kind, content, tail) if packed is None else (kind + b"content-encoding: %b\r\n" % coding, b"", packed)
-
-
-def _json_length(fields: Fields) -> int:
-    value = fields[_JSON_LENGTH]
-    if not value.isdigit() or len(value) > 18:
-        raise InvalidInput("inference-header-content-length must be a whole number of bytes")
-    return int(value)

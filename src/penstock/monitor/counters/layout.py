@@ -120,7 +120,7 @@ LONE_AT: Final = BLOCK_CELLS
 LONE_RUN_AT: Final = LONE_AT + SPLIT_SERIES * LONE_FINES
 LONE_CODEC_AT: Final = LONE_RUN_AT + LONE_RUNS
 SUMS_AT: Final = LONE_CODEC_AT + LONE_STAGES**2
-"""The sums of successful requests, ``SUM_CELLS`` for each series, side by side: one call reads or writes all of them."""
+"""The sums of successful requests, ``SUM_CELLS`` for each series side by side: one call reads or writes them."""
 
 TOTAL_NS, DECODE_NS, QUEUE_NS, RUN_NS, ENCODE_NS, ANSWERED, ANSWERED_COUNTED, RUN_ROWS = range(8)
 """The sums of a series: durations and their stages in nanoseconds, then the requests of runs that they shared or that

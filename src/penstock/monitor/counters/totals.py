@@ -50,8 +50,8 @@ from penstock.monitor.counters.layout import (
     cell_to_float,
     float_to_cell,
 )
-from penstock.monitor.counters.stored_cells import counters
 from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.stored_cells import counters
 from penstock.monitor.outputs import OUTPUT_BINS
 
 
