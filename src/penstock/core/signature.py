@@ -66,13 +66,10 @@ class RowForm:
         name, datatype, _, _, _, shape = inputs[0]
         return shape == self.shape and name == self.name and datatype == self.datatype
 
-    def feeds(self, rows: Sequence[bytes]) -> Feeds:
-        """Return the feeds of a run of these rows."""
-        return {self.name: np.ndarray((len(rows), *self.shape[1:]), self.dtype, b"".join(rows))}
-
-    def feed(self, row: bytes) -> Feeds:
-        """Return the feeds of a run of this row alone: a read-only view of ``shape``, which has one row."""
-        return {self.name: np.ndarray(self.shape, self.dtype, row)}
+    def feeds(self, rows: bytes, count: int = 1) -> Feeds:
+        """Return the feeds of a run of so many rows, one after the other in ``rows``: a read-only view."""
+        shape = self.shape if count == 1 else (count, *self.shape[1:])
+        return {self.name: np.ndarray(shape, self.dtype, rows)}
 
     def tensor(self, row: bytes) -> Tensor:
         """Return one row as a tensor."""

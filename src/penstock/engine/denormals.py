@@ -67,7 +67,7 @@ def around_session(options: SessionOptions) -> Iterator[None]:
     Raises:
         LoadFailed: the options ask for what this machine cannot do.
     """
-    flushing = _is_requested(options)
+    flushing = is_requested(options)
     if _ENVIRONMENTS is None:
         yield
         return
@@ -88,7 +88,7 @@ def as_asked(run: RunSession, options: SessionOptions) -> RunSession:
         LoadFailed: as ``around_session``.
     """
     environments = _ENVIRONMENTS
-    if not _is_requested(options) or environments is None:
+    if not is_requested(options) or environments is None:
         return run
 
     def flushing(outputs: Sequence[str], feeds: dict[str, Array], run_options: Any) -> list[Array]:
@@ -101,7 +101,12 @@ def as_asked(run: RunSession, options: SessionOptions) -> RunSession:
     return flushing
 
 
-def _is_requested(options: SessionOptions) -> bool:
+def is_requested(options: SessionOptions) -> bool:
+    """Whether the options want denormal numbers as zero.
+
+    Raises:
+        LoadFailed: as ``around_session``.
+    """
     asked = dict(options.entries).get(ENTRY) == "1"
     if asked and _ENVIRONMENTS is None:
         raise LoadFailed(f"{ENTRY} is not supported on this machine ({platform.machine()}); leave it out")

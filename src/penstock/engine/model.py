@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from penstock.core.batching import NOT_EXAMINED, BatchSharing, RowProof, RunCost
 from penstock.core.errors import Cancelled, Fault
@@ -42,6 +42,9 @@ TWICE_BYTES: Final = 256 << 20
 LARGE_BYTES: Final = 1 << 20
 """Minimum bytes of the outputs of a run on a thread that are not copied."""
 
+BOUND_ROWS: Final = 4
+"""Maximum rows of a run in memory that is bound to the session: with more, its values are a small part of the run."""
+
 UNKNOWN_BYTES: Final = 1 << 62
 """The expected size of outputs whose size depends on the values of the inputs."""
 
@@ -74,7 +77,7 @@ class Model:
         self.parallel_runs = 1
         self._run = run
         self._run_large = run_large
-        self._row_runner: RowRunner | None = None
+        self._row_runners: list[RowRunner | None] = [None] * (BOUND_ROWS + 1)  # by their number of rows
         self._output_names = [spec.name for spec in signature.outputs]
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
@@ -104,31 +107,32 @@ class Model:
             raise run_fault(error) from error
         return self._in_stated_shapes(outputs, results) if self._reshaped else results
 
-    def run_row(self, row: bytes) -> list[Array]:
-        """Return all outputs, in the order of the signature, for one packed row (see ``Signature.row``). Blocks; only
-        the event loop may call it. Raises as ``run``."""
-        runner = self._row_runner
+    def run_rows(self, rows: bytes, count: int = 1) -> list[Array]:
+        """Return all outputs, in the order of the signature, for so many packed rows (see ``Signature.row``), one after
+        the other in ``rows``. Blocks; only the event loop may call it. Raises as ``run``.
+        """
+        runner = self._row_runners[count] if count < len(self._row_runners) else None
         if runner is None:
-            return self._run_unbound(row)
+            return self._run_unbound(rows, count)
         try:
-            return runner.run(row, UNINTERRUPTED)
+            return runner.run(rows, UNINTERRUPTED)
         except Exception:
-            results = self._run_unbound(row)  # raises what is wrong with the row
-        self._row_runner = None  # an output has another shape than the graph states
+            results = self._run_unbound(rows, count)  # raises what is wrong with a row
+        self._row_runners[count] = None  # an output has another shape than the graph states
         return results
 
-    def _run_unbound(self, row: bytes) -> list[Array]:
-        return self.run(self.signature.row_form().feed(row), self._output_names)
+    def _run_unbound(self, rows: bytes, count: int) -> list[Array]:
+        return self.run(self.signature.row_form().feeds(rows, count), self._output_names)
 
-    def bind_row(self, runner: RowRunner | None, row: bytes) -> None:
-        """Use a runner for single rows if it gives exactly the outputs of ``run`` for this row."""
+    def bind_rows(self, runner: RowRunner | None, rows: bytes, count: int = 1) -> None:
+        """Use a runner for so many rows if it gives exactly the outputs of ``run`` for these."""
         if runner is None:
             return
         with suppress(Exception):  # then rows are run as all others
-            expected = self._run_unbound(row)
-            found = runner.run(row, UNINTERRUPTED)
+            expected = self._run_unbound(rows, count)
+            found = runner.run(rows, UNINTERRUPTED)
             if [_content(array) for array in found] == [_content(array) for array in expected]:
-                self._row_runner = runner
+                self._row_runners[count] = runner
 
     def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
         """Learn from a run the size of outputs for a size of inputs."""
@@ -155,7 +159,8 @@ class Model:
 
     def close(self) -> None:
         """Close the session and release its memory; open runs end first, later ones fail."""
-        self._run, self._run_large, self._row_runner = closed_run, None, None
+        self._run, self._run_large = closed_run, None
+        self._row_runners = []
         if self.single_threaded is not None:
             self.single_threaded.close()
         heap.trim_heap()
@@ -243,9 +248,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
         model.sharing = BatchSharing(False, refusal or "a loop in its graph makes the time of a run depend on the data")
     if not has_loop:
         _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
-    if signature.row is not None and runs_inline(model.inline_ns, model.measured_elements, model.measured_elements):
-        [row] = bound.feeds.values()
-        model.bind_row(row_runner(session, options.session, signature.row, signature.outputs), row[:1].tobytes())
+    _bind_rows(model, session, options, bound)
     return model
 
 
@@ -258,6 +261,18 @@ def _measure(model: Model, attempt: batch_trial.Attempt, bound: BoundInputs, pro
     model.measured_elements = max(bound.elements, 1)
     if proof is not None:
         _try_sharing(model, attempt, proof)
+
+
+def _bind_rows(model: Model, session: Any, options: ModelOptions, bound: BoundInputs) -> None:
+    """Bind memory to single rows, and to a few rows where they share runs, for a model that runs on the event loop."""
+    form, measured = model.signature.row, model.measured_elements
+    if form is None or not runs_inline(model.inline_ns, measured, measured):
+        return
+    [values] = bound.feeds.values()
+    row = values[:1].tobytes()
+    for count in range(1, BOUND_ROWS + 1 if model.batch_cost is not None else 2):
+        runner = row_runner(session, options.session, form, model.signature.outputs, count)
+        model.bind_rows(runner, row * count, count)
 
 
 def _try_sharing(model: Model, attempt: batch_trial.Attempt, proof: RowProof) -> None:

@@ -193,19 +193,21 @@ def _plain_runner(session: Any) -> RunSession:
     return run
 
 
-def row_runner(session: Any, options: SessionOptions, form: RowForm, outputs: Sequence[TensorSpec]) -> RowRunner | None:
-    """Return what runs the session on one row of the only input after the other; None where an output has no fixed
+def row_runner(
+    session: Any, options: SessionOptions, form: RowForm, outputs: Sequence[TensorSpec], rows: int = 1
+) -> RowRunner | None:
+    """Return what runs the session on so many rows of the only input again and again; None where an output has no fixed
     size, or where the options need more than the runtime's plain run."""
-    run = session._sess.run_with_iobinding  # noqa: SLF001 - without the wrapper's checks, as in ``_plain_runner``
-    if options.accelerator or denormals.as_asked(run, options) is not run or not all(map(_is_fixed, outputs)):
+    if options.accelerator or denormals.is_requested(options) or not all(map(_is_fixed, outputs)):
         return None
-    row = np.zeros(form.shape, form.dtype)
-    results: list[Array] = [np.zeros((1, *spec.shape[1:]), NUMPY_TYPES[spec.datatype]) for spec in outputs]
+    memory = np.zeros((rows, *form.shape[1:]), form.dtype)
+    results: list[Array] = [np.zeros((rows, *spec.shape[1:]), NUMPY_TYPES[spec.datatype]) for spec in outputs]
     binding = session.io_binding()
-    binding.bind_input(form.name, "cpu", 0, row.dtype.type, row.shape, row.ctypes.data)
+    binding.bind_input(form.name, "cpu", 0, memory.dtype.type, memory.shape, memory.ctypes.data)
     for spec, array in zip(outputs, results, strict=True):
         binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-    return RowRunner(run, binding._iobinding, memoryview(row).cast("B"), results)  # noqa: SLF001 - as above
+    run = session._sess.run_with_iobinding  # noqa: SLF001 - without the wrapper's checks, as in ``_plain_runner``
+    return RowRunner(run, binding._iobinding, memory.data.cast("B"), results)  # noqa: SLF001
 
 
 def _is_fixed(spec: TensorSpec) -> bool:

@@ -42,8 +42,10 @@ def are_packed(calls: Sequence[InferCall]) -> bool:
     return all(isinstance(call.inputs, bytes) for call in calls)
 
 
-def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None = None) -> list[Outcome]:
-    """Run calls of one version and one batch key, in one run if they are several.
+def run(
+    model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None = None, on_loop: bool = False
+) -> list[Outcome]:
+    """Run calls of one version and one batch key, in one run if they are several; ``on_loop`` as in ``run_alone``.
 
     If that run fails, or does not answer with as many rows as it was given, they run one by one. None begins after its
     deadline or once it is abandoned. Any thread; never raises.
@@ -51,10 +53,10 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None
     if len(calls) > 1:
         now = monotonic_ns()
         if all(now < call.deadline_ns and not call.abandoned for call in calls):
-            outcomes = _run_jointly(model, calls, interrupt)
+            outcomes = _run_jointly(model, calls, interrupt, on_loop)
             if outcomes is not None:
                 return outcomes
-    return [run_alone(model, call, interrupt) for call in calls]
+    return [run_alone(model, call, interrupt, on_loop) for call in calls]
 
 
 def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = None, on_loop: bool = False) -> Outcome:
@@ -69,7 +71,7 @@ def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = No
     try:
         inputs = call.inputs
         if on_loop and call.requested is None and isinstance(inputs, bytes):
-            arrays = model.run_row(inputs)
+            arrays = model.run_rows(inputs)
         else:
             arrays = model.run(_own_feeds(call), call.prepared[1], interrupt)
         call.ran_ns = monotonic_ns()
@@ -81,27 +83,35 @@ def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = No
 def _own_feeds(call: InferCall) -> Feeds:
     """The feeds of a run of one call."""
     inputs = call.inputs
-    return call.loaded.signature.row_form().feed(inputs) if isinstance(inputs, bytes) else call.prepared[0]
+    return call.loaded.signature.row_form().feeds(inputs) if isinstance(inputs, bytes) else call.prepared[0]
 
 
 def _feeds(calls: Sequence[InferCall]) -> Feeds:
     """Return the feeds of a run of several calls with the same batch key."""
     first = calls[0]
     if isinstance(first.inputs, bytes):
-        rows = [call.inputs for call in calls if isinstance(call.inputs, bytes)]  # all, as they have one batch key
-        return first.loaded.signature.row_form().feeds(rows)
+        return first.loaded.signature.row_form().feeds(_join_rows(calls), len(calls))
     return {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first.prepared[0]}
 
 
-def _run_jointly(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None) -> list[Outcome] | None:
+def _join_rows(calls: Sequence[InferCall]) -> bytes:
+    """Return the packed rows of calls that have one each."""
+    return b"".join([call.inputs for call in calls if isinstance(call.inputs, bytes)])
+
+
+def _run_jointly(
+    model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None, on_loop: bool
+) -> list[Outcome] | None:
     """Run several calls in one run; return None if that is not possible and each must run alone."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
-    names = _union(calls)
+    names, request_all = _union(calls), all(call.requested is None for call in calls)
     for call in calls:
         call.run_began = True
     try:
-        feeds = _feeds(calls)
-        arrays = model.run(feeds, names, interrupt)
+        if on_loop and isinstance(calls[0].inputs, bytes) and request_all:
+            arrays = model.run_rows(_join_rows(calls), rows)
+        else:
+            arrays = model.run(_feeds(calls), names, interrupt)
     except Cancelled as fault:
         return [fault_of(fault)] * len(calls)  # every caller has gone
     except (Fault, ValueError, MemoryError):  # the fault of one of them, from which the others must not suffer
@@ -114,8 +124,8 @@ def _run_jointly(model: Model, calls: Sequence[InferCall], interrupt: RunInterru
     calls[0].run_rows = rows
     check = calls[0].loaded.check
     if check is not None and check.is_due():
-        check.take(model, names, feeds, arrays, [call.rows for call in calls])
-    if rows == len(calls) and all(call.requested is None for call in calls):
+        check.take(model, names, _feeds(calls), arrays, [call.rows for call in calls])
+    if rows == len(calls) and request_all:
         return _batch_outcomes(calls, arrays)
     return _split_outputs(calls, names, arrays)
 

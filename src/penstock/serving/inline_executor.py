@@ -94,7 +94,7 @@ class InlineExecutor:
     def _run(self, calls: Sequence[InferCall]) -> int:
         """Run calls and set the outcome of each; return the bytes of their outputs."""
         made = 0
-        for index, outcome in enumerate(batch_run.run(self._model, calls)):
+        for index, outcome in enumerate(batch_run.run(self._model, calls, on_loop=True)):
             set_outcome(calls[index], outcome)
             made += calls[index].output_bytes
         self._note_place(calls[0])

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from penstock.core.batching import RowProof
 from penstock.core.errors import Internal, InvalidInput
 from penstock.core.options import ModelOptions, SessionOptions
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, PLAIN
-from penstock.engine.model import Model, load
+from penstock.engine.model import BOUND_ROWS, Model, load
 from penstock.engine.row_runner import RowRunner
 from penstock.engine.session import open_session, row_runner
 from tests import zoo
@@ -32,7 +33,7 @@ def test_rows_have_the_outputs_of_any_run_and_keep_them(tmp_path: Path, datatype
     assert runner is not None
     model = load(path, ModelOptions(), 1)
     rows = [np.array([[0, 1, place]]).astype(NUMPY_TYPES[datatype]) for place in range(3)]
-    for run in (model.run_row, lambda row: runner.run(row, None)):
+    for run in (model.run_rows, lambda row: runner.run(row, None)):
         results = [run(row.tobytes())[0] for row in rows]
         assert [result.tobytes() for result in results] == [row.tobytes() for row in rows]
         assert {(result.dtype, result.shape) for result in results} == {(NUMPY_TYPES[datatype], (1, 3))}
@@ -44,22 +45,28 @@ def test_several_outputs_come_in_the_order_of_the_signature(tmp_path: Path) -> N
     form = model.signature.row_form()
     for seed in range(5):
         row = np.random.default_rng(seed).standard_normal(form.elements).astype(form.dtype).tobytes()
-        expected = model.run(form.feed(row), [spec.name for spec in model.signature.outputs])
-        assert [array.tobytes() for array in model.run_row(row)] == [array.tobytes() for array in expected]
+        expected = model.run(form.feeds(row), [spec.name for spec in model.signature.outputs])
+        assert [array.tobytes() for array in model.run_rows(row)] == [array.tobytes() for array in expected]
 
 
 def test_a_row_that_fails_says_why_and_the_next_one_runs(tmp_path: Path) -> None:
     model = load(graphs.gather(tmp_path), ModelOptions(), 1)
-    for index, expected in ((0, [1.0]), (9, None), (2, [1.0])):
-        row = np.array([index], np.int64).tobytes()
-        if expected is None:
-            with pytest.raises(InvalidInput, match="indices element out of data bounds"):
-                model.run_row(row)
-        else:
-            assert model.run_row(row)[0].tolist() == expected
+    good, bad = (np.array([index], np.int64).tobytes() for index in (0, 9))
+    for _ in range(2):
+        assert model.run_rows(good)[0].tolist() == [1.0]
+        with pytest.raises(InvalidInput, match="indices element out of data bounds"):
+            model.run_rows(bad)
     model.close()
     with pytest.raises(Internal, match="unloaded"):
-        model.run_row(row)
+        model.run_rows(good)
+
+
+@pytest.mark.parametrize("count", [1, 2, BOUND_ROWS, BOUND_ROWS + 1])
+def test_several_rows_have_the_outputs_of_one_run(tmp_path: Path, count: int) -> None:
+    model = load(graphs.identity(tmp_path), ModelOptions(), 1, RowProof(True))
+    rows = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
+    for given in (rows, rows + 1):
+        assert model.run_rows(given.tobytes(), count)[0].tolist() == given.tolist()
 
 
 def test_memory_that_does_not_fit_is_used_no_more(tmp_path: Path) -> None:
@@ -72,10 +79,10 @@ def test_memory_that_does_not_fit_is_used_no_more(tmp_path: Path) -> None:
             raise RuntimeError("the output has another shape")
 
     row = np.zeros((1, 3), np.float32)
-    memory = memoryview(row).cast("B")
-    model.bind_row(RowRunner(run, None, memory, [row]), bytes(12))
+    memory = row.data.cast("B")
+    model.bind_rows(RowRunner(run, None, memory, [row]), bytes(12))
     for _ in range(3):
-        assert model.run_row(np.ones(3, np.float32).tobytes())[0].tolist() == [[1.0, 1.0, 1.0]]
+        assert model.run_rows(np.ones(3, np.float32).tobytes())[0].tolist() == [[1.0, 1.0, 1.0]]
     assert len(calls) == 2
 
 
@@ -84,10 +91,10 @@ def test_a_runner_that_differs_is_not_used(tmp_path: Path, found: Any) -> None:
     model = Model(
         lambda *_: [np.zeros((1, 3), np.float32)], load(graphs.identity(tmp_path), ModelOptions(), 1).signature
     )
-    model.bind_row(RowRunner(lambda *_: None, None, memoryview(bytearray(12)), [found]), bytes(12))
-    model.bind_row(None, bytes(12))
-    assert model.run_row(bytes(12))[0].dtype == np.float32
-    assert model.run_row(bytes(12))[0].tolist() == [[0.0, 0.0, 0.0]]
+    model.bind_rows(RowRunner(lambda *_: None, None, memoryview(bytearray(12)), [found]), bytes(12))
+    model.bind_rows(None, bytes(12))
+    assert model.run_rows(bytes(12))[0].dtype == np.float32
+    assert model.run_rows(bytes(12))[0].tolist() == [[0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(

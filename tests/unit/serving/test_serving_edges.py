@@ -16,6 +16,7 @@ from penstock.core.desired import VersionSpec as Spec
 from penstock.core.errors import Fault, Internal, InvalidInput, NotFound, NotReady, OverBudget, Refused, TooLarge
 from penstock.core.labels import Priority, Protocol
 from penstock.core.tensors import Tensor
+from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback
@@ -186,17 +187,22 @@ def test_a_version_that_shares_no_runs_any_more_stays_so(tmp_path: Path) -> None
     in_world(story)
 
 
-def test_runs_that_callers_share_are_counted_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [0, 1])
+def test_runs_that_callers_share_are_counted_once(tmp_path: Path, other: int) -> None:
+    """Also where the calls came by different transports."""
+
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", spec_of(tmp_path / "m.onnx")),)))
         calls = [call_of(world), call_of(world)]
         for call in calls:
             await infer(call)
             call.ran_ns = calls[0].ran_ns
-            call.run_rows = 2
+        calls[0].run_rows, calls[1].run_rows = 2, NOT_COUNTED
+        calls[1].series += other
         world.plane.record_answered(calls)
         totals = Totals.of([world.slot], 1)
         assert (totals.inferences, totals.executions) == (2, 1)
+        assert sorted(count for *_, count in totals.requests()) == ([1, 1] if other else [2])
 
     in_world(story)
 
