@@ -261,8 +261,10 @@ def _json_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
     separate encoding: a row may have no JSON form, the shape has more than two dimensions, or the rows are large.
     """
     columns: list[list[bytes]] = []
-    for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-        if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
+    specs = call.loaded.signature.outputs
+    for index, array in enumerate(joint.arrays):
+        datatype = specs[index].datatype
+        if array.ndim > 2 or not array.size or datatype in RAW_ONLY or datatype == "BYTES":
             return []
         if array.size > INLINE_NUMBERS:
             return []
@@ -276,10 +278,12 @@ def _json_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
 def _raw_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
     """Return the raw values of each output of a batch run, by row; none if rows differ in size or are large."""
     columns: list[list[bytes]] = []
-    for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
-        if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
+    specs = call.loaded.signature.outputs
+    for index, array in enumerate(joint.arrays):
+        datatype = specs[index].datatype
+        if datatype == "BYTES" or array.nbytes > INLINE_BYTES:
             return []
-        columns.append(raw_rows(to_raw(spec.datatype, array), len(array)))
+        columns.append(raw_rows(to_raw(datatype, array), len(array)))
     return columns
 
 

@@ -74,10 +74,6 @@ _SERIES_BYTES: Final = 8 * SUM_CELLS
 _SIZE: Final = Struct("4q")
 _READ_SIZE: Final = _SIZE.unpack_from
 _WRITE_SIZE: Final = _SIZE.pack_into
-_TIMES: Final = Struct("2q")
-_READ_TIMES: Final = _TIMES.unpack_from
-_WRITE_TIMES: Final = _TIMES.pack_into
-_TIMES_OF_OTHERS: Final = 8 * (BATCH_AT + 2)
 
 
 class BlockWriter:
@@ -103,6 +99,7 @@ class BlockWriter:
         "_queue",
         "_queue_ns",
         "_row_buckets",
+        "_rows",
         "_run",
         "_stages",
         "_sums",
@@ -124,7 +121,7 @@ class BlockWriter:
         self._fine, self._fine_run = BucketFinder(FINE_EDGES_NS), BucketFinder(FINE_EDGES_NS)
         self._decode, self._queue = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
         self._run, self._encode = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
-        self._lone_run = BucketFinder(LONE_RUN_EDGES_NS)
+        self._lone_run, self._rows = BucketFinder(LONE_RUN_EDGES_NS), BucketFinder(ROWS_EDGES)
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
         self._last_ms = 0
 
@@ -151,12 +148,12 @@ class BlockWriter:
             self._lone[series * LONE_FINES + fine] += 1
             self._lone_runs[lone_run] += 1
             self._lone_codecs[decode_bucket * LONE_STAGES + encode_bucket] += 1
-            self._add_sums(series, total, decode, queue, run, encode, 0, False, 0)
+            self._add_sums(series, total, decode, queue, run, encode, 0, 0, 0, False, 0)
         else:
             self._add_buckets(series, rows, fine, queue, run, counted)
             self._stages[decode_bucket] += 1
             self._stages[ENCODE_AT - STAGE_AT + encode_bucket] += 1
-            self._add_sums(series, total, decode, queue, run, encode, 1, counted, rows)
+            self._add_sums(series, total, decode, queue, run, encode, 0, 0, 1, counted, rows)
         self._note_answer_time(time_ns() // 1_000_000)
         if rows != 1:
             self._batch(rows, decode, run, encode)
@@ -169,13 +166,15 @@ class BlockWriter:
         queue: int,
         run: int,
         encode: int,
+        further_run: int,
+        further_encode: int,
         number: int,
         counted: bool,
         rows: int,
     ) -> None:
-        """Add to the sums of a series; ``number`` requests are not in the cells of short lone requests."""
+        """Add to the sums of a series (see ``layout``)."""
         at, counted_number = series * _SERIES_BYTES, number if counted and series < SPLIT_SERIES else 0
-        sums: tuple[int, int, int, int, int, int, int, int] = _READ_SUMS(self._sums, at)
+        sums: tuple[int, int, int, int, int, int, int, int, int, int] = _READ_SUMS(self._sums, at)
         _WRITE_SUMS(
             self._sums,
             at,
@@ -184,9 +183,11 @@ class BlockWriter:
             sums[2] + queue,
             sums[3] + run,
             sums[4] + encode,
-            sums[5] + number,
-            sums[6] + counted_number,
-            sums[7] + rows,
+            sums[5] + further_run,
+            sums[6] + further_encode,
+            sums[7] + number,
+            sums[8] + counted_number,
+            sums[9] + rows,
         )
 
     def _add_buckets(self, series: int, rows: int, fine: int, queue: int, run: int, counted: bool) -> None:
@@ -197,7 +198,7 @@ class BlockWriter:
             self._cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
         self._stages[QUEUE_AT - STAGE_AT + self._queue.find(queue)] += 1
         self._stages[RUN_AT - STAGE_AT + self._run.find(run)] += 1
-        self._row_buckets[bisect_left(ROWS_EDGES, rows)] += 1
+        self._row_buckets[self._rows.find(rows)] += 1
 
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
         """Count one successful request of the run that the next ``add_run`` counts.
@@ -226,18 +227,26 @@ class BlockWriter:
         stages, number, decode = self._stages, self._number, self._decode_ns
         stages[RUN_AT - STAGE_AT + self._run.find(run)] += number
         stages[ENCODE_AT - STAGE_AT + self._encode.find(encode)] += number
-        rows = 0 if run_rows == NOT_COUNTED else run_rows
+        further = number - 1 if number > 1 and run_rows != 1 else 0
         self._add_sums(
-            series, self._total_ns, decode, self._queue_ns, run * number, encode * number, number, counted, rows
+            series,
+            self._total_ns,
+            decode,
+            self._queue_ns,
+            run * number,
+            encode * number,
+            run * further,
+            encode * further,
+            number,
+            counted,
+            0 if run_rows == NOT_COUNTED else run_rows,
         )
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
         if run_rows != NOT_COUNTED:
-            self._row_buckets[bisect_left(ROWS_EDGES, run_rows)] += 1
+            self._row_buckets[self._rows.find(run_rows)] += 1
         self._note_answer_time(time_ns() // 1_000_000)
         if run_rows != 1:
             self._batch(run_rows, decode, run, encode)
-            if number > 1:
-                self._add_times(run * (number - 1), encode * (number - 1))
 
     def _note_answer_time(self, now_ms: int) -> None:
         if now_ms != self._last_ms:
@@ -248,11 +257,6 @@ class BlockWriter:
         size: tuple[int, int, int, int] = _READ_SIZE(self._bytes, at)
         runs = size[0] + (rows != NOT_COUNTED)
         _WRITE_SIZE(self._bytes, at, runs, size[1] + decode, size[2] + run, size[3] + encode)
-
-    def _add_times(self, run: int, encode: int) -> None:
-        """Add times of further requests of a run, which are none of the run."""
-        times: tuple[int, int] = _READ_TIMES(self._bytes, _TIMES_OF_OTHERS)
-        _WRITE_TIMES(self._bytes, _TIMES_OF_OTHERS, times[0] + run, times[1] + encode)
 
     def count_failure(self, series: int, outcome: int, total: int, attributed: bool) -> None:
         """Count one request that did not succeed.

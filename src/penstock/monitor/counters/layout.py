@@ -122,9 +122,11 @@ LONE_CODEC_AT: Final = LONE_RUN_AT + LONE_RUNS
 SUMS_AT: Final = LONE_CODEC_AT + LONE_STAGES**2
 """The sums of successful requests, ``SUM_CELLS`` for each series side by side: one call reads or writes them."""
 
-TOTAL_NS, DECODE_NS, QUEUE_NS, RUN_NS, ENCODE_NS, ANSWERED, ANSWERED_COUNTED, RUN_ROWS = range(8)
-"""The sums of a series: durations and their stages in nanoseconds, then the requests of runs that they shared or that
-were unusual, those of them that are evidence for a rollout, and the rows of their runs."""
+TOTAL_NS, DECODE_NS, QUEUE_NS, RUN_NS, ENCODE_NS, FURTHER_RUN_NS, FURTHER_ENCODE_NS, *_COUNTS = range(10)
+ANSWERED, ANSWERED_COUNTED, RUN_ROWS = _COUNTS
+"""The sums of a series: durations and their stages in nanoseconds, and those of runs and encoding again without the
+first request of each run; then the requests that shared a run or were unusual, those of them that are evidence for a
+rollout, and the rows of their runs."""
 
 SUM_CELLS: Final = RUN_ROWS + 1
 STORED_CELLS: Final = SUMS_AT + SERIES * SUM_CELLS

@@ -1,10 +1,9 @@
 """Reads the stored cells of a block as its counters: some cells stand for several counters each.
 
 A short lone request is evidence for a rollout, had a run of one row to itself, did not wait, and took milliseconds at
-most.
-``BlockWriter`` counts it in three cells: one for its series and duration, one for its run, and one for decoding and
-encoding. The sums of each series lie side by side, because one call writes all of them. All the counters are sums of
-these cells, so they are exact and never run backwards.
+most. ``BlockWriter`` counts it in three cells: one for its series and duration, one for its run, and one for decoding
+and encoding. The sums of each series lie side by side, because one call writes all of them. All the counters are sums
+of these cells, so they are exact and never run backwards.
 """
 
 from bisect import bisect_left
@@ -17,6 +16,7 @@ from penstock.core.labels import OK
 from penstock.monitor.counters.layout import (
     ANSWERED,
     ANSWERED_COUNTED,
+    BATCH_AT,
     BLOCK_CELLS,
     COUNTED_AT,
     DECODE_AT,
@@ -25,6 +25,8 @@ from penstock.monitor.counters.layout import (
     ENCODE_AT,
     FINE_AT,
     FINE_RUN_AT,
+    FURTHER_ENCODE_NS,
+    FURTHER_RUN_NS,
     LATENCY_CELLS,
     LONE_AT,
     LONE_CODEC_AT,
@@ -81,6 +83,7 @@ def _add_sums(cells: Cells, sums: Cells) -> None:
     cells[STAGE_AT + LATENCY_CELLS - 1 : ROWS_AT : LATENCY_CELLS] += whole[DECODE_NS : DECODE_NS + len(STAGES)]
     cells[COUNTED_AT] += whole[ANSWERED_COUNTED]
     cells[ROWS_AT + ROWS_CELLS - 1] += whole[RUN_ROWS]
+    cells[BATCH_AT + 2 : BATCH_AT + 4] += whole[FURTHER_RUN_NS : FURTHER_ENCODE_NS + 1]  # of requests, not of runs
 
 
 def _add_durations(cells: Cells, fine: Cells) -> None:
