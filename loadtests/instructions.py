@@ -10,10 +10,12 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,6 +33,7 @@ from loadtests.codecs import BINARY, GRPC, GRPC_METHOD, JSON, Call, Codec
 from loadtests.graphs import repository
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import Server, penstock, running, tree
+from loadtests.wires import connect
 
 MODEL = "tiny"
 REQUESTS = 400
@@ -39,6 +42,7 @@ START_S = 300.0
 _TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 CODECS = (JSON, BINARY, GRPC)
+_LOOK_S = 0.0005  # between two looks for the answers to requests that were sent together
 SERVERS = 1 + len(CODECS)
 """Starts of a round: Penstock with all codecs, and a ceiling for each."""
 
@@ -114,6 +118,28 @@ def sender(codec: Codec, call: Call, server: Server) -> Iterator[Send]:
         yield send
 
 
+@contextmanager
+def sender_together(codec: Codec, call: Call, server: Server, number: int) -> Iterator[Send]:
+    """Return what sends a request over each of so many connections, and reads the answers: the server is stopped
+    meanwhile, so that one turn of its event loop takes all of them."""
+    address, pid = server.addresses["grpc" if codec.grpc else "http"], _worker(server)
+    with ExitStack() as stack:
+        wires = [connect(codec.grpc, address, call.path, call.headers, call.body) for _ in range(number)]
+        for wire in wires:
+            stack.callback(wire.close)
+
+        def send() -> None:
+            os.kill(pid, signal.SIGSTOP)
+            for wire in wires:
+                wire.send(0)
+            os.kill(pid, signal.SIGCONT)
+            for wire in wires:
+                while not wire.receive():
+                    time.sleep(_LOOK_S)
+
+        yield send
+
+
 def _call(infer: Callable[..., bytes], body: bytes, metadata: list[tuple[str, str]]) -> None:
     if not infer(body, timeout=60, metadata=metadata):
         raise RuntimeError("the answer is empty")
@@ -128,29 +154,33 @@ def _worker(server: Server) -> int:
 
 
 def _counted(
-    command: list[str], folder: Path, model: BenchModel, codecs: Sequence[Codec], requests: int
+    command: list[str], folder: Path, model: BenchModel, codecs: Sequence[Codec], requests: int, together: int
 ) -> dict[str, float]:
-    """Return the instructions of one request with each codec, for one server."""
+    """Return the instructions of one request with each codec, or of so many together, for one server."""
     found = {}
     with running(command, sorted(os.sched_getaffinity(0)), START_S) as server:
         for codec in codecs:
-            with sender(codec, codec.write(model, model.rows(1)), server) as send:
+            call = codec.write(model, model.rows(1))
+            lone = together == 1
+            with sender(codec, call, server) if lone else sender_together(codec, call, server, together) as send:
                 found[codec.name] = count(_worker(server), folder, send, requests)
     return found
 
 
-def measure(model: BenchModel, requests: int, advance: Advance = lambda: None) -> dict[str, tuple[float, float]]:
-    """Return the instructions of one request for Penstock's worker, and for the batching ceiling, by codec; ``advance``
-    is called after each of the ``SERVERS`` starts."""
+def measure(
+    model: BenchModel, requests: int, advance: Advance = lambda: None, together: int = 1
+) -> dict[str, tuple[float, float]]:
+    """Return the instructions of one request for Penstock's worker, and for the batching ceiling, by codec; or those of
+    a turn with so many requests ``together``. ``advance`` is called after each of the ``SERVERS`` starts."""
     with TemporaryDirectory(prefix="penstock-loadtests-") as name:
         folder = Path(name)
         gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
-        own = _counted(gateway, folder, model, CODECS, requests)
+        own = _counted(gateway, folder, model, CODECS, requests, together)
         advance()
         least: dict[str, float] = {}
         for codec in CODECS:
             ceiling = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
-            least |= _counted([*under_callgrind(folder), *ceiling], folder, model, [codec], requests)
+            least |= _counted([*under_callgrind(folder), *ceiling], folder, model, [codec], requests, together)
             advance()
     return {name: (own[name], least[name]) for name in own}
 
@@ -163,7 +193,7 @@ def measure_access(model: BenchModel, requests: int) -> dict[str, list[float]]:
         folder.mkdir()
         gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
         with environment(home, {}):
-            found = {name: [count] for name, count in _counted(gateway, folder, model, CODECS, requests).items()}
+            found = {name: [count] for name, count in _counted(gateway, folder, model, CODECS, requests, 1).items()}
         cores = sorted(os.sched_getaffinity(0))
         with environment(home, ACCEPT_KEYS), running(gateway, cores, START_S) as server:
             for key in (create_key(home, "plain"), create_key(home, "limited", {"requests": 1e9, "concurrent": 1000})):
@@ -227,6 +257,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--model", choices=MODELS, default=MODEL)
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests that are counted ({REQUESTS})")
+    parser.add_argument("--together", type=int, default=1, help="requests in each turn of the event loop (1)")
     parser.add_argument("--auth", action="store_true", help="compare authentication on with off, without the ceiling")
     parser.add_argument("--tracing", action="store_true", help="compare requests with and without traces instead")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured; the median counts (1)")
@@ -247,7 +278,10 @@ def main(arguments: argparse.Namespace) -> int:
         table.add_column(head, justify="left" if not head else "right")
     with Progress(console=console) as progress:
         task = progress.add_task("counting instructions", total=SERVERS * arguments.rounds)
-        rounds = [measure(model, arguments.requests, lambda: progress.advance(task)) for _ in range(arguments.rounds)]
+        rounds = [
+            measure(model, arguments.requests, lambda: progress.advance(task), arguments.together)
+            for _ in range(arguments.rounds)
+        ]
     for codec in CODECS:
         own, least = (statistics.median(side) for side in zip(*(found[codec.name] for found in rounds), strict=True))
         table.add_row(codec.name, f"{own:,.0f}", f"{least:,.0f}", f"{own / least:.2f}")

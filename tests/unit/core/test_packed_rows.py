@@ -19,10 +19,10 @@ def test_rows_of_numbers_become_what_the_model_takes(datatype: str) -> None:
     form = signature(TensorSpec("x", datatype, (-1, 2, 3))).row_form()
     assert (form.shape, form.elements, form.dims) == ((1, 2, 3), 6, [1, 2, 3])
     rows = [form.pack(*range(6)), form.pack(*range(6, 12))]
-    feeds = form.feeds(rows)
+    feeds = form.feeds(b"".join(rows), 2)
     assert feeds["x"].dtype == NUMPY_TYPES[datatype]
     assert feeds["x"].tolist() == np.arange(12).reshape(2, 2, 3).tolist()
-    assert form.feeds(rows[:1])["x"].tolist() == np.arange(6).reshape(1, 2, 3).tolist()
+    assert form.feeds(rows[0])["x"].tolist() == np.arange(6).reshape(1, 2, 3).tolist()
     tensor = form.tensor(rows[1])
     assert (tensor.name, tensor.datatype, tensor.data.tolist()) == ("x", datatype, [[[6, 7, 8], [9, 10, 11]]])
 
