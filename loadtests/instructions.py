@@ -219,7 +219,7 @@ def measure_tracing(model: BenchModel, requests: int) -> dict[str, list[float]]:
         for number, ratio in enumerate((None, "0", "1")):
             settings = {} if ratio is None else {**endpoint, "PENSTOCK_TRACING__RATIO": ratio}
             with environment(Path(name, str(number)), settings):
-                for codec, counted in _counted(gateway, folder, model, CODECS, requests).items():
+                for codec, counted in _counted(gateway, folder, model, CODECS, requests, 1).items():
                     found[codec].append(counted)
     return found
 
