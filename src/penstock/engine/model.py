@@ -13,20 +13,20 @@ from penstock.core.signature import BoundInputs, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array, Shape
 from penstock.engine import batch_trial, heap, warmup
 from penstock.engine.accelerators import check_shapes
+from penstock.engine.bound_runner import BoundRunner
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
-from penstock.engine.row_runner import RowRunner
 from penstock.engine.session import (
     UNINTERRUPTED,
     RunInterrupt,
     arena_release,
+    bound_runner,
     closed_run,
     contains_loop,
     large_runner,
     open_session,
     read_graph,
-    row_runner,
     runner,
 )
 
@@ -77,7 +77,7 @@ class Model:
         self.parallel_runs = 1
         self._run = run
         self._run_large = run_large
-        self._row_runners: list[RowRunner | None] = [None] * (BOUND_ROWS + 1)  # by their number of rows
+        self._bound_runners: list[BoundRunner | None] = [None] * (BOUND_ROWS + 1)  # by their number of rows
         self._output_names = [spec.name for spec in signature.outputs]
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
@@ -111,20 +111,20 @@ class Model:
         """Return all outputs, in the order of the signature, for so many packed rows (see ``Signature.row``), one after
         the other in ``rows``. Blocks; only the event loop may call it. Raises as ``run``.
         """
-        runner = self._row_runners[count] if count < len(self._row_runners) else None
+        runner = self._bound_runners[count] if count < len(self._bound_runners) else None
         if runner is None:
             return self._run_unbound(rows, count)
         try:
             return runner.run(rows, UNINTERRUPTED)
         except Exception:
             results = self._run_unbound(rows, count)  # raises what is wrong with a row
-        self._row_runners[count] = None  # an output has another shape than the graph states
+        self._bound_runners[count] = None  # an output has another shape than the graph states
         return results
 
     def _run_unbound(self, rows: bytes, count: int) -> list[Array]:
         return self.run(self.signature.row_form().feeds(rows, count), self._output_names)
 
-    def bind_rows(self, runner: RowRunner | None, rows: bytes, count: int = 1) -> None:
+    def bind_rows(self, runner: BoundRunner | None, rows: bytes, count: int = 1) -> None:
         """Use a runner for so many rows if it gives exactly the outputs of ``run`` for these."""
         if runner is None:
             return
@@ -132,7 +132,7 @@ class Model:
             expected = self._run_unbound(rows, count)
             found = runner.run(rows, UNINTERRUPTED)
             if [_content(array) for array in found] == [_content(array) for array in expected]:
-                self._row_runners[count] = runner
+                self._bound_runners[count] = runner
 
     def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
         """Learn from a run the size of outputs for a size of inputs."""
@@ -160,7 +160,7 @@ class Model:
     def close(self) -> None:
         """Close the session and release its memory; open runs end first, later ones fail."""
         self._run, self._run_large = closed_run, None
-        self._row_runners = []
+        self._bound_runners = []
         if self.single_threaded is not None:
             self.single_threaded.close()
         heap.trim_heap()
@@ -271,7 +271,7 @@ def _bind_rows(model: Model, session: Any, options: ModelOptions, bound: BoundIn
     [values] = bound.feeds.values()
     row = values[:1].tobytes()
     for count in range(1, BOUND_ROWS + 1 if model.batch_cost is not None else 2):
-        runner = row_runner(session, options.session, form, model.signature.outputs, count)
+        runner = bound_runner(session, options.session, form, model.signature.outputs, count)
         model.bind_rows(runner, row * count, count)
 
 

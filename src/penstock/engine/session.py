@@ -14,11 +14,11 @@ from penstock.core.signature import LARGEST_ROW, RowForm, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array
 from penstock.engine import denormals
 from penstock.engine.accelerators import add_accelerator, with_elements
+from penstock.engine.bound_runner import BoundRunner
 from penstock.engine.custom_operators import shared_library
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, load_fault
 from penstock.engine.graph import CLASS_LABELS, GraphInterface, GraphTensor, parse_labels
-from penstock.engine.row_runner import RowRunner
 
 _FATAL = 4
 _LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
@@ -193,9 +193,9 @@ def _plain_runner(session: Any) -> RunSession:
     return run
 
 
-def row_runner(
+def bound_runner(
     session: Any, options: SessionOptions, form: RowForm, outputs: Sequence[TensorSpec], rows: int = 1
-) -> RowRunner | None:
+) -> BoundRunner | None:
     """Return what runs the session on so many rows of the only input again and again; None where an output has no fixed
     size, or where the options need more than the runtime's plain run."""
     if options.accelerator or denormals.is_requested(options) or not all(map(_is_fixed, outputs)):
@@ -207,7 +207,7 @@ def row_runner(
     for spec, array in zip(outputs, results, strict=True):
         binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
     run = session._sess.run_with_iobinding  # noqa: SLF001 - without the wrapper's checks, as in ``_plain_runner``
-    return RowRunner(run, binding._iobinding, memory.data.cast("B"), results)  # noqa: SLF001
+    return BoundRunner(run, binding._iobinding, memory.data.cast("B"), results)  # noqa: SLF001
 
 
 def _is_fixed(spec: TensorSpec) -> bool:

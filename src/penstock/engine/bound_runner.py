@@ -6,7 +6,7 @@ from typing import Any
 from penstock.core.tensors import Array
 
 
-class RowRunner:
+class BoundRunner:
     """A session bound to the memory of a number of rows and of their outputs; one thread at a time may use it."""
 
     __slots__ = ("_binding", "_outputs", "_rows", "_run")

@@ -11,17 +11,17 @@ from penstock.core.errors import Internal, InvalidInput
 from penstock.core.options import ModelOptions, SessionOptions
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, PLAIN
+from penstock.engine.bound_runner import BoundRunner
 from penstock.engine.model import BOUND_ROWS, Model, load
-from penstock.engine.row_runner import RowRunner
-from penstock.engine.session import open_session, row_runner
+from penstock.engine.session import bound_runner, open_session
 from tests import zoo
 from tests.unit.engine import graphs
 
 OUTPUT = TensorSpec("y", "FP32", (-1, 3))
 
 
-def bound_row(path: Path, options: SessionOptions, outputs: tuple[TensorSpec, ...]) -> RowRunner | None:
-    return row_runner(
+def bound_row(path: Path, options: SessionOptions, outputs: tuple[TensorSpec, ...]) -> BoundRunner | None:
+    return bound_runner(
         open_session(path, options, 1), options, load(path, ModelOptions(), 1).signature.row_form(), outputs
     )
 
@@ -80,7 +80,7 @@ def test_memory_that_does_not_fit_is_used_no_more(tmp_path: Path) -> None:
 
     row = np.zeros((1, 3), np.float32)
     memory = row.data.cast("B")
-    model.bind_rows(RowRunner(run, None, memory, [row]), bytes(12))
+    model.bind_rows(BoundRunner(run, None, memory, [row]), bytes(12))
     for _ in range(3):
         assert model.run_rows(np.ones(3, np.float32).tobytes())[0].tolist() == [[1.0, 1.0, 1.0]]
     assert len(calls) == 2
@@ -91,7 +91,7 @@ def test_a_runner_that_differs_is_not_used(tmp_path: Path, found: Any) -> None:
     model = Model(
         lambda *_: [np.zeros((1, 3), np.float32)], load(graphs.identity(tmp_path), ModelOptions(), 1).signature
     )
-    model.bind_rows(RowRunner(lambda *_: None, None, memoryview(bytearray(12)), [found]), bytes(12))
+    model.bind_rows(BoundRunner(lambda *_: None, None, memoryview(bytearray(12)), [found]), bytes(12))
     model.bind_rows(None, bytes(12))
     assert model.run_rows(bytes(12))[0].dtype == np.float32
     assert model.run_rows(bytes(12))[0].tolist() == [[0.0, 0.0, 0.0]]
