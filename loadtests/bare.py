@@ -80,7 +80,7 @@ def bare_runs(model: BenchModel, threads: int, cores: Sequence[int]) -> Iterator
         yield BareRuns(process)  # the end of its input ends it
 
 
-class Contest:
+class BareComparison:
     """One model on some cores: Penstock and the bare runs beside each other. One that is not asked costs nothing."""
 
     def __init__(self, model: BenchModel, codec: Codec, server: Server, bare: Sequence[BareRuns], cores: int) -> None:
@@ -121,12 +121,12 @@ class Contest:
 
 
 @contextmanager
-def contest(model: BenchModel, codec: Codec, cores: Sequence[int]) -> Iterator[Contest]:
+def open_comparison(model: BenchModel, codec: Codec, cores: Sequence[int]) -> Iterator[BareComparison]:
     """Start both on these cores."""
     with ExitStack() as stack:
         server = stack.enter_context(running(penstock(model.folder, "--workers", "1"), cores))
         bare = [stack.enter_context(bare_runs(model, threads, cores)) for threads in sorted({1, len(cores)})]
-        yield Contest(model, codec, server, bare, len(cores))
+        yield BareComparison(model, codec, server, bare, len(cores))
 
 
 def measure(
@@ -136,7 +136,7 @@ def measure(
     repository(model)
     seconds *= model.longer
     found: dict[int, list[Pair]] = {connections: [] for connections in CONNECTIONS}
-    with contest(model, codec, cores) as both:
+    with open_comparison(model, codec, cores) as both:
         both.own(CONNECTIONS[-1], _WARM_UP_S)
         for number, connections in product(range(rounds), CONNECTIONS):
             found[connections].append(both.pair(connections, seconds, number % 2 == 0))

@@ -76,7 +76,7 @@ class Plan:
         return self.rounds * sum(len(self.windows(model)) for model in self.models)
 
 
-class Bout:
+class BenchRound:
     """One round of one model: every load in turn, every contender in turn, all servers up beside each other."""
 
     def __init__(self, number: int, model: BenchModel, servers: Mapping[str, Server]) -> None:
@@ -141,7 +141,7 @@ def run(plan: Plan, step: Step) -> tuple[list[Measurement], list[ServerFacts]]:
             chosen = plan.contenders(model, number)
             with all_running(chosen, model, halves()[0]) as servers:
                 chosen = [contender for contender in chosen if contender.server in servers]
-                bout = Bout(number, model, servers)
+                bout = BenchRound(number, model, servers)
                 for contender in chosen:
                     bout.warm_up(contender)
                 for load, contender in plan.windows(model, number):

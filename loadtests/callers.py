@@ -20,16 +20,16 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RECONNECT = [("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 100)]
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection went away before the answer was complete."""
 
 
-class Hanging(Exception):
+class NoAnswer(Exception):
     """No answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedCall:
     """One call: its protocol, when it began and ended (monotonic seconds), and what went wrong, if anything.
 
     ``port`` is this side's port of the connection, 0 where it cannot be known or the call had to open a new one.
@@ -46,7 +46,7 @@ class Caller(ABC):
     """One client; its calls are recorded in ``ended``."""
 
     def __init__(
-        self, protocol: str, codec: Codec, address: str, reference: ReferenceCalls, ended: list[Ended]
+        self, protocol: str, codec: Codec, address: str, reference: ReferenceCalls, ended: list[EndedCall]
     ) -> None:
         self._protocol, self._codec, self._reference, self._ended = protocol, codec, reference, ended
         self._host, _, port = address.rpartition(":")
@@ -65,9 +65,9 @@ class Caller(ABC):
         began, port, failure = time.monotonic(), self.local_port(), None
         try:
             await self._ask(index)
-        except (Lost, Hanging, WrongAnswer) as problem:
+        except (ConnectionLost, NoAnswer, WrongAnswer) as problem:
             failure = problem
-        self._ended.append(Ended(self._protocol, began, time.monotonic(), failure, port))
+        self._ended.append(EndedCall(self._protocol, began, time.monotonic(), failure, port))
 
     async def _ask(self, index: int) -> None:
         headers, body = await self._send(self._reference.calls(self._codec)[index])
@@ -83,7 +83,7 @@ class Caller(ABC):
 
     @abstractmethod
     async def _send(self, call: Call) -> tuple[dict[str, str], bytes]:
-        """Send and receive; raises Lost, Hanging or WrongAnswer."""
+        """Send and receive; raises ConnectionLost, NoAnswer or WrongAnswer."""
 
 
 class RestCaller(Caller):
@@ -110,10 +110,10 @@ class RestCaller(Caller):
                 return await self._exchange(call)
         except TimeoutError as timeout:
             await self.close()
-            raise Hanging(f"no answer within {HANG_S:g} s") from timeout
+            raise NoAnswer(f"no answer within {HANG_S:g} s") from timeout
         except (OSError, EOFError) as lost:
             await self.close()
-            raise Lost(str(lost)) from lost
+            raise ConnectionLost(str(lost)) from lost
 
     async def _exchange(self, call: Call) -> tuple[dict[str, str], bytes]:
         if not self.local_port():
@@ -136,7 +136,7 @@ class RestCaller(Caller):
 class GrpcCaller(Caller):
     """One channel with a connection of its own; calls wait for it to be ready again after it was lost."""
 
-    def __init__(self, address: str, reference: ReferenceCalls, ended: list[Ended]) -> None:
+    def __init__(self, address: str, reference: ReferenceCalls, ended: list[EndedCall]) -> None:
         super().__init__("grpc", GRPC, address, reference, ended)
         self._channel = grpc.aio.insecure_channel(address, options=_RECONNECT)
         self._infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(GRPC_METHOD)
@@ -150,12 +150,12 @@ class GrpcCaller(Caller):
             return {}, await self._infer(call.body, timeout=HANG_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as failure:
             if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise Hanging(failure.details() or "") from failure
+                raise NoAnswer(failure.details() or "") from failure
             if failure.code() is grpc.StatusCode.UNAVAILABLE:
-                raise Lost(failure.details() or "") from failure
+                raise ConnectionLost(failure.details() or "") from failure
             raise WrongAnswer(f"{failure.code().name}: {failure.details()}") from failure
 
 
-def failed(ended: Sequence[Ended]) -> list[Ended]:
+def find_failed(ended: Sequence[EndedCall]) -> list[EndedCall]:
     """The calls that did not end well."""
     return [call for call in ended if call.failure is not None]

@@ -26,7 +26,7 @@ from penstock.monitor.verdicts import VersionMonitor
 
 Floats = NDArray[np.float64]
 
-Case = TypeVar("Case", "Lasting", "Small", "Following")
+Case = TypeVar("Case", "LastingShift", "SmallReference", "CorrelatedRows")
 Outcome = TypeVar("Outcome")
 
 LOOK_ROWS = 250
@@ -39,7 +39,7 @@ STABLE_ROWS = 1000
 """Rows without a shift before the first one."""
 
 
-class Watched:
+class MonitoredColumns:
     """Rows of some columns, a reference made of the first of them, and the monitor that watches those after it.
 
     ``draw`` gives so many rows [rows, columns]; a row takes a second.
@@ -68,7 +68,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Lasting:
+class LastingShift:
     """Shifts of the first of some columns, one after the other: (rows, standard deviations), from ``STABLE_ROWS`` rows
     on. ``detected`` and ``cleared`` are how often each has to be reported, by the end of its rows."""
 
@@ -81,22 +81,22 @@ class Lasting:
 
 
 LASTING = (
-    Lasting("+0.2 sd for 20,000 rows", ((20_000, 0.2),)),
-    Lasting("+0.3 sd for 20,000 rows", ((20_000, 0.3),)),
-    Lasting("+0.5 sd for 20,000 rows", ((20_000, 0.5),)),
-    Lasting("+1 sd for 20,000 rows", ((20_000, 1.0),)),
-    Lasting("+0.2 sd for 10,000 rows, then as before", ((10_000, 0.2), (5000, 0.0)), 1),
-    Lasting("+0.5 sd for 500 rows, then as before", ((500, 0.5), (5000, 0.0)), 1, look_rows=50),
-    Lasting("+0.5 sd for 10,000 rows, then as before", ((10_000, 0.5), (5000, 0.0)), 1),
-    Lasting("+2 sd for 300 rows, then as before", ((300, 2.0), (5000, 0.0)), 1, look_rows=50),
-    Lasting("+0.5, then +0.2, then +0.8 sd, 5,000 rows each", ((5000, 0.5), (5000, 0.2), (5000, 0.8))),
-    Lasting("+0.5, then -0.3 sd, 5,000 rows each", ((5000, 0.5), (5000, -0.3))),
+    LastingShift("+0.2 sd for 20,000 rows", ((20_000, 0.2),)),
+    LastingShift("+0.3 sd for 20,000 rows", ((20_000, 0.3),)),
+    LastingShift("+0.5 sd for 20,000 rows", ((20_000, 0.5),)),
+    LastingShift("+1 sd for 20,000 rows", ((20_000, 1.0),)),
+    LastingShift("+0.2 sd for 10,000 rows, then as before", ((10_000, 0.2), (5000, 0.0)), 1),
+    LastingShift("+0.5 sd for 500 rows, then as before", ((500, 0.5), (5000, 0.0)), 1, look_rows=50),
+    LastingShift("+0.5 sd for 10,000 rows, then as before", ((10_000, 0.5), (5000, 0.0)), 1),
+    LastingShift("+2 sd for 300 rows, then as before", ((300, 2.0), (5000, 0.0)), 1, look_rows=50),
+    LastingShift("+0.5, then +0.2, then +0.8 sd, 5,000 rows each", ((5000, 0.5), (5000, 0.2), (5000, 0.8))),
+    LastingShift("+0.5, then -0.3 sd, 5,000 rows each", ((5000, 0.5), (5000, -0.3))),
 )
 """What is asked of ``drift.detected`` and ``drift.cleared``: the one once, the other never while a shift lasts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ReportedDrift:
     """What was reported of the first column: how often, and how many rows after its last shift a drift was cleared."""
 
     detected: int
@@ -104,7 +104,7 @@ class Reported:
     cleared_after: int | None
 
 
-def lasting(case: Lasting, seed: int) -> Reported:
+def run_lasting_shift(case: LastingShift, seed: int) -> ReportedDrift:
     """One stream of a case."""
     generator, shift = np.random.default_rng(seed), [0.0]
 
@@ -113,7 +113,7 @@ def lasting(case: Lasting, seed: int) -> Reported:
         numbers[:, 0] += shift[0]
         return numbers
 
-    watched = Watched(draw, case.reference_rows)
+    watched = MonitoredColumns(draw, case.reference_rows)
     detected, cleared, after = 0, 0, None
     for rows, size in ((STABLE_ROWS, 0.0), *case.shifts):
         shift[0] = size
@@ -122,11 +122,11 @@ def lasting(case: Lasting, seed: int) -> Reported:
                 if change.about == DRIFT and change.feature == "x[0]":
                     detected, cleared = detected + change.begins, cleared + (not change.begins)
                     after = None if change.begins else rows_seen
-    return Reported(detected, cleared, after)
+    return ReportedDrift(detected, cleared, after)
 
 
 @dataclass(frozen=True, slots=True)
-class Small:
+class SmallReference:
     """A reference of so many rows, of so many columns of one kind, and rows that do not differ from it."""
 
     reference_rows: int
@@ -143,10 +143,12 @@ class Small:
 KINDS = {"normal": 0.0, "binary": 0.5, "binary (3 %)": 0.03}
 """Kinds of columns: normal ones, and those of two values by the share of the second."""
 
-SMALL = tuple(Small(rows, columns, kind) for rows in (100, 300, 1000) for columns in (2, 10, 30) for kind in KINDS)
+SMALL = tuple(
+    SmallReference(rows, columns, kind) for rows in (100, 300, 1000) for columns in (2, 10, 30) for kind in KINDS
+)
 
 
-def small(case: Small, seed: int) -> int:
+def run_small_reference(case: SmallReference, seed: int) -> int:
     """Alarms of one stream."""
     generator, share = np.random.default_rng(seed), KINDS[case.kind]
 
@@ -155,14 +157,14 @@ def small(case: Small, seed: int) -> int:
             return generator.standard_normal((rows, case.columns))
         return (generator.random((rows, case.columns)) < share).astype(np.float64)
 
-    watched = Watched(draw, case.reference_rows)
+    watched = MonitoredColumns(draw, case.reference_rows)
     for _ in range(case.rows // LOOK_ROWS):
         watched.look()
     return watched.monitor.alarms
 
 
 @dataclass(frozen=True, slots=True)
-class Following:
+class CorrelatedRows:
     """Rows that follow each other: an autoregression of first order, whose windows' effect sizes are held against their
     thresholds."""
 
@@ -178,19 +180,21 @@ class Following:
         return f"autocorrelation {self.correlation:g}, windows of {self.window}"
 
 
-FOLLOWING = tuple(Following(correlation, window) for correlation in (0.0, 0.3, 0.6, 0.9) for window in (1000, 5000))
+FOLLOWING = tuple(
+    CorrelatedRows(correlation, window) for correlation in (0.0, 0.3, 0.6, 0.9) for window in (1000, 5000)
+)
 EFFECTS = ("psi", "ks", "chi_square")
 
 
 @dataclass(slots=True)
-class Exceeded:
+class ExceededThresholds:
     """In how many windows each effect size was above its threshold."""
 
     windows: int = 0
     above: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EFFECTS, 0))
 
 
-class _Following:
+class _Autoregression:
     """Rows of an autoregression of first order; independent ones until it ``follows``."""
 
     def __init__(self, correlation: float, columns: int, seed: int) -> None:
@@ -205,10 +209,10 @@ class _Following:
         return numbers
 
 
-def following(case: Following, seed: int) -> Exceeded:
+def run_correlated_rows(case: CorrelatedRows, seed: int) -> ExceededThresholds:
     """One stream of a case; the reference is of independent rows."""
-    draw = _Following(case.correlation, case.columns, seed)
-    watched, found = Watched(draw, case.reference_rows, case.window), Exceeded()
+    draw = _Autoregression(case.correlation, case.columns, seed)
+    watched, found = MonitoredColumns(draw, case.reference_rows, case.window), ExceededThresholds()
     draw.follows = True
     for look in range(1, (case.windows + 1) * LOOKS_OF_A_WINDOW + 1):
         watched.look(case.window // LOOKS_OF_A_WINDOW)
@@ -231,7 +235,7 @@ class Finding:
     holds: bool
 
 
-def find_lasting(case: Lasting, streams: Sequence[Reported]) -> Finding:
+def find_lasting(case: LastingShift, streams: Sequence[ReportedDrift]) -> Finding:
     """Add a case's streams up: 95 of 100 have to be right in all."""
     right = [stream for stream in streams if stream.detected == 1 and stream.cleared == case.cleared]
     detected, cleared = sum(stream.detected for stream in streams), sum(stream.cleared for stream in streams)
@@ -243,7 +247,7 @@ def find_lasting(case: Lasting, streams: Sequence[Reported]) -> Finding:
     return Finding(case.name, len(streams), asked, shown, len(right) >= 0.95 * len(streams))
 
 
-def find_small(case: Small, alarms: Sequence[int]) -> Finding:
+def find_small(case: SmallReference, alarms: Sequence[int]) -> Finding:
     """Add a case's streams up: no more alarms than the budget's rows and chance (3 standard deviations) allow."""
     rows, budget = case.rows * len(alarms), MonitorPolicy().budget
     allowed = rows / budget + 3 * (rows / budget) ** 0.5
@@ -251,7 +255,7 @@ def find_small(case: Small, alarms: Sequence[int]) -> Finding:
     return Finding(case.name, len(alarms), f"<= 1 in {budget:.0f}", shown, sum(alarms) <= allowed)
 
 
-def find_following(case: Following, exceeded: Sequence[Exceeded]) -> Finding:
+def find_following(case: CorrelatedRows, exceeded: Sequence[ExceededThresholds]) -> Finding:
     """Add a case's streams up: one window in a hundred may be above, and chance (3 standard deviations)."""
     windows = sum(stream.windows for stream in exceeded)
     shares = {name: sum(stream.above[name] for stream in exceeded) / windows for name in EFFECTS}
@@ -266,11 +270,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--what", choices=("lasting", "small", "following"), help="only these cases")
 
 
-def _chosen(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Case]:
+def _choose_cases(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Case]:
     return [case for case in cases if arguments.only in case.name]
 
 
-def _ran(
+def _run_streams(
     pool: Executor, arguments: argparse.Namespace, run: Callable[[Case, int], Outcome], case: Case
 ) -> list[Outcome]:
     seeds = range(arguments.seed, arguments.seed + arguments.streams)
@@ -283,13 +287,18 @@ def main(arguments: argparse.Namespace) -> int:
     with ProcessPoolExecutor(arguments.processes) as pool:
         if arguments.what in (None, "lasting"):
             findings += [
-                find_lasting(case, _ran(pool, arguments, lasting, case)) for case in _chosen(arguments, LASTING)
+                find_lasting(case, _run_streams(pool, arguments, run_lasting_shift, case))
+                for case in _choose_cases(arguments, LASTING)
             ]
         if arguments.what in (None, "small"):
-            findings += [find_small(case, _ran(pool, arguments, small, case)) for case in _chosen(arguments, SMALL)]
+            findings += [
+                find_small(case, _run_streams(pool, arguments, run_small_reference, case))
+                for case in _choose_cases(arguments, SMALL)
+            ]
         if arguments.what in (None, "following"):
             findings += [
-                find_following(case, _ran(pool, arguments, following, case)) for case in _chosen(arguments, FOLLOWING)
+                find_following(case, _run_streams(pool, arguments, run_correlated_rows, case))
+                for case in _choose_cases(arguments, FOLLOWING)
             ]
     heads = ("case", "streams", "asked", "found")
     rows = [(finding.name, str(finding.streams), finding.asked, finding.found) for finding in findings]

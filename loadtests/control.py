@@ -63,7 +63,7 @@ def bursts_ms(samples: Sequence[Sample]) -> list[float]:
 
 
 @dataclass
-class Watch:
+class ThreadSampler:
     """Samples of all threads of some processes, by thread; only those that differ from the one before."""
 
     pids: Sequence[int]
@@ -103,7 +103,7 @@ def waited_ns(pid: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedWindow:
     """A window, and the microseconds for which the worker waited for its core, for each answer."""
 
     window: OpenWindow
@@ -132,11 +132,11 @@ class Gateway:
             answer_bytes=0,
         ).rate
 
-    def load(self, rate: float, seconds: float) -> Loaded:
+    def load(self, rate: float, seconds: float) -> LoadedWindow:
         """Send at that rate."""
         before = waited_ns(self.worker)
         window = open_loop(JSON, self._call, self._address, rate=rate, seconds=seconds, cores=self._cores)
-        return Loaded(window, (waited_ns(self.worker) - before) / 1000 / max(window.done, 1))
+        return LoadedWindow(window, (waited_ns(self.worker) - before) / 1000 / max(window.done, 1))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -174,7 +174,7 @@ class Gateway:
 
     def bursts(self, seconds: float) -> list[float]:
         """The bursts of the control process in milliseconds, sorted, beside scrapes and few requests."""
-        watch = Watch(self.control)
+        watch = ThreadSampler(self.control)
         thread = threading.Thread(target=watch.run)
         with pinned(self._cores):
             thread.start()
@@ -189,8 +189,8 @@ class Gateway:
 class Round:
     """The same load with the control process beside, and without."""
 
-    beside: Loaded
-    without: Loaded
+    beside: LoadedWindow
+    without: LoadedWindow
 
     @property
     def ratio(self) -> float:
@@ -200,7 +200,7 @@ class Round:
 
 def measure(gateway: Gateway, rate: float, seconds: float, number: int) -> Round:
     """Measure one round; every second one begins with the control process stopped."""
-    windows: dict[bool, Loaded] = {}
+    windows: dict[bool, LoadedWindow] = {}
     for beside in (True, False) if number % 2 else (False, True):
         with gateway.scraped() if beside else gateway.stopped():
             windows[beside] = gateway.load(rate, seconds)

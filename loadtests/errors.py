@@ -135,7 +135,7 @@ def run(case: Case, seed: int, stable_labels: int | None = None) -> Outcome:
     return Outcome(alarms, _feed(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
 
 
-class _Gap:
+class _CalibrationGap:
     """A model's gap, as labels bring it: every answer says that it is right with the same chance."""
 
     def __init__(self, chance: float, budget: float) -> None:
@@ -146,14 +146,16 @@ class _Gap:
         self.alarms += sum(self._watch.add(self._chance, not is_right) is True for is_right in found)
 
 
-def _watch(case: Case) -> ErrorWatch | _Gap:
+def _watch(case: Case) -> ErrorWatch | _CalibrationGap:
     budget, wrong = MonitorPolicy().budget / SHARE, round(REFERENCE * case.rate)
     if case.gap:
-        return _Gap(1 - case.rate, budget)
+        return _CalibrationGap(1 - case.rate, budget)
     return ErrorWatch((wrong, REFERENCE - wrong) if case.known else None, budget)
 
 
-def _feed(watch: ErrorWatch | _Gap, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
+def _feed(
+    watch: ErrorWatch | _CalibrationGap, found: Floats, generator: np.random.Generator, until: int = 0
+) -> int | None:
     """Bring labels, many or few at once; after how many there were so many alarms."""
     start = 0
     while start < len(found):

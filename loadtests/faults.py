@@ -1,4 +1,4 @@
-"""Workers killed under steady load: nothing hangs, only what the dead worker had in hand fails, all is counted."""
+"""Workers killed under steady load: nothing hangs, only what the dead worker was answering fails, all is counted."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests.callers import Caller, Ended, GrpcCaller, Hanging, Lost, RestCaller, failed
+from loadtests.callers import Caller, ConnectionLost, EndedCall, GrpcCaller, NoAnswer, RestCaller, find_failed
 from loadtests.codecs import BINARY, JSON, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.latencies import Latencies
@@ -54,7 +54,7 @@ class Kill:
 class Findings:
     """What a drill saw; ``counted`` are successes by protocol as /metrics counts them, ``faults`` what was wrong."""
 
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[EndedCall] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -140,7 +140,7 @@ class Drill:
         self.found.faults += slow(self.found.kills, self._back_within_s)
         return self.found
 
-    def _callers(self, ended: list[Ended]) -> list[Caller]:
+    def _callers(self, ended: list[EndedCall]) -> list[Caller]:
         http_address, grpc_address = (self._gateway.server.addresses[name] for name in ("http", "grpc"))
         rest = [RestCaller("rest", codec, http_address, self._reference, ended) for codec in (JSON, BINARY) * 4]
         return [*rest, *(GrpcCaller(grpc_address, self._reference, ended) for _ in range(4))]
@@ -159,36 +159,38 @@ class Drill:
     async def _exact(self) -> None:
         """Without kills every call succeeds and every success is counted once."""
         before, _ = self._gateway.counters()
-        ended: list[Ended] = []
+        ended: list[EndedCall] = []
         callers = self._callers(ended)
         for _ in range(_EXACT_CALLS):
             await asyncio.gather(*(caller.call() for caller in callers))
         for caller in callers:
             await caller.close()
         counted = self._gateway.counters()[0] - before
-        self.found.faults += [f"failed without a kill: {call.failure}" for call in failed(ended)]
+        self.found.faults += [f"failed without a kill: {call.failure}" for call in find_failed(ended)]
         if counted != Counter(call.protocol for call in ended):
             self.found.faults.append(f"with nothing in flight {len(ended)} calls were counted as {dict(counted)}")
 
 
-def miscounted(ended: Sequence[Ended], counted: Counter[str]) -> list[str]:
+def miscounted(ended: Sequence[EndedCall], counted: Counter[str]) -> list[str]:
     """A call that failed here may have been counted as a success, when its answer was lost with the worker."""
     faults = []
     for protocol in ("rest", "grpc"):
-        lost = sum(call.protocol == protocol for call in failed(ended))
+        lost = sum(call.protocol == protocol for call in find_failed(ended))
         good = sum(call.protocol == protocol for call in ended) - lost
         if not good <= counted[protocol] <= good + lost:
             faults.append(f"{protocol}: {good} succeeded, {lost} failed, but {counted[protocol]} were counted")
     return faults
 
 
-def misplaced(ended: Sequence[Ended], kills: Sequence[Kill]) -> list[str]:
-    """Failures other than those of calls the dead worker had in hand."""
+def misplaced(ended: Sequence[EndedCall], kills: Sequence[Kill]) -> list[str]:
+    """Failures other than those of calls the dead worker was answering."""
     faults = [
-        f"{call.protocol}: {call.failure}" for call in failed(ended) if not isinstance(call.failure, Lost | Hanging)
+        f"{call.protocol}: {call.failure}"
+        for call in find_failed(ended)
+        if not isinstance(call.failure, ConnectionLost | NoAnswer)
     ]
-    faults += [f"{call.protocol}: a call hung" for call in failed(ended) if isinstance(call.failure, Hanging)]
-    lost = [call for call in failed(ended) if isinstance(call.failure, Lost)]
+    faults += [f"{call.protocol}: a call hung" for call in find_failed(ended) if isinstance(call.failure, NoAnswer)]
+    lost = [call for call in find_failed(ended) if isinstance(call.failure, ConnectionLost)]
     faults += [
         f"{call.protocol}: failed beside every kill: {call.failure}" for call in lost if not _excused(call, kills)
     ]
@@ -199,11 +201,11 @@ def misplaced(ended: Sequence[Ended], kills: Sequence[Kill]) -> list[str]:
     return faults
 
 
-def _excused(call: Ended, kills: Iterable[Kill]) -> bool:
+def _excused(call: EndedCall, kills: Iterable[Kill]) -> bool:
     return any(_during(call, kill) and (not call.port or call.port in kill.rest_ports) for kill in kills)
 
 
-def _during(call: Ended, kill: Kill) -> bool:
+def _during(call: EndedCall, kill: Kill) -> bool:
     return call.began <= kill.at + _SETTLE_S and call.ended >= kill.at
 
 
@@ -236,9 +238,9 @@ def show(console: Console, findings: Findings) -> None:
         console.print(f"WRONG: {text}" + (f" ({count} times)" if count > 1 else ""), markup=False)
 
 
-def _cells(calls: Sequence[Ended], findings: Findings, protocol: str) -> list[str]:
+def _cells(calls: Sequence[EndedCall], findings: Findings, protocol: str) -> list[str]:
     good = np.array([(call.ended - call.began) * 1e6 for call in calls if call.failure is None]).astype(np.int64)
-    latencies, lost = Latencies.of(good), failed(calls)
+    latencies, lost = Latencies.of(good), find_failed(calls)
     delays = [call.ended - kill.at for call in lost for kill in findings.kills if _during(call, kill)]
     times = (latencies.p50, latencies.p99, max(good, default=0) / 1000, max(delays, default=0) * 1000)
     counts = (len(calls), len(lost), findings.counted[protocol])

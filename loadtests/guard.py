@@ -21,7 +21,7 @@ from rich.table import Table
 
 from loadtests import h2load
 from loadtests.bare import bare_ratios
-from loadtests.bench import HALF_LOADS, PEAK, Bout
+from loadtests.bench import HALF_LOADS, PEAK, BenchRound
 from loadtests.contenders import Contender, all_running, contenders
 from loadtests.graphs import repository
 from loadtests.instructions import MODEL, lone_ratios, require
@@ -70,7 +70,7 @@ CASES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Fallen:
+class Regression:
     """A figure that is less than it may be."""
 
     name: str
@@ -78,14 +78,16 @@ class Fallen:
     seen: float
 
 
-def fallen(least: Mapping[str, float], measured: Mapping[str, float]) -> list[Fallen]:
+def find_regressions(least: Mapping[str, float], measured: Mapping[str, float]) -> list[Regression]:
     """Figures that are less than they may be, or no number; one that is not kept cannot fall."""
     return [
-        Fallen(name, least[name], part) for name, part in measured.items() if name in least and not part >= least[name]
+        Regression(name, least[name], part)
+        for name, part in measured.items()
+        if name in least and not part >= least[name]
     ]
 
 
-def least_of(kept: Mapping[str, Mapping[str, float]], vendor: str) -> Parts:
+def choose_limits(kept: Mapping[str, Mapping[str, float]], vendor: str) -> Parts:
     """The least that figures may be with a processor of a vendor; with that of another one, the least of all."""
     if vendor in kept:
         return dict(kept[vendor])
@@ -93,7 +95,7 @@ def least_of(kept: Mapping[str, Mapping[str, float]], vendor: str) -> Parts:
     return {name: min(figures[name] for figures in kept.values() if name in figures) for name in sorted(names)}
 
 
-def allowed(measured: Mapping[str, float]) -> Parts:
+def limits_from(measured: Mapping[str, float]) -> Parts:
     """The least that figures may be, from what was seen on a quiet machine."""
     return {
         name: round(part * (1 - next(fall for kind, fall in MAY_FALL.items() if name.startswith(kind))), 3)
@@ -116,10 +118,10 @@ def measure(case: Case, rounds: int, seconds: float) -> Parts:
     chosen = [contender for contender in contenders(model) if contender.name in names]
     with all_running(chosen, model, halves()[0]) as servers:
         for contender in chosen:
-            Bout(0, model, servers).warm_up(contender)
+            BenchRound(0, model, servers).warm_up(contender)
         measured = []
         for number in range(rounds):
-            bout, order = Bout(number, model, servers), chosen[::-1] if number % 2 else chosen
+            bout, order = BenchRound(number, model, servers), chosen[::-1] if number % 2 else chosen
             measured += [bout.measure(load, contender) for load in loads for contender in order]
     return dict(parts(chosen, measured))
 
@@ -148,7 +150,7 @@ def parts(chosen: Sequence[Contender], measured: Sequence[Measurement]) -> Itera
 def settled(leg: Callable[[], Parts], least: Mapping[str, float]) -> Parts:
     """What a part of the run sees; where something is less than it may be, the better of two runs."""
     measured = leg()
-    if not fallen(least, measured):
+    if not find_regressions(least, measured):
         return measured
     again = leg()
     return {name: max(part, again[name]) for name, part in measured.items()}
@@ -167,7 +169,7 @@ def main(arguments: argparse.Namespace) -> int:
     require()
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     vendor = vendor_of(Path("/proc/cpuinfo").read_text())
-    least = {} if arguments.keep else least_of(kept, vendor)
+    least = {} if arguments.keep else choose_limits(kept, vendor)
     legs: list[Callable[[], Parts]] = [
         *(partial(measure, case, arguments.rounds, arguments.seconds) for case in CASES),
         partial(bare_ratios, _ON_THREADS, arguments.rounds, arguments.seconds),
@@ -179,11 +181,11 @@ def main(arguments: argparse.Namespace) -> int:
     console = Console()
     console.print(_table(vendor, measured, least))
     if arguments.keep:
-        KEPT.write_text(json.dumps({**kept, vendor: allowed(measured)}, indent=1) + "\n")
+        KEPT.write_text(json.dumps({**kept, vendor: limits_from(measured)}, indent=1) + "\n")
         return 0
-    for fall in fallen(least, measured):
+    for fall in find_regressions(least, measured):
         console.print(f"{fall.name} is {fall.seen:.2f}, less than {fall.least:.2f}", style="red")
-    return 1 if fallen(least, measured) else 0
+    return 1 if find_regressions(least, measured) else 0
 
 
 def _table(vendor: str, measured: Mapping[str, float], least: Mapping[str, float]) -> Table:

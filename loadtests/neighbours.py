@@ -38,12 +38,12 @@ _AT_MOST_S = 3600.0
 _END_S = 30.0
 
 
-class _Over(Exception):
+class _Ended(Exception):
     """The requests beside which these were sent have ended."""
 
 
-def _end(*_: object) -> None:
-    raise _Over
+def _raise_ended(*_: object) -> None:
+    raise _Ended
 
 
 @dataclass
@@ -111,8 +111,8 @@ def main() -> None:
     wires = _wires(spec)
     client = _Client(lambda: next(wires), _CONNECTIONS, arrivals(2 * RATE, _AT_MOST_S, 1))
     gc.disable()
-    signal.signal(signal.SIGTERM, _end)
-    with suppress(_Over):
+    signal.signal(signal.SIGTERM, _raise_ended)
+    with suppress(_Ended):
         client.run()
     http, grpc = client.by_kind["Http1Wire"], client.by_kind["Http2Wire"]
     Path(spec["result"]).write_text(json.dumps({"REST": http, "gRPC": grpc, "errors": client.misses.total}))

@@ -27,7 +27,7 @@ _CONNECTIONS = 256  # of each client process
 _PEAK_CONNECTIONS = 32
 
 
-class Under:
+class OverloadedServer:
     """One server under one kind of load."""
 
     def __init__(self, server: Server, model: BenchModel, codec: Codec, timeout_ms: int | None) -> None:
@@ -96,7 +96,7 @@ def main(arguments: argparse.Namespace) -> int:
     ):
         table.add_column(head, justify="right", no_wrap=True)
     with running(penstock(model.folder, "--workers", "1"), halves()[0]) as server:
-        load = Under(server, model, _CODECS[arguments.protocol], arguments.timeout_ms)
+        load = OverloadedServer(server, model, _CODECS[arguments.protocol], arguments.timeout_ms)
         peak = load.peak(seconds / 2)
         usual = 0.0
         for times in (0.8, *arguments.times, 0.8):

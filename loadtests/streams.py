@@ -96,7 +96,7 @@ def report(path: Path) -> Report:
         policy = MonitorPolicy(window_s=1000 / ROWS_A_SECOND)
         monitor = VersionMonitor(reference, policy, RegionCounts.of(reference, [cells]), 0.0)
         performance = Performance(reference, policy.budget)
-        others = _Others(names, x[:first])
+        others = _OtherDetectors(names, x[:first])
         changes_seen: list[tuple[int, str]] = []
         estimates: list[tuple[float, float, float]] = []
         right: list[bool] = []
@@ -136,7 +136,7 @@ def report(path: Path) -> Report:
     )
 
 
-class _Others:
+class _OtherDetectors:
     """ADWIN and DDM on the errors; tumbling windows of Kolmogorov-Smirnov tests and PSI on every column."""
 
     def __init__(self, names: Sequence[str], training: Floats) -> None:

@@ -181,7 +181,7 @@ def show(console: Console, found: Mapping[str, Mapping[str, float]]) -> None:
 # On their own.
 
 
-class _Stand:
+class _VersionSubstitute:
     """As much of a served version as the pieces measured here look at."""
 
     def __init__(self) -> None:
@@ -196,7 +196,7 @@ class _Stand:
         return False
 
 
-class _Answered:
+class _CallSubstitute:
     """As much of a call as an offer looks at."""
 
     protocol = Protocol.REST
@@ -207,13 +207,13 @@ def microseconds(number: int = 200_000) -> dict[str, float]:
     """A request's share: the pick by a sticky header, and the offer to a shadow whose queue is full, which is the one
     that has to be cheap."""
     route = parse_route({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})
-    loaded: Any = {version: _Stand() for version in (SMALL, OTHER)}
+    loaded: Any = {version: _VersionSubstitute() for version in (SMALL, OTHER)}
     around: Any = None
     router = Router("m", route, loaded, loaded[SMALL], around)
     fields = {b"host": b"x", b"content-type": b"application/json", b"x-user-id": b"somebody 12345"}
     executor = loaded[OTHER].as_shadow(None)
     executor.taken = MAX_WAITING  # full, as under load
-    mirror, call = ShadowSampler(executor, 1.0, loaded[OTHER].sheds), _Answered()
+    mirror, call = ShadowSampler(executor, 1.0, loaded[OTHER].sheds), _CallSubstitute()
     offered: Any = call
     return {
         "pick": min(timeit.repeat(lambda: router.pick(fields), number=number, repeat=5)) / number * 1e6,

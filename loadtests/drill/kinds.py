@@ -7,7 +7,7 @@ from typing import Any
 from loadtests.drill.graphs import BROKEN, classifier, crashes, fails, loops, not_a_number, stuck, turned
 
 
-class From(StrEnum):
+class MarkedFrom(StrEnum):
     """From when on rows are marked."""
 
     START = "start"
@@ -15,7 +15,7 @@ class From(StrEnum):
     LAST_STEP = "last step"
 
 
-class Happens(StrEnum):
+class Disturbance(StrEnum):
     """What else happens half way."""
 
     NOTHING = "nothing"
@@ -48,10 +48,10 @@ class Kind:
     ends: str
     canary: bytes = field(repr=False)
     marked: float = 0.0
-    marked_from: From = From.START
+    marked_from: MarkedFrom = MarkedFrom.START
     labels: bool = False
     garbage: bool = False
-    happens: Happens = Happens.NOTHING
+    happens: Disturbance = Disturbance.NOTHING
     workers: int = 1
     fleet: bool = False
 
@@ -68,8 +68,8 @@ class Kind:
 
 KINDS = (
     Kind("errors at once", ROLLED_BACK, classifier(fails), 0.2),
-    Kind("errors late", ROLLED_BACK, classifier(fails), 0.2, From.SECOND_STEP),
-    Kind("errors at 100 % only", ROLLED_BACK, classifier(fails), 0.2, From.LAST_STEP),
+    Kind("errors late", ROLLED_BACK, classifier(fails), 0.2, MarkedFrom.SECOND_STEP),
+    Kind("errors at 100 % only", ROLLED_BACK, classifier(fails), 0.2, MarkedFrom.LAST_STEP),
     Kind("slow", ROLLED_BACK, classifier(loops(400)), 1.0),
     Kind("slow tail", ROLLED_BACK, classifier(loops(2000)), 0.06),
     Kind("wrong outputs", ROLLED_BACK, classifier(stuck), 0.6),
@@ -82,20 +82,20 @@ KINDS = (
         ROLLED_BACK,
         classifier(fails),
         0.2,
-        From.SECOND_STEP,
-        happens=Happens.LEADER_FROZEN,
+        MarkedFrom.SECOND_STEP,
+        happens=Disturbance.LEADER_FROZEN,
         fleet=True,
     ),
     Kind("identical", PROMOTED, classifier()),
     Kind("faster", PROMOTED, classifier()),
     Kind("behind a client that sends garbage", PROMOTED, classifier(), garbage=True),
-    Kind("with a batch of delayed labels", PROMOTED, classifier(), labels=True, happens=Happens.DELAYED_LABELS),
-    Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Happens.LEADER_LOST),
+    Kind("with a batch of delayed labels", PROMOTED, classifier(), labels=True, happens=Disturbance.DELAYED_LABELS),
+    Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Disturbance.LEADER_LOST),
     Kind(
         "with a fleet's leaders frozen and killed half way",
         PROMOTED,
         classifier(),
-        happens=Happens.LEADER_LOST,
+        happens=Disturbance.LEADER_LOST,
         fleet=True,
     ),
 )

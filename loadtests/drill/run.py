@@ -10,7 +10,7 @@ from typing import Any
 from loadtests.drill import templates
 from loadtests.drill.fleet import Fleet
 from loadtests.drill.gateway import CANARY, CONTROL, Gateway
-from loadtests.drill.kinds import REFUSED, From, Happens, Kind, control
+from loadtests.drill.kinds import REFUSED, Disturbance, Kind, MarkedFrom, control
 from loadtests.drill.traffic import Clients, Plan, intervals
 
 STEPS = (2500, 5000, 10_000)
@@ -80,7 +80,7 @@ class _Drill:
     def run(self) -> Outcome:
         """The clients, the rollout, and its end."""
         self._set_champion()
-        self._plan.hold = self._kind.happens is Happens.DELAYED_LABELS
+        self._plan.hold = self._kind.happens is Disturbance.DELAYED_LABELS
         self._clients.start()
         try:
             time.sleep(WARM_S)
@@ -118,7 +118,9 @@ class _Drill:
 
     def _mark(self, state: dict[str, Any]) -> None:
         """Show the canary's fault from when on it is to be shown."""
-        least = {From.START: 0, From.SECOND_STEP: STEPS[1], From.LAST_STEP: STEPS[1] + 1}[self._kind.marked_from]
+        least = {MarkedFrom.START: 0, MarkedFrom.SECOND_STEP: STEPS[1], MarkedFrom.LAST_STEP: STEPS[1] + 1}[
+            self._kind.marked_from
+        ]
         if state["weight"] > STEPS[1] and self._last_step_at is None:
             self._last_step_at = time.monotonic()
         if state["weight"] >= least:
@@ -129,10 +131,10 @@ class _Drill:
         if self._happened or state["weight"] < STEPS[1] or not state["in_place"]:
             return
         self._happened = True
-        if self._kind.happens is Happens.DELAYED_LABELS:
+        if self._kind.happens is Disturbance.DELAYED_LABELS:
             self._clients.send_labels(self._plan.old)
-        elif self._kind.happens in (Happens.LEADER_FROZEN, Happens.LEADER_LOST):
-            self._gateway.lose_leader(kill=self._kind.happens is Happens.LEADER_LOST)
+        elif self._kind.happens in (Disturbance.LEADER_FROZEN, Disturbance.LEADER_LOST):
+            self._gateway.lose_leader(kill=self._kind.happens is Disturbance.LEADER_LOST)
 
     def _outcome(self, ended: str, reason: str, began: float, seen_before: int) -> Outcome:
         now = time.monotonic()

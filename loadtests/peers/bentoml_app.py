@@ -5,7 +5,7 @@ from typing import Any
 import bentoml  # type: ignore[import-not-found]  # of another environment
 import numpy as np
 
-from loadtests.peers.model import Held
+from loadtests.peers.model import PeerModel
 
 
 @bentoml.service(workers=1, traffic={"timeout": 60})
@@ -13,7 +13,7 @@ class Bench:
     """JSON rows in, lists out."""
 
     def __init__(self) -> None:
-        self.held = Held()
+        self.held = PeerModel()
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, rows: list[list[float]]) -> dict[str, Any]:

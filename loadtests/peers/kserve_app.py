@@ -5,7 +5,7 @@ from typing import Any
 
 from kserve import InferOutput, InferResponse, Model, ModelServer
 
-from loadtests.peers.model import Held
+from loadtests.peers.model import PeerModel
 
 _DATATYPES = {"f": "FP32", "i": "INT64"}
 
@@ -14,7 +14,7 @@ class Bench(Model):  # type: ignore[misc]
     """The V2 protocol, as the server speaks it."""
 
     def __init__(self) -> None:
-        self.held = Held()
+        self.held = PeerModel()
         super().__init__(self.held.model.name)
         self.ready = True
 

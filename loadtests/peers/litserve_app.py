@@ -6,7 +6,7 @@ from typing import Any
 import litserve  # type: ignore[import-not-found]  # of another environment
 import numpy as np
 
-from loadtests.peers.model import Held
+from loadtests.peers.model import PeerModel
 
 
 class Bench(litserve.LitAPI):  # type: ignore[misc]
@@ -14,7 +14,7 @@ class Bench(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, _: str) -> None:
         """Load."""
-        self.held = Held()
+        self.held = PeerModel()
 
     def decode_request(self, request: dict[str, Any]) -> Any:
         """A body."""

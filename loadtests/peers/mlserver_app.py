@@ -6,7 +6,7 @@ from mlserver import MLModel  # type: ignore[import-not-found]  # of another env
 from mlserver.codecs import NumpyCodec  # type: ignore[import-not-found]
 from mlserver.types import InferenceResponse  # type: ignore[import-not-found]
 
-from loadtests.peers.model import Held
+from loadtests.peers.model import PeerModel
 
 
 class Bench(MLModel):  # type: ignore[misc]
@@ -14,7 +14,7 @@ class Bench(MLModel):  # type: ignore[misc]
 
     async def load(self) -> bool:
         """Load."""
-        self.held = Held()
+        self.held = PeerModel()
         return True
 
     async def predict(self, payload: Any) -> Any:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loadtests.models import MODELS
 
 
-class Held:
+class PeerModel:
     """One session; the environment names its model."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # the server brings it
 
-from loadtests.peers.model import Held
+from loadtests.peers.model import PeerModel
 
 
 class TritonPythonModel:
@@ -13,7 +13,7 @@ class TritonPythonModel:
 
     def initialize(self, _: dict[str, Any]) -> None:
         """Load."""
-        self.held = Held()
+        self.held = PeerModel()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One run, and each request its rows."""

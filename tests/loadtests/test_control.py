@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.control import Sample, Watch, bursts_ms
+from loadtests.control import Sample, ThreadSampler, bursts_ms
 
 MS = 1_000_000
 
@@ -45,7 +45,7 @@ def test_no_burst_is_longer_than_what_is_said(lengths: list[int], data: st.DataO
 
 
 def test_the_bursts_of_a_thread_are_seen() -> None:
-    watch, over = Watch([os.getpid()]), threading.Event()
+    watch, over = ThreadSampler([os.getpid()]), threading.Event()
     worker = threading.Thread(target=_work, args=(over,))
     sampler = threading.Thread(target=watch.run)
     worker.start()

@@ -15,9 +15,9 @@ from loadtests.guard import (
     KEPT,
     MAY_FALL,
     Parts,
-    allowed,
-    fallen,
-    least_of,
+    choose_limits,
+    find_regressions,
+    limits_from,
     parts,
     settled,
     vendor_of,
@@ -41,14 +41,14 @@ KINDS = st.sampled_from(sorted(MAY_FALL))
     ],
 )
 def test_a_figure_falls_where_it_is_less_than_it_may_be(least: Parts, seen: Parts, names: list[str]) -> None:
-    assert [item.name for item in fallen(least, seen)] == names
+    assert [item.name for item in find_regressions(least, seen)] == names
 
 
 @given(st.dictionaries(KINDS.map(lambda kind: f"{kind} tiny json"), st.floats(0.05, 5.0)))
 def test_what_was_seen_may_be_seen_again_and_half_of_it_may_not(seen: Parts) -> None:
-    least = allowed(seen)
-    assert fallen(least, seen) == []
-    assert {item.name for item in fallen(least, {name: part / 2 for name, part in seen.items()})} == set(seen)
+    least = limits_from(seen)
+    assert find_regressions(least, seen) == []
+    assert {item.name for item in find_regressions(least, {name: part / 2 for name, part in seen.items()})} == set(seen)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_what_was_seen_may_be_seen_again_and_half_of_it_may_not(seen: Parts) -> 
     [("A", {"x": 0.5, "y": 0.9}), ("B", {"x": 0.6}), ("C", {"x": 0.5, "y": 0.9}), ("", {"x": 0.5, "y": 0.9})],
 )
 def test_a_processor_of_another_vendor_may_do_the_least_of_all(vendor: str, least: Parts) -> None:
-    assert least_of({"A": {"x": 0.5, "y": 0.9}, "B": {"x": 0.6}}, vendor) == least
-    assert least_of({}, vendor) == {}
+    assert choose_limits({"A": {"x": 0.5, "y": 0.9}, "B": {"x": 0.6}}, vendor) == least
+    assert choose_limits({}, vendor) == {}
 
 
 @pytest.mark.parametrize(

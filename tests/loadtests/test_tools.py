@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from loadtests import page
-from loadtests.callers import Ended, Hanging, Lost
+from loadtests.callers import ConnectionLost, EndedCall, NoAnswer
 from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Codec, ReferenceCalls, WrongAnswer
 from loadtests.contenders import contenders
 from loadtests.faults import Kill, miscounted, misplaced, slow
@@ -75,28 +75,28 @@ def test_a_wrong_answer_is_found() -> None:
     ],
 )
 def test_counters_lie_between_successes_and_calls(counted: dict[str, int], wrong: int) -> None:
-    ended = [_ended("rest"), _ended("rest"), _ended("rest", Lost()), _ended("grpc")]
+    ended = [_ended("rest"), _ended("rest"), _ended("rest", ConnectionLost()), _ended("grpc")]
     assert len(miscounted(ended, Counter(counted))) == wrong
 
 
 @pytest.mark.parametrize(
     ("ended", "fault"),
     [
-        ([("rest", Lost("gone"), 9.9, 10.1, 500)], ""),
-        ([("rest", Lost("gone"), 9.9, 10.1, 0)], ""),
-        ([("rest", Lost("gone"), 9.9, 10.1, 501)], "beside every kill"),
-        ([("rest", Lost("gone"), 9.0, 9.9, 500)], "beside every kill"),
-        ([("rest", Lost("gone"), 10.2, 10.3, 500)], "beside every kill"),
-        ([("grpc", Lost("gone"), 9.9, 10.1, 0)], ""),
-        ([("grpc", Lost("gone"), 9.9, 10.1, 0)] * 2, "2 gRPC calls failed on 1 connections"),
-        ([("grpc", Hanging("late"), 9.9, 14.9, 0)], "a call hung"),
+        ([("rest", ConnectionLost("gone"), 9.9, 10.1, 500)], ""),
+        ([("rest", ConnectionLost("gone"), 9.9, 10.1, 0)], ""),
+        ([("rest", ConnectionLost("gone"), 9.9, 10.1, 501)], "beside every kill"),
+        ([("rest", ConnectionLost("gone"), 9.0, 9.9, 500)], "beside every kill"),
+        ([("rest", ConnectionLost("gone"), 10.2, 10.3, 500)], "beside every kill"),
+        ([("grpc", ConnectionLost("gone"), 9.9, 10.1, 0)], ""),
+        ([("grpc", ConnectionLost("gone"), 9.9, 10.1, 0)] * 2, "2 gRPC calls failed on 1 connections"),
+        ([("grpc", NoAnswer("late"), 9.9, 14.9, 0)], "a call hung"),
         ([("rest", WrongAnswer("503"), 9.9, 10.1, 500)], "503"),
     ],
 )
 def test_only_calls_in_the_dead_workers_calls_may_fail(
     ended: list[tuple[str, Exception, float, float, int]], fault: str
 ) -> None:
-    found = misplaced([Ended(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL])
+    found = misplaced([EndedCall(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL])
     assert len(found) == bool(fault)
     assert fault in "".join(found)
 
@@ -123,8 +123,8 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert (row.rate, row.rate_min, row.rate_max) == (80.0, 30.0, 300.0)
 
 
-def _ended(protocol: str, failure: Exception | None = None) -> Ended:
-    return Ended(protocol, 9.9, 10.1, failure, 0)
+def _ended(protocol: str, failure: Exception | None = None) -> EndedCall:
+    return EndedCall(protocol, 9.9, 10.1, failure, 0)
 
 
 def _measured(number: int, contender: str, rate: float) -> Measurement:
