@@ -121,7 +121,7 @@ def _contradictions(condition: Condition, path: str) -> list[str]:
     together = list(_conjuncts(condition))
     denied = [part.parts[0] for part in together if part.word == "not"]
     faults = [
-        f"'{path}.all' can never hold: it requires '{part.word}' and for its opposite"
+        f"'{path}.all' can never hold: it requires '{part.word}' and its opposite"
         for part in together
         if part in denied
     ]
