@@ -22,7 +22,7 @@ from rich.progress import track
 from penstock.core.bins import Floats
 from penstock.core.options import ModelOptions
 from penstock.core.policies import MonitorPolicy
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.answers import CLASS
@@ -171,7 +171,7 @@ class _OtherDetectors:
                 np.bincount(np.searchsorted(edges, part[:, index], side="right"), minlength=len(edges) + 1).tolist()
                 for part in (self._training, window)
             ]
-            if scores(counts[0], counts[1]).psi > 0.25:
+            if compare_counts(counts[0], counts[1]).psi > 0.25:
                 self._psi.rows.append(at)
 
     def alarms(self) -> list[Alarms]:

@@ -17,8 +17,8 @@ from loadtests.cases import add_stream_arguments, report, write_figures
 from loadtests.simulate import latency, whole
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.guards import GuardVerdict, verdict
-from penstock.core.statistics.confidence_sequences import Mean, confidence, log_evidence
+from penstock.core.rollouts.guards import GuardVerdict, judge_guard
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence, log_evidence
 
 Floats = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def outputs(classes: int, distance: float, single: bool, rows: int, seed: int) -
     for number in range(1, rows // CANARY + 1):
         counts = generator.multinomial(CANARY, other).tolist(), generator.multinomial(CONTROL, usual).tolist()
         state = observe(guard, state, EvidenceBatch(outputs=counts))
-        if verdict(guard, state, 0.01) is GuardVerdict.PASS:
+        if judge_guard(guard, state, 0.01) is GuardVerdict.PASS:
             return number * CANARY
     return math.inf
 
@@ -74,7 +74,7 @@ def slower(ratio: float, requests: int, seed: int) -> float:
     generator, guard, state = np.random.default_rng(seed), GuardSpec("latency", 1.0), GuardState()
     for number, batch in enumerate(latency(ratio, generator, requests // CANARY, (CANARY, CONTROL)), 1):
         state = observe(guard, state, batch)
-        if verdict(guard, state, 0.01) is GuardVerdict.FAIL:
+        if judge_guard(guard, state, 0.01) is GuardVerdict.FAIL:
             return number * CANARY
     return math.inf
 
@@ -98,7 +98,7 @@ def width(rate: float, rows: int, seed: int) -> float:
     total = float(np.random.default_rng(seed).binomial(rows, rate))
     if total < LEAST_REWARDS:
         return 0.0
-    bounds = confidence(Mean(rows, total, total), ALPHA)
+    bounds = find_confidence_sequence(Mean(rows, total, total), ALPHA)
     rho = (-2 * math.log(ALPHA) + math.log(1 - 2 * math.log(ALPHA))) / 1000
     spread = 2 * (rows * rho + 1) / (rows * rows * rho) * math.log(math.sqrt(rows * rho + 1) / ALPHA)
     return (bounds.high - bounds.low) / (2 * math.sqrt(total / rows * (1 - total / rows) * spread))

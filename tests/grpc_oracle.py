@@ -15,7 +15,7 @@ from penstock.api.common.parts import Payload
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.decode import decode_message
 from penstock.api.grpc.encode import infer_response
-from penstock.api.grpc.errors import RETRYABLE, retry_hints, sentence
+from penstock.api.grpc.errors import RETRYABLE, caller_text, retry_hints
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.infer_shared import InferContext
@@ -200,7 +200,7 @@ class Unary:
             trailing = (*self._facts(), *trailing)
         else:
             await self._context.send_initial_metadata(self._facts())
-        await self._context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], sentence(fault), trailing)
+        await self._context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], caller_text(fault), trailing)
         raise AssertionError  # abort has raised
 
 
@@ -273,6 +273,6 @@ def _adapted(method: Method, plane: DataPlane) -> Any:
         try:
             await method.handle(OracleCall(context, plane.callers.anonymous))
         except Fault as fault:
-            await context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], sentence(fault), retry_hints(fault))
+            await context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], caller_text(fault), retry_hints(fault))
 
     return handle

@@ -42,7 +42,7 @@ def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, dig
 def test_a_digit_is_drawn_in_eight_lines(digits: "DigitRows") -> None:
     from penstock.cli.demo import pictures
 
-    lines = pictures.digit(digits.test_rows[0], plain=True).split("\n")
+    lines = pictures.draw_digit(digits.test_rows[0], plain=True).split("\n")
     assert [len(line) for line in lines] == [16] * 8
     assert set("".join(lines)) <= set(pictures.PLAIN_SHADES)
 

@@ -15,7 +15,7 @@ from penstock.app.gateway_process import GatewayProcess
 from penstock.app.hardening import tighten_home
 from penstock.app.logs import log_warnings, set_up
 from penstock.app.ops_listeners import OpsListeners
-from penstock.app.repositories import check, identity, repositories_of
+from penstock.app.repositories import check, identify_repositories, repositories_of
 from penstock.app.service_manager import ServiceManager
 from penstock.app.sink_configuration import checked_sink_configuration
 from penstock.app.start_failures import GatewayExitCode, StartFailed
@@ -60,12 +60,14 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         repositories = repositories_of(settings)
         check_access(settings.auth)
         certificates = certificates_of(settings)
-        location = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
+        location = location_of(settings.registry, settings.home, settings.blobs, identify_repositories(repositories))
         sinks = checked_sink_configuration(settings, location.home)
         host = ports.resolve(settings.host)
-        homes = directory.open_homes(location.home, directory.bases(os.environ, os.geteuid()))
+        homes = directory.open_homes(location.home, directory.list_bases(os.environ, os.geteuid()))
         models = (
-            _served_text(settings, identity(repositories)) if repositories else f"{location.database} {location.blobs}"
+            _served_text(settings, identify_repositories(repositories))
+            if repositories
+            else f"{location.database} {location.blobs}"
         )
         opening = open_instance(homes, workers.options_of(settings, exposure, location, host), models, __version__)
         with opening.given_up_on_failure():

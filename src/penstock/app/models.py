@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock.app.confinement import describe_confinement, is_required
 from penstock.app.mlflow_webhook import MlflowWebhook
-from penstock.app.repositories import copies_folder, identity
+from penstock.app.repositories import copies_folder, identify_repositories
 from penstock.app.retention import retention_of
 from penstock.app.signatures import read_signature_policy
 from penstock.app.sink_configuration import SinkConfiguration, mlflow_secret
@@ -36,7 +36,7 @@ from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState, SourceRepository, readings
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.scratch import delete_failures
-from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
+from penstock.registry.admission.examiner import AdmissionOptions, Examiner, describe_basis
 from penstock.registry.auditing import RegistryAudit
 from penstock.registry.blobs.folder import BlobStore
 from penstock.registry.location import RegistryLocation
@@ -169,9 +169,9 @@ class Models:
 
     def _contents(self) -> FolderContents:
         signatures = {"signatures": asdict(self._signatures)} if self._signatures.is_on else {}
-        verdicts = VerdictCache(self._place.verdicts, basis(self._admission) | signatures)
+        verdicts = VerdictCache(self._place.verdicts, describe_basis(self._admission) | signatures)
         limit = self._settings.admission.max_bytes
-        copies = RepositoryCopies(copies_folder(self._place), identity(self._repositories), limit)
+        copies = RepositoryCopies(copies_folder(self._place), identify_repositories(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
         return FolderContents(
             self._repositories, self.examiner, verdicts, copies, settle_s, signatures=self._signatures

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from penstock.config.settings import Settings
-from penstock.control.instance.directory import private
+from penstock.control.instance.directory import make_private
 from penstock.control.sources.repositories import RequestedModels, SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.engine.scratch import scratch_file, temporary_folder
@@ -38,7 +38,7 @@ def repositories_of(settings: Settings) -> list[SourceRepository]:
     return repositories
 
 
-def identity(repositories: Sequence[SourceRepository]) -> str:
+def identify_repositories(repositories: Sequence[SourceRepository]) -> str:
     """Return a text that identifies these repositories."""
     trees = [repository.tree for repository in repositories]
     return "\n".join(os.path.realpath(tree.name) if isinstance(tree, LocalTree) else tree.name for tree in trees)
@@ -67,7 +67,7 @@ def copies_folder(location: RegistryLocation) -> Path:
     temporary = temporary_folder() / f"penstock-copies-{os.geteuid()}"
     if not _is_writable(location.copies):
         with suppress(OSError):
-            folder = private(private(temporary) / name)
+            folder = make_private(make_private(temporary) / name)
             log.warning("the home cannot be written; models are copied to %s to be served", folder)
             return folder
     return location.copies

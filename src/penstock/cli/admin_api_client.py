@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from penstock.cli.client import EXITS, CallFailed, Document
 from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode
-from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
+from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, upload_chunks, user_name
 from penstock.cli.tls import explain
 from penstock.cli.upload import Upload
 
@@ -319,7 +319,7 @@ class AdminApiClient:
     ) -> Iterator[HTTPResponse]:
         connection = open_connection(self._address, seconds)
         content = body if body is None or isinstance(body, bytes) else _until_answered(connection, body)
-        all_headers = {"penstock-actor": quote(actor()), **headers}
+        all_headers = {"penstock-actor": quote(user_name()), **headers}
         try:
             with _as_call_failed(self._address):
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused already: the answer says why

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.app.owner_socket import connect
-from penstock.cli.credentials import authorization
+from penstock.cli.credentials import read_authorization
 from penstock.cli.tls import TlsAddress, client_context
 
 Address = str | Path | TlsAddress
@@ -36,7 +36,7 @@ class AuthorisedConnection(HTTPConnection):
     def putrequest(self, *arguments: Any, **options: Any) -> None:
         """Begin a request; see ``HTTPConnection``."""
         super().putrequest(*arguments, **options)
-        if (value := authorization()) is not None:
+        if (value := read_authorization()) is not None:
             self.putheader("authorization", value)
 
 

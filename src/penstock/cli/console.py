@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-from penstock.core.texts import escape_terminal, legible
+from penstock.core.texts import escape_terminal, make_legible
 
 
 class ExitCode(IntEnum):
@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 
 def say(message: str) -> None:
     """Print a message for people on stderr."""
-    typer.echo(legible(message), err=True)
+    typer.echo(make_legible(message), err=True)
 
 
 def fail(message: str, code: ExitCode = ExitCode.FAILURE) -> NoReturn:
@@ -35,7 +35,7 @@ def fail(message: str, code: ExitCode = ExitCode.FAILURE) -> NoReturn:
     Raises:
         typer.Exit: always, with ``code``.
     """
-    typer.echo(f"penstock: {legible(message)}", err=True)
+    typer.echo(f"penstock: {make_legible(message)}", err=True)
     raise typer.Exit(code)
 
 

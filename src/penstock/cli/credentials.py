@@ -25,7 +25,7 @@ def using_token_file(file: Path | None) -> Iterator[None]:
         _files[:] = before
 
 
-def authorization() -> str | None:
+def read_authorization() -> str | None:
     """Return the value of the field ``authorization`` for a call, None without a token; the file is read each time, so
     that a token may be replaced while a command runs.
 

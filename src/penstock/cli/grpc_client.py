@@ -8,7 +8,7 @@ import numpy as np
 
 from penstock.cli.client import CallFailed, Document, InferReply
 from penstock.cli.console import ExitCode
-from penstock.cli.credentials import authorization
+from penstock.cli.credentials import read_authorization
 from penstock.cli.tls import TlsAddress, explain, name_to_verify, read_pair, read_roots
 from penstock.core.errors import Fault
 from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
@@ -55,8 +55,8 @@ class GrpcClient:
                 pb.ModelMetadataRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
             )
         except grpc.RpcError as error:
-            raise failure(error) from None
-        tensors = {"inputs": specs(answer.inputs), "outputs": specs(answer.outputs)}
+            raise read_failure(error) from None
+        tensors = {"inputs": describe_specs(answer.inputs), "outputs": describe_specs(answer.outputs)}
         return {"name": answer.name, **tensors, "properties": dict(answer.properties)}
 
     def infer(self, model: str, version: str, request: Document) -> InferReply:
@@ -65,7 +65,7 @@ class GrpcClient:
         try:
             answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s, metadata=_credentials())
         except grpc.RpcError as error:
-            raise failure(error) from None
+            raise read_failure(error) from None
         metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
         return InferReply(
             from_message(answer), metadata.get("penstock-model-version", ""), metadata.get("penstock-route", "")
@@ -78,7 +78,7 @@ class GrpcClient:
                 pb.ModelStatisticsRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
             )
         except grpc.RpcError as error:
-            raise failure(error) from None
+            raise read_failure(error) from None
         return [
             {"version": version.version, "inference_stats": _durations(version.inference_stats)}
             for version in answer.model_stats
@@ -104,18 +104,18 @@ def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
 
 def _credentials() -> tuple[tuple[str, str], ...]:
     """Return the metadata with the credential of the command."""
-    value = authorization()
+    value = read_authorization()
     return () if value is None else (("authorization", value),)
 
 
-def failure(error: grpc.RpcError) -> CallFailed:
+def read_failure(error: grpc.RpcError) -> CallFailed:
     """Return the error and exit code for a failed call."""
     if not isinstance(error, grpc.Call):
         return CallFailed(str(error), ExitCode.FAILURE)
     return CallFailed(error.details() or error.code().name, EXITS.get(error.code(), ExitCode.FAILURE))
 
 
-def specs(tensors: Any) -> list[Document]:
+def describe_specs(tensors: Any) -> list[Document]:
     """Return tensor metadata in the form of REST."""
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in tensors]
 

@@ -1,9 +1,9 @@
 """API keys without a gateway: works on the registry's database in this process, as its owner."""
 
-from penstock.app.repositories import identity, repositories_of
+from penstock.app.repositories import identify_repositories, repositories_of
 from penstock.cli.client import Document
 from penstock.cli.failures import as_call_failed
-from penstock.cli.registry_client import actor
+from penstock.cli.registry_client import user_name
 from penstock.config.settings import Settings
 from penstock.registry.key_documents import key_document, parse_lifetime, parse_new_key, parse_overlap
 from penstock.registry.location import location_of
@@ -17,7 +17,7 @@ class LocalKeys:
 
     def __init__(self, options: Settings) -> None:
         with as_call_failed():
-            repositories = identity(repositories_of(options))
+            repositories = identify_repositories(repositories_of(options))
             location = location_of(options.registry, options.home, options.blobs, repositories)
             self._connections = open_store(location).connections
             self._store = KeyStore(self._connections)
@@ -44,10 +44,10 @@ class LocalKeys:
     def revoke_key(self, name: str, reason: str) -> list[Document]:
         """See ``KeyClient``."""
         with as_call_failed():
-            return [self._shown(key) for key in self._store.revoke(name, Author(actor(), reason))]
+            return [self._shown(key) for key in self._store.revoke(name, Author(user_name(), reason))]
 
     def _by(self, wanted: Document) -> Author:
-        return Author(actor(), str(wanted.get("reason", "")))
+        return Author(user_name(), str(wanted.get("reason", "")))
 
     def _shown(self, key: StoredKey) -> Document:
         return key_document(key, self._connections.clock.now())

@@ -10,7 +10,7 @@ from penstock.app.signatures import read_signature_policy
 from penstock.cli.client import Document
 from penstock.cli.failures import as_call_failed
 from penstock.cli.local_erasure import forget_locally
-from penstock.cli.registry_client import OnProgress, Write, actor, upload_chunks
+from penstock.cli.registry_client import OnProgress, Write, upload_chunks, user_name
 from penstock.cli.upload import Upload
 from penstock.config.settings import Settings
 from penstock.control.monitoring.references.profiling import profile_file
@@ -243,7 +243,7 @@ class LocalRegistry:
         return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)
 
     def _by(self, reason: str) -> Author:
-        return Author(actor(), reason)
+        return Author(user_name(), reason)
 
 
 def _document(record: ModelRecord) -> Document:

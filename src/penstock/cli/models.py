@@ -13,7 +13,7 @@ from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import date_of, size_text, state_text, table_of
 from penstock.cli.options import AsJson, Force, Name, ReasonOption, RetireForce, Url, Versioned, Where
-from penstock.cli.progress_bar import progress
+from penstock.cli.progress_bar import show_progress
 from penstock.cli.registry_client import RegistryClient
 from penstock.cli.registry_selection import open_registry
 from penstock.cli.version_view import reason_suffix, show_model, show_version
@@ -59,7 +59,7 @@ def push(
     except (BadModel, OSError) as fault:
         fail(str(fault), ExitCode.USAGE)
     bundles = signing.read_signatures(signature or [])
-    with _registry(url, registry) as client, progress(f"{name}:{version}") as on_progress:
+    with _registry(url, registry) as client, show_progress(f"{name}:{version}") as on_progress:
         for bundle in bundles:
             client.add_signature(name, version, bundle, reason)
         pushed = client.push(name, version, data, metadata, reason, on_progress)
@@ -180,7 +180,7 @@ def retire(
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Check the digest of every stored content; exit 8 if one has changed."""
-    with _registry(url, registry) as client, progress("verifying") as on_progress:
+    with _registry(url, registry) as client, show_progress("verifying") as on_progress:
         findings = client.verify(on_progress)
     if as_json:
         print_json({"ok": not findings, "findings": findings})
@@ -208,7 +208,7 @@ def export(
     model, version = _split(name)
     sweep(file.parent)
     with replace_file(file) as scratch:
-        with _registry(url, registry) as client, progress(name) as on_progress, scratch.open("wb") as written:
+        with _registry(url, registry) as client, show_progress(name) as on_progress, scratch.open("wb") as written:
             digest = client.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
             fail(

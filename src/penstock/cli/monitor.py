@@ -231,8 +231,8 @@ def _row(side: str, feature: Document, budget: float) -> tuple[Any, ...]:
     return (
         f"{side} {feature['name']}".strip(),
         Text(feature["state"], style=COLOURS[feature["state"]]),
-        spark(feature["reference_counts"]),
-        spark(feature["counts"]),
+        draw_sparkline(feature["reference_counts"]),
+        draw_sparkline(feature["counts"]),
         Text("█" * full, style="red") + Text("░" * (WIDTH - full), style="dim"),
         f"{feature['psi']:.3f}",
         f"{feature['ks']:.3f}",
@@ -242,7 +242,7 @@ def _row(side: str, feature: Document, budget: float) -> tuple[Any, ...]:
     )
 
 
-def spark(counts: list[int]) -> str:
+def draw_sparkline(counts: list[int]) -> str:
     """Return counts as a line of bars."""
     top = max(counts, default=0)
     return "".join(SPARKS[round(count / top * (len(SPARKS) - 1))] if top else SPARKS[0] for count in counts)

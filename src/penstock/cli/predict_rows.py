@@ -9,7 +9,7 @@ from penstock.cli.client import Client, Document, InferReply, RestClient
 from penstock.cli.console import say
 from penstock.cli.requests import BadData
 from penstock.cli.row_file import frame_of_answer, read_rows, split_requests
-from penstock.core.texts import escape_terminal, legible
+from penstock.core.texts import escape_terminal, make_legible
 
 if TYPE_CHECKING:
     from penstock.core.frames.layout import BoundRows
@@ -60,6 +60,6 @@ def _print_rows(reply: InferReply, as_json: bool, header: bool) -> int:
     from penstock.core.frames.json_lines import to_json_lines
 
     frame = frame_of_answer(reply.document)
-    text = escape_terminal(to_json_lines(frame)) if as_json else legible(to_csv(frame, header, end="\n"))
+    text = escape_terminal(to_json_lines(frame)) if as_json else make_legible(to_csv(frame, header, end="\n"))
     typer.echo(text, nl=False)
     return frame.rows

@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson
-from penstock.cli.progress_bar import progress
+from penstock.cli.progress_bar import show_progress
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def profile(
         described = () if card is None else card_features(read_document(card, "the model card"))
         table = read_table(data)
         loaded = engine.load(model, options, threads=1)
-        with progress(data.name) as on_progress:
+        with show_progress(data.name) as on_progress:
             reference = made(table, loaded, names, on_progress, label, described, time)
         output.write_text(json.dumps(encode_reference(reference)) + "\n")
     except (Fault, ConfigFault) as fault:

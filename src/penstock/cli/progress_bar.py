@@ -10,7 +10,7 @@ from penstock.cli.registry_client import OnProgress
 
 
 @contextmanager
-def progress(what: str) -> Iterator[OnProgress]:
+def show_progress(what: str) -> Iterator[OnProgress]:
     """Show a bar on stderr if that is a terminal; yield the function that moves it."""
     console = Console(stderr=True)
     if not console.is_terminal:

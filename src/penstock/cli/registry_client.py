@@ -110,7 +110,7 @@ class RegistryClient(Protocol):
         """Return the public keys whose checkpoints are trusted."""
 
 
-def actor() -> str:
+def user_name() -> str:
     """Return the user name, for the audit."""
     try:
         return getpass.getuser()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from penstock.app.launch import launch
 from penstock.app.start_failures import StartFailed
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 
 CONFIG: Final = "--config"
 CONFIG_VARIABLE: Final = "PENSTOCK_CONFIG"
@@ -83,6 +83,6 @@ def start(config: Path | None, flags: Mapping[str, Any]) -> int:
     try:
         launch(config, flags)
     except StartFailed as fault:
-        sys.stderr.write(f"penstock: {legible(str(fault))}\n")
+        sys.stderr.write(f"penstock: {make_legible(str(fault))}\n")
         return int(fault.code)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.cli.console import ExitCode, fail
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 
 HTTPS: Final = "https://"
 PORT: Final = 443
@@ -141,7 +141,7 @@ def explain(error: Exception) -> str:
         return f"its certificate is not trusted: {error.verify_message}; pass --ca-file with the authority it is from"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {_reason(error)}; a gateway may ask for --cert-file and --key-file"
-    return legible(str(error)) or type(error).__name__
+    return make_legible(str(error)) or type(error).__name__
 
 
 def _trusting(address: TlsAddress, ca: Path | None) -> ssl.SSLContext:

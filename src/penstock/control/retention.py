@@ -183,7 +183,7 @@ class RetentionLimit:
     young_s: float = 0.0
 
 
-def overdue(
+def find_overdue(
     entries: Iterable[StoredEntry], keep: RetentionLimit, needed: Callable[[str], bool] = lambda _: False
 ) -> list[str]:
     """Return the names of the entries to delete, oldest first, at most ``MOST_FILES``."""
@@ -233,7 +233,7 @@ class HomeFiles:
         return gone
 
     def _sweep(self, folder: Path, keep: RetentionLimit, needed: Callable[[str], bool]) -> int:
-        names = overdue(self._entries(folder, keep.size is not None), keep, needed)
+        names = find_overdue(self._entries(folder, keep.size is not None), keep, needed)
         for name in names:
             path = folder / name
             if path.is_dir() and not path.is_symlink():

@@ -11,7 +11,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.label_matching import Stratum, describe_delay
 from penstock.core.routing import POINTS, parse_route
 from penstock.core.stated_numbers import number_fault
-from penstock.core.statistics.confidence_sequences import Mean, confidence
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence
 from penstock.core.versions import sort_key
 
 ALPHA = 0.05
@@ -203,7 +203,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
     delay = describe_delay(experiment.ages)  # the same for every arm, as rewards count at the same age only
     for arm in spec.arms:
         mean = experiment.rewards.get(arm, Mean())
-        interval = confidence(mean, alpha)
+        interval = find_confidence_sequence(mean, alpha)
         arms[arm] = {
             "weight": experiment.weights[arm],
             "requests": experiment.requests.get(arm, 0),

@@ -137,6 +137,6 @@ GRPC_STATUS: dict[str, str] = {
 """The gRPC status of each outcome, and the ``code`` of gRPC requests in metrics."""
 
 
-def code(protocol: str, outcome: str) -> str:
+def code_label(protocol: str, outcome: str) -> str:
     """Return the ``code`` label of a request with this protocol."""
     return GRPC_STATUS[outcome] if protocol == "grpc" else str(HTTP_STATUS[outcome])

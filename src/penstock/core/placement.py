@@ -31,7 +31,7 @@ class Parallelism(Enum):
     SINGLE_THREADED = 2
 
 
-def parallelism(waiting: int, multi_threaded: int, single_threaded: int, cores: int) -> Parallelism | None:
+def choose_parallelism(waiting: int, multi_threaded: int, single_threaded: int, cores: int) -> Parallelism | None:
     """How the first of ``waiting`` runs goes on so many cores while so many multi-threaded and single-threaded runs are
     under way; None: not before one of those has ended.
 

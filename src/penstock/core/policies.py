@@ -9,7 +9,7 @@ from penstock.core.sinks import SinkOrigin, SinkSpec, parse_sinks
 from penstock.core.stated_numbers import number_fault
 from penstock.core.texts import shorten
 from penstock.core.triggers.parsing import ScheduleParser, parse_limits, parse_triggers
-from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.reachability import MonitoringCoverage, find_unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
 from penstock.core.value_patterns import PATTERNS
 from penstock.core.version_gates import VersionGates, parse_version_gates
@@ -252,7 +252,7 @@ def refuse_unreachable(policy: MonitorPolicy, known: ReferenceColumns | None = N
     watched = MonitoringCoverage(
         policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, known.counts if known else {}
     )
-    if faults := [*unreachable(policy.triggers, watched), *_unknown_slices(policy, known)]:
+    if faults := [*find_unreachable(policy.triggers, watched), *_unknown_slices(policy, known)]:
         raise InvalidInput("; ".join(faults))
 
 

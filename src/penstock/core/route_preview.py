@@ -4,7 +4,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.core.routing import POINTS, Range, RouteSpec, choose_substitute, default_version, effective, moved_points
+from penstock.core.routing import (
+    POINTS,
+    Range,
+    RouteSpec,
+    choose_substitute,
+    default_version,
+    moved_points,
+    resolve_split,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class RoutePlan:
     def points(self) -> dict[str, int]:
         """The points of each version that answers then."""
         return {
-            version: weight for version, weight in effective(self.route, self.champion, self.able).items() if weight
+            version: weight for version, weight in resolve_split(self.route, self.champion, self.able).items() if weight
         }
 
     @property

@@ -231,7 +231,7 @@ def choose_substitute(route: RouteSpec, able: Collection[str]) -> str | None:
     return max(weighted, key=lambda version: route.split[version], default=None)
 
 
-def effective(route: RouteSpec, champion: str | None, able: Collection[str]) -> dict[str, int]:
+def resolve_split(route: RouteSpec, champion: str | None, able: Collection[str]) -> dict[str, int]:
     """Return the points of every version of a route after those that cannot answer have given theirs to the
     replacement, or to the version that would answer without a route.
     """

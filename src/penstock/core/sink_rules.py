@@ -35,7 +35,7 @@ class SinkRules:
             InvalidInput: one has the name of a sink of the configuration, or its secrets cannot be used.
         """
         for name, spec in sinks.items():
-            if reason := refusal(spec, self.hosts):
+            if reason := find_refusal(spec, self.hosts):
                 raise Unauthorised(
                     f"'sinks.{name}': {reason}; declare the sink in the configuration, or set the policy with the "
                     "penstock command on the gateway's machine, as the gateway's user"
@@ -55,7 +55,7 @@ class SinkRules:
         ]
 
 
-def refusal(spec: SinkSpec, hosts: HostList) -> str:
+def find_refusal(spec: SinkSpec, hosts: HostList) -> str:
     """Return why a sink may not do what it states, "" if it may: one that a policy declares is bounded."""
     if spec.is_trusted:
         return ""

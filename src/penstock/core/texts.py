@@ -58,6 +58,6 @@ def escape_terminal(document: str) -> str:
     return _ILLEGIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
-def legible(text: str) -> str:
+def make_legible(text: str) -> str:
     """A text from outside, fit for a terminal: what could steer it is replaced by U+FFFD."""
     return _ILLEGIBLE.sub("\ufffd", text)

@@ -41,7 +41,7 @@ class RowsDiffer(Exception):
     """A trial in which rows got different answers together than alone; the text says how, after "in a trial"."""
 
 
-def refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
+def find_refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
     """Return why no trial can justify batch runs of a model, "" if one can."""
     if not signature.batching:
         return "not all of its inputs and outputs have a free first dimension for the rows"

@@ -22,12 +22,12 @@ from penstock.engine.session import (
     RunInterrupt,
     arena_release,
     bound_runner,
+    choose_runner,
     closed_run,
     contains_loop,
     large_runner,
     open_session,
     read_graph,
-    runner,
 )
 
 TRIAL_ROWS, FEW_TRIAL_ROWS = 8, 4
@@ -224,7 +224,7 @@ def _size(folder: Path) -> int:
 def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowProof, beside: int = 1) -> Model:
     """Load a graph; ``beside`` are the runs of each instance that may go on side by side."""
     session = open_session(path, options.session, intra_op_threads, options.instances * beside)
-    graph, run = read_graph(session), runner(session, options.session)
+    graph, run = read_graph(session), choose_runner(session, options.session)
     signature = signature_of(graph.with_free_rows(), options)
     names = [spec.name for spec in signature.outputs]
     try:
@@ -242,7 +242,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     model.prepares_shapes = bool(options.session.accelerator)
     model.sized_by_inputs = is_sized_by_inputs(graph, signature.batching)
     model.learn_sizes(bound.feeds, results)
-    refusal = batch_trial.refusal(graph, signature, options, proof)
+    refusal = batch_trial.find_refusal(graph, signature, options, proof)
     has_loop = contains_loop(path)
     if refusal or has_loop:
         model.sharing = BatchSharing(False, refusal or "a loop in its graph makes the time of a run depend on the data")

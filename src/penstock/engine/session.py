@@ -170,7 +170,7 @@ def _tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
     return tuple(GraphTensor(node.name, node.type, tuple(node.shape)) for node in nodes)
 
 
-def runner(session: Any, options: SessionOptions) -> RunSession:
+def choose_runner(session: Any, options: SessionOptions) -> RunSession:
     """Return the fastest function that runs the session as its options require.
 
     Raises:

@@ -64,7 +64,7 @@ def explain_steps(
         shares = explain_in_time(explainer, rows, options)
     except NotExact as reason:
         return (yield from _sample(runner, rows, background, options, str(reason)))
-    if not agrees(explainer, shares, outputs, rows, background):
+    if not agrees_with_runtime(explainer, shares, outputs, rows, background):
         return (yield from _sample(runner, rows, background, options, NOT_EQUAL))
     scale = "margin" if explainer.links else options.output_scale
     return _exact(shares, explainer.method, scale, runner.rows, len(background))
@@ -117,7 +117,9 @@ def explain_in_time(explainer: ExactExplainer, rows: Rows, options: ExplainOptio
     return ShapleyValues(attributions, parts[0].base_value, np.concatenate([part.prediction for part in parts]))
 
 
-def agrees(explainer: ExactExplainer, shares: ShapleyValues, outputs: Floats, rows: Rows, background: Rows) -> bool:
+def agrees_with_runtime(
+    explainer: ExactExplainer, shares: ShapleyValues, outputs: Floats, rows: Rows, background: Rows
+) -> bool:
     """Whether the runtime's outputs [rows and background, outputs] are what an exact explainer says, up to rounding."""
     expected = apply_links(np.concatenate([shares.prediction, explainer.background_prediction]), explainer.links)
     if outputs.shape != expected.shape:
@@ -143,7 +145,10 @@ def _difference(
     """The difference, its method and its scale; None if a runtime answers otherwise."""
     one, other = explain_in_time(second, rows, options), explain_in_time(first, rows, options)
     of_second, of_first = np.hsplit(outputs, 2)
-    if not (agrees(second, one, of_second, rows, background) and agrees(first, other, of_first, rows, background)):
+    if not (
+        agrees_with_runtime(second, one, of_second, rows, background)
+        and agrees_with_runtime(first, other, of_first, rows, background)
+    ):
         return None
     shares = ShapleyValues(
         one.attributions - other.attributions, one.base_value - other.base_value, one.prediction - other.prediction

@@ -10,7 +10,7 @@ from penstock.loadtest.junit import describe_figure
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.page import to_details, to_page, to_table
 from penstock.loadtest.plots import PlotLine, draw_intervals, draw_lines, draw_trials
-from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, durations, to_document
+from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, describe_durations, to_document
 
 _NINES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 _STEPS: Final = 120
@@ -62,7 +62,7 @@ def _latencies(targets: Sequence[TargetResult]) -> str:
     rows = []
     for target in targets:
         for kind, histogram in (("due", target.measurement.latency), ("sent", target.measurement.service)):
-            cells = ["failed" if value is None else f"{value:.3f}" for value in durations(histogram).values()]
+            cells = ["failed" if value is None else f"{value:.3f}" for value in describe_durations(histogram).values()]
             rows.append((f"{target.label}, from when {kind}", *cells))
     return "<h2>Latency</h2>" + to_table("Milliseconds", ("target", *LATENCIES), rows)
 

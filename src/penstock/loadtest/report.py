@@ -93,17 +93,17 @@ def _target(target: TargetResult) -> Document:
         "requests": measured.requests,
         "answered": measured.good,
         "failures": dict(measured.failures),
-        "error_ratio": finite(measured.error_ratio),
+        "error_ratio": finite_or_none(measured.error_ratio),
         "asked_per_second": round(measured.asked_rate, 3),
         "answered_per_second": round(measured.rate, 3),
-        "latency_ms": durations(measured.latency),
-        "service_ms": durations(measured.service),
+        "latency_ms": describe_durations(measured.latency),
+        "service_ms": describe_durations(measured.service),
         "stages_ms": {} if stages is None else {name: round(mean, 6) for name, mean in stages.mean_ms.items()},
         "versions": {} if stages is None else dict(stages.requests),
         "generator": {
             "valid": not target.problem,
             "problem": target.problem,
-            "lag_ms": durations(measured.lag),
+            "lag_ms": describe_durations(measured.lag),
             "waited_for_connection": measured.waited,
         },
         "hdr": measured.latency.encode(),
@@ -111,12 +111,12 @@ def _target(target: TargetResult) -> Document:
     }
 
 
-def durations(histogram: HdrHistogram) -> dict[str, float | None]:
+def describe_durations(histogram: HdrHistogram) -> dict[str, float | None]:
     """Return the durations of a histogram by their names; None among failed requests, or without any."""
-    return {name: finite(figure_ms(histogram, name)) for name in LATENCIES}
+    return {name: finite_or_none(figure_ms(histogram, name)) for name in LATENCIES}
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """Return a number that JSON can hold, None for NaN and infinity."""
     return round(value, 6) if math.isfinite(value) else None
 
@@ -128,7 +128,7 @@ def _verdict(verdict: Verdict) -> Document:
         "metric": objective.metric,
         "relation": objective.relation,
         "limit": objective.limit,
-        "observed": None if observed is None else finite(observed),
+        "observed": None if observed is None else finite_or_none(observed),
         "outcome": verdict.outcome,
     }
 
@@ -144,9 +144,9 @@ def _comparison(results: LoadTestResults) -> Document:
 
 def _interval(interval: RatioInterval) -> Document:
     return {
-        "estimate": finite(interval.estimate),
-        "low": finite(interval.low),
-        "high": finite(interval.high),
+        "estimate": finite_or_none(interval.estimate),
+        "low": finite_or_none(interval.low),
+        "high": finite_or_none(interval.high),
         "confidence": round(interval.confidence, 4),
         "pairs": interval.pairs,
         "finding": interval.direction,

@@ -10,7 +10,7 @@ from penstock.loadtest.capacity import Capacity, CapacityTrial, Probe, conclude,
 from penstock.loadtest.comparison import RatioInterval, compare_pairs
 from penstock.loadtest.measurement import Measurement, combine
 from penstock.loadtest.objectives import RATIOS, LoadObjective, Verdict, judge, judge_ratio
-from penstock.loadtest.schedule import MOST_REQUESTS, Ramp, steady
+from penstock.loadtest.schedule import MOST_REQUESTS, Ramp, steady_rate
 
 PAIRS: Final = 10
 """Windows of each version in a comparison."""
@@ -121,7 +121,7 @@ def find_capacity(
         if not FEWEST_REQUESTS <= probe.rate * plan.seconds <= MOST_REQUESTS and trials:
             break
         on_window(f"{'confirm' if probe.confirming else 'try'} {probe.rate:g}/s", plan.seconds)
-        window = send(steady(probe.rate), plan.seconds, plan.seed + 2 + len(trials))
+        window = send(steady_rate(probe.rate), plan.seconds, plan.seed + 2 + len(trials))
         stopped = window.stopped
         if not stopped:
             trials.append(_trial(probe, window, objectives, most_lag_ms))
@@ -168,4 +168,4 @@ def _judge_interval(objective: LoadObjective, ratios: Mapping[str, RatioInterval
 
 
 def _beginning(plan: LoadPlan) -> Ramp:
-    return steady(max(plan.ramp.start, 1.0))
+    return steady_rate(max(plan.ramp.start, 1.0))

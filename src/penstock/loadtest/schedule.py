@@ -29,7 +29,7 @@ class Ramp:
         return self.start * ramped + slope * ramped**2 / 2 + self.end * (seconds - ramped)
 
 
-def steady(rate: float) -> Ramp:
+def steady_rate(rate: float) -> Ramp:
     """Return a rate that does not change."""
     return Ramp(rate, rate, 0.0)
 

@@ -15,8 +15,8 @@ import numpy as np
 from penstock.core.bins import Floats, NumericBinFinder
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.autocorrelation import variance_inflation
-from penstock.core.statistics.change_detection import allowance, onset_probability, sampling_error
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.change_detection import find_allowance, onset_probability, sampling_error
+from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.monitor.alarm_shares import ATTRIBUTIONS_SHARE
 from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.columns import RowValues
@@ -112,7 +112,7 @@ class AttributionMonitor:
         """Test later rows against these columns."""
         self._features = features
         counts, columns = [feature.counts for feature in features], len(features)
-        self._panel = ColumnPanel(counts, [allowance(counted, columns) for counted in counts])
+        self._panel = ColumnPanel(counts, [find_allowance(counted, columns) for counted in counts])
         self._finder = NumericBinFinder([feature.bins for feature in features])
         self._counts = self._last = np.zeros((columns, max(feature.bins.width for feature in features)))
         self._window = deque([_Totals(item.at, item.rows, item.sizes, self._counts) for item in self._window])
@@ -216,7 +216,7 @@ class AttributionMonitor:
         width = feature.bins.width
         counts = (self._counts - self._window[0].counts)[index, :width].astype(int).tolist()
         usual = np.asarray(feature.counts, float)
-        sizes = scores(feature.counts, counts, feature.bins.edges, feature.std, correlation)
+        sizes = compare_counts(feature.counts, counts, feature.bins.edges, feature.std, correlation)
         log_m, error = float(panel.detector.log_m[index]), sampling_error(feature.counts, len(self._features))
         return column_document(ColumnWindow(feature, counts, sizes, panel.states[index], log_m, usual, error))
 

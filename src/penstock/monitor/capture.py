@@ -142,7 +142,7 @@ def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def segments(folder: Path, model: str, version: str) -> list[Path]:
+def list_segments(folder: Path, model: str, version: str) -> list[Path]:
     """Return the segments of a version, oldest first."""
     files = folder.glob(f"{prefix_of(model)}@{version}@*{SUFFIX}")
     return sorted(files, key=lambda path: path.name.rsplit("@", 1)[1])

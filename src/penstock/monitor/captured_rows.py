@@ -18,7 +18,7 @@ from penstock.core.row_shares import RowAmount, even_amounts
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import keys_of
-from penstock.monitor.capture import CapturedRequest, records, segments
+from penstock.monitor.capture import CapturedRequest, list_segments, records
 
 RecordWithAmount = tuple[CapturedRequest, RowAmount]
 Write = Callable[[bytes], object]
@@ -61,12 +61,12 @@ class CapturedRows:
 
     def batches(self, selection: RowSelection) -> Iterator[list[CapturedRequest]]:
         """Yield the selected records, oldest first, segment by segment."""
-        for path in segments(self._folder, selection.model, selection.version):
+        for path in list_segments(self._folder, selection.model, selection.version):
             yield [record for record, _ in self._select_from(path, selection)]
 
     def newest_first(self, selection: RowSelection) -> Iterator[CapturedRequest]:
         """Yield the selected records, newest first."""
-        for path in reversed(segments(self._folder, selection.model, selection.version)):
+        for path in reversed(list_segments(self._folder, selection.model, selection.version)):
             yield from (record for record, _ in reversed(self._select_from(path, selection)))
 
     def export_newest(
@@ -93,7 +93,7 @@ class CapturedRows:
     def _newest(self, selection: RowSelection, most: RowAmount) -> tuple[list[Path], RowAmount]:
         """Return the newest segments that together have at least ``most``, oldest first, and their amount."""
         paths, total = list[Path](), RowAmount()
-        for path in reversed(segments(self._folder, selection.model, selection.version)):
+        for path in reversed(list_segments(self._folder, selection.model, selection.version)):
             paths.insert(0, path)
             total = sum((amount for _, amount in self._select_from(path, selection)), total)
             if not total.is_within(most):

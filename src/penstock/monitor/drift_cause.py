@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.monitor.quality import counts_by_kind, most_increased
 from penstock.monitor.reference import Feature
 
@@ -23,5 +23,5 @@ def cause_of(feature: Feature, recent: NDArray[np.float64]) -> str:
         return CHANGED_WORLD
     inner = np.zeros(feature.bins.width, bool)
     inner[feature.bins.inner] = True
-    valid = scores(np.where(inner, feature.counts, 0).tolist(), np.where(inner, counts, 0).tolist())
+    valid = compare_counts(np.where(inner, feature.counts, 0).tolist(), np.where(inner, counts, 0).tolist())
     return BROKEN_FEED if valid.rows < FEW_VALID or valid.within_threshold else CHANGED_WORLD

@@ -34,7 +34,7 @@ def joint_of(numbers: Floats) -> JointDistribution | None:
     values, vectors = np.linalg.eigh(np.cov(projected, rowvar=False) + RIDGE * np.eye(projected.shape[1]))
     directions = np.round(projection @ vectors / np.sqrt(values), 9)
     middle = np.round(middle, 9)
-    distances = distance(numbers, middle, directions)
+    distances = find_distances(numbers, middle, directions)
     bins = numeric_bins(JOINT, distances)
     places = _row_left_out(bins, distances, directions.shape[1])
     feature = Feature(bins, counts_of(places, bins), float(np.nanmean(distances)), float(np.nanstd(distances)))
@@ -43,7 +43,7 @@ def joint_of(numbers: Floats) -> JointDistribution | None:
 
 def joint_places(joint: JointDistribution, numbers: Floats) -> Places:
     """Return the place [rows] of the distance of each row [rows, columns]."""
-    distances = distance(numbers, np.array(joint.middle), np.array(joint.directions))
+    distances = find_distances(numbers, np.array(joint.middle), np.array(joint.directions))
     return _row_left_out(joint.feature.bins, distances, len(joint.directions[0]))
 
 
@@ -69,7 +69,7 @@ def _places_of(bins: FeatureBins, values: Floats) -> Places:
     return places
 
 
-def distance(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
+def find_distances(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
     """Return the distance [rows] of each row from the mean; missing and infinite numbers count as the mean."""
     centred = numbers - middle
     projected = np.where(np.isfinite(centred), centred, 0.0) @ directions

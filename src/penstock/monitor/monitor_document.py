@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.statistics.column_state import ColumnPhase, ColumnState
 from penstock.core.statistics.effect_sizes import EffectSizes
-from penstock.monitor.quality import KINDS, count_violations, counts_by_kind, rates
+from penstock.monitor.quality import KINDS, count_violations, counts_by_kind, find_rates
 from penstock.monitor.reference import Feature
 
 Document = dict[str, Any]
@@ -104,7 +104,7 @@ def quality_document(
             "name": feature.bins.name,
             "kind": kind,
             "since": state.since,
-            "rates": rates(counts_by_kind(feature, counted)),
+            "rates": find_rates(counts_by_kind(feature, counted)),
         }
         for feature, counted, state, kind in zip(features, counts, states, kinds, strict=True)
         if state.state is ColumnPhase.DRIFT

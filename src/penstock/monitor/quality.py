@@ -32,7 +32,7 @@ def counts_by_kind(feature: Feature, counts: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.bincount(kinds_of(feature), np.asarray(counts, float), len(KINDS) + 1), float)
 
 
-def rates(by_kind: NDArray[np.float64]) -> dict[str, float]:
+def find_rates(by_kind: NDArray[np.float64]) -> dict[str, float]:
     """Return the share of each kind among the rows, given ``counts_by_kind``."""
     rows = float(by_kind.sum())
     return {

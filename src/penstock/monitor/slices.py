@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.statistics.change_detection import allowance
+from penstock.core.statistics.change_detection import find_allowance
 from penstock.core.statistics.column_state import ColumnPhase
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.drift_changes import SLICE, DriftChange
 from penstock.monitor.reference import Reference, ReferenceSlice
@@ -36,7 +36,7 @@ class Slices:
             if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
         ]
         usual = [column for key, value in self._values for column in self._columns(self._keys[key].counts[value])]
-        self._panel = ColumnPanel(usual, [allowance(item, len(usual)) for item in usual])
+        self._panel = ColumnPanel(usual, [find_allowance(item, len(usual)) for item in usual])
         self._usual = usual
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Slices:
                 {
                     "name": self._names[column - columns.start],
                     "since": self._panel.states[column].since,
-                    "psi": round(scores(self._usual[column], counts[column].tolist()).psi, 6),
+                    "psi": round(compare_counts(self._usual[column], counts[column].tolist()).psi, 6),
                 }
                 for column in columns
                 if column in changed
@@ -122,7 +122,7 @@ class Slices:
             by_value = document.setdefault(self._keys[key].key, {})
             by_value[self._labels[self._keys[key].key][value]] = {
                 "rows": int(counts[column].sum()),
-                "psi": round(scores(self._usual[column], counts[column].tolist()).psi, 6),
+                "psi": round(compare_counts(self._usual[column], counts[column].tolist()).psi, 6),
                 "state": state.state.value,
                 "since": state.since or None,
                 "log_e": round(max(0.0, float(log_m[column])), 3),

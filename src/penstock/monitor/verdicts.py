@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
-from penstock.core.statistics.change_detection import allowance, onset_probability
+from penstock.core.statistics.change_detection import find_allowance, onset_probability
 from penstock.core.statistics.column_state import ColumnPhase
-from penstock.core.statistics.effect_sizes import EffectSizes, scores
+from penstock.core.statistics.effect_sizes import EffectSizes, compare_counts
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
 from penstock.monitor.alarm_shares import QUALITY_SHARE, SLICES_SHARE, columns_share
 from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
@@ -21,7 +21,7 @@ from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.evidence_history import ColumnHistories
 from penstock.monitor.monitor_document import ColumnWindow, column_document, quality_document
-from penstock.monitor.quality import KINDS, KindCounts, counts_by_kind, most_increased, rates
+from penstock.monitor.quality import KINDS, KindCounts, counts_by_kind, find_rates, most_increased
 from penstock.monitor.reference import Reference
 from penstock.monitor.row_autocorrelation import RowAutocorrelation
 from penstock.monitor.rows import RegionCounts, RegionLayout
@@ -56,7 +56,7 @@ class VersionMonitor:
         self._seasons.turn(now)
         self._drift = ColumnPanel(self._seasons.usual, self._seasons.tolerance)
         usual = [counts_by_kind(feature, feature.counts) for feature in reference.inputs]
-        self._quality = ColumnPanel(usual, [allowance(counts, len(self._features)) for counts in usual])
+        self._quality = ColumnPanel(usual, [find_allowance(counts, len(self._features)) for counts in usual])
         self._by_kind = KindCounts(reference.inputs)
         self._kinds: list[str] = ["" for _ in usual]
         self._slices = Slices(reference, policy.slices)
@@ -166,8 +166,8 @@ class VersionMonitor:
             "kind": self._kinds[index],
             "since": change.since if change.begins else None,
             "log_e": round(change.log_e, 3),
-            "rates": rates(change.recent if change.begins else counts_by_kind(feature, self._counts(index))),
-            "reference_rates": rates(counts_by_kind(feature, feature.counts)),
+            "rates": find_rates(change.recent if change.begins else counts_by_kind(feature, self._counts(index))),
+            "reference_rates": find_rates(counts_by_kind(feature, feature.counts)),
             "rows": round(float(change.recent.sum())),
             "rows_between_false_alarms": self.policy.budget,
         }
@@ -190,7 +190,7 @@ class VersionMonitor:
 
     def _score(self, index: int) -> EffectSizes:
         feature = self._features[index]
-        sizes = scores(
+        sizes = compare_counts(
             self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std, self.correlation
         )
         # PSI is about twice the nats
@@ -298,8 +298,8 @@ class VersionMonitor:
             "history": self.history.document(index),
             "moments": {"mean": round(feature.mean, 6), "std": round(feature.std, 6)},
             "slices": self._slices.column(name, self._last, self._window[0][1]),
-            "rates": rates(counts_by_kind(feature, self._counts(index))) if is_input else None,
-            "reference_rates": rates(counts_by_kind(feature, feature.counts)) if is_input else None,
+            "rates": find_rates(counts_by_kind(feature, self._counts(index))) if is_input else None,
+            "reference_rates": find_rates(counts_by_kind(feature, feature.counts)) if is_input else None,
         }
 
     def _multiplicity(self) -> Document:

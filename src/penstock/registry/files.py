@@ -10,7 +10,7 @@ MAX_TEXT_BYTES = 16 << 20
 MAX_DATA_BYTES = 1 << 30
 
 
-def beneath(folder: Path, relative: str, what: str) -> Path:
+def find_beneath(folder: Path, relative: str, what: str) -> Path:
     """Return the existing file at ``relative`` in ``folder``, which it must not leave by symbolic links.
 
     Raises:
@@ -57,11 +57,11 @@ class FilesBeneath:
 
     def text(self, relative: str, what: str) -> str:
         """See ``ModelFiles``."""
-        return read_text(beneath(self._folder, relative, what), what)
+        return read_text(find_beneath(self._folder, relative, what), what)
 
     def data(self, relative: str, what: str) -> bytes:
         """See ``ModelFiles``."""
-        return read_data(beneath(self._folder, relative, what), what)
+        return read_data(find_beneath(self._folder, relative, what), what)
 
 
 class NamesOnly:

@@ -20,7 +20,7 @@ from penstock.registry.contents.archive import GRAPH, receive
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lazy_database import LazyDatabase
-from penstock.registry.files import beneath
+from penstock.registry.files import find_beneath
 from penstock.registry.garbage_collection import collect
 from penstock.registry.graphs.rewrite import Rewrite, write_edited
 from penstock.registry.location import RegistryLocation
@@ -156,7 +156,7 @@ class Registry:
             if content.form == "onnx":
                 yield ReceivedContent(incoming, content, ExaminedContent(incoming.path), folder)
             else:
-                graph = beneath(folder, content.graph, "the graph")
+                graph = find_beneath(folder, content.graph, "the graph")
                 yield ReceivedContent(incoming, content, ExaminedContent(graph, content.config, folder, folder), folder)
 
     def commit(

@@ -8,7 +8,7 @@ from typing import Final
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.page import to_details, to_page, to_table
 from penstock.loadtest.plots import PlotLine, draw_lines
-from penstock.loadtest.report import durations
+from penstock.loadtest.report import describe_durations
 from penstock.replay.findings import SERIES, Findings
 from penstock.replay.judgement import excess_of
 from penstock.replay.pace import ASAP
@@ -115,7 +115,7 @@ def _requests(found: Findings) -> str:
 
 
 def _durations(found: Findings) -> list[float | None]:
-    return list(durations(found.durations.histogram()).values())
+    return list(describe_durations(found.durations.histogram()).values())
 
 
 def _samples(found: Findings) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from penstock.loadtest.report import durations, finite
+from penstock.loadtest.report import describe_durations, finite_or_none
 from penstock.monitor.capture_parts import ReadCounts
 from penstock.replay.findings import Findings, OutputCounts
 from penstock.replay.judgement import PairCounts, excess_of
@@ -88,7 +88,7 @@ def to_document(result: ReplayResult) -> Document:
         },
         "read": {"share": round(result.read.share, 6), "deleted": result.read.deleted, "damaged": result.read.damaged},
         "versions": dict(found.versions.most_common()),
-        "latency_ms": durations(found.durations.histogram()),
+        "latency_ms": describe_durations(found.durations.histogram()),
         "comparison": None if setup.max_differences is None else _comparison(found),
         "series": {
             "step_seconds": found.series.step_s,
@@ -114,17 +114,17 @@ def _pairs(pairs: PairCounts) -> Document:
         "compared": pairs.compared,
         "differ": pairs.differ,
         "noisy": pairs.noisy,
-        "share_above_noise": finite(excess.share),
-        "share_that_counts": finite(excess.low),
+        "share_above_noise": finite_or_none(excess.share),
+        "share_that_counts": finite_or_none(excess.low),
     }
 
 
 def _output(counts: OutputCounts) -> Document:
-    return {**_pairs(counts.pairs), "flips": counts.flips, "max_abs_diff": finite(counts.max_abs)}
+    return {**_pairs(counts.pairs), "flips": counts.flips, "max_abs_diff": finite_or_none(counts.max_abs)}
 
 
 def _sample(document: Mapping[str, Any]) -> Document:
-    return {**document, "max_abs_diff": finite(document["max_abs_diff"])}
+    return {**document, "max_abs_diff": finite_or_none(document["max_abs_diff"])}
 
 
 def describe_comparison(result: ReplayResult) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.core.errors import KINDS, Fault, Internal, NotReady
-from penstock.engine.confinement.child import UNSAFE, confined_command, started
+from penstock.engine.confinement.child import UNSAFE, confined_command, start_confined
 from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.scoring.job import ScoreJob, encode_job
@@ -33,7 +33,7 @@ def run_confined_job(job: ScoreJob, report: OnProgress) -> Document:
         plan = folder / "plan.json"
         plan.write_text(json.dumps(encode_job(job)))
         command = confined_command(MODULE, [str(plan)], _paths_of(job, plan), FILE_BYTES)
-        with started(command) as process:
+        with start_confined(command) as process:
             return _read_answer(process, report)
 
 

@@ -132,7 +132,7 @@ class BatchScorer:
             pieces.append(_Piece(bound, outputs, other))
 
 
-def recall(bind: Bind, batch: Batch, scored: ScoredRows) -> ScoredRows:
+def reuse_rows(bind: Bind, batch: Batch, scored: ScoredRows) -> ScoredRows:
     """Return an earlier result of these rows with their inputs."""
     pieces = [_monitored(bind(batch.slice(start, end - start))) for start, end in _runs(batch.num_rows, scored.faults)]
     return replace(scored, inputs=_join(pieces) if pieces else [])

@@ -20,7 +20,7 @@ from penstock.monitor.table_writers import open_writer
 from penstock.scoring.checkpoint import ScoringCheckpoint
 from penstock.scoring.pipeline import map_in_order
 from penstock.scoring.results import JoinedColumns, check_column, compose_results
-from penstock.scoring.rows import BatchScorer, Bind, ScoredRows, recall
+from penstock.scoring.rows import BatchScorer, Bind, ScoredRows, reuse_rows
 from penstock.scoring.summary import RunSummary
 
 MOST_ROWS: Final = 8192
@@ -204,7 +204,7 @@ class _Steps:
     def _known(self, item: _Numbered, loaded: TableBatch) -> ScoredRows:
         if item.known is None or item.known.rows != item.chunk.rows:
             raise Conflict("the checkpoint does not fit the input; score without --resume to begin anew")
-        return recall(self._bind, loaded.data, item.known) if self._summary.needs_inputs else item.known
+        return reuse_rows(self._bind, loaded.data, item.known) if self._summary.needs_inputs else item.known
 
     def finish(self, step: _Step, errors: IO[str] | None) -> Batch:
         """Report a step, and return its results."""

@@ -12,7 +12,7 @@ from typing import Final
 from penstock.core.batching import BatchRules, next_run
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, OverBudget
 from penstock.core.labels import Priority
-from penstock.core.placement import Parallelism, parallelism
+from penstock.core.placement import Parallelism, choose_parallelism
 from penstock.engine.model import Model, RunInterrupt
 from penstock.serving import batch_run
 from penstock.serving.admission import MEMORY, PREEMPTED, QUEUE_FULL, ConcurrencyLimiter
@@ -267,7 +267,7 @@ class WorkerPool:
         if self._single_threaded is self._model:
             return Parallelism.SINGLE_THREADED
         runs_waiting = -(-waiting // self.rules.most_rows)
-        return parallelism(runs_waiting, self._multi_threaded_runs, self._single_threaded_runs, self._threads)
+        return choose_parallelism(runs_waiting, self._multi_threaded_runs, self._single_threaded_runs, self._threads)
 
     def _next_at_once(self, ended: FinishedRun | None) -> Batch | None:
         """Return this thread's next batch after a run that has ended; None if it has to wait for one."""

@@ -86,7 +86,7 @@ def test_files_belong_to_its_user_alone(folder: Path, tmp_path: Path) -> None:
             assert server.push("pair", "1", (folder / "pair" / "1" / "model.onnx").read_bytes()).status == 201
             infer(server)
             wait_until(lambda: not others_have(home), PATIENCE_S, lambda: str(others_have(home)))
-            for shared in directory.open_homes(home, directory.bases(os.environ, os.geteuid())):
+            for shared in directory.open_homes(home, directory.list_bases(os.environ, os.geteuid())):
                 assert not others_have(shared)
             for pid in (server.process.pid, *server.workers):
                 assert limit_of(pid) == CORE_BYTES

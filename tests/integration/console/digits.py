@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.cli.demo.loop import slipped
+from penstock.cli.demo.loop import shift_digits
 from penstock.cli.demo.story import request
 from penstock.cli.demo.traffic import RestTransport
 from penstock.cli.demo.training import MODEL, DigitRows, VersionRecipe, read_digits, recipes, train, write_version
@@ -40,7 +40,7 @@ class Digits:
     def made(cls, folder: Path) -> "Digits":
         """Train the versions, and write their files."""
         scans = read_digits()
-        later = replace(scans, train_rows=slipped(scans.train_rows), test_rows=slipped(scans.test_rows))
+        later = replace(scans, train_rows=shift_digits(scans.train_rows), test_rows=shift_digits(scans.test_rows))
         first, second = recipes()
         third = VersionRecipe("3", "retrained", second.classifier.__class__((64,), random_state=1), 0)
         made = cls(scans, folder)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import Locator, expect
 
-from penstock.cli.demo.loop import slipped
+from penstock.cli.demo.loop import shift_digits
 from penstock.core.tensors import Array
 from tests import harness
 from tests.browser import GuardedPage, OpenPage, needs_chromium
@@ -89,11 +89,11 @@ def test_the_whole_story_by_clicks(registry: Server, open_page: OpenPage, digits
     with calling(registry, scans.test_rows):
         roll_out(page, registry)
     close_the_loop(page, registry, digits)
-    drift(page, registry, slipped(scans.train_rows))
+    drift(page, registry, shift_digits(scans.train_rows))
     follow_the_alarm(page)
     push_by_click(page, digits, "3")
     approve_the_candidate(page, registry, digits)
-    with calling(registry, slipped(scans.test_rows)):
+    with calling(registry, shift_digits(scans.test_rows)):
         watch_the_promotion(page, registry)
     assert document(registry, MODEL)["aliases"] == {"champion": "3"}
     assert reasons(registry, MODEL) >= {
@@ -213,7 +213,7 @@ def approve_the_candidate(page: GuardedPage, server: Server, digits: Digits) -> 
     """The candidate waits for rows with labels, then shows its marks and gates, and waits for a person."""
     page.page.get_by_role("link", name="Retraining").click()
     app_of(page).get_by_role("link", name="Version 3").wait_for()
-    label(server, slipped(digits.scans.train_rows[:LABELLED_ROWS]), digits.scans.train_labels[:LABELLED_ROWS])
+    label(server, shift_digits(digits.scans.train_rows[:LABELLED_ROWS]), digits.scans.train_labels[:LABELLED_ROWS])
     page.wait_until(lambda: candidate_state(server, MODEL, "3") == "waits_for_approval", "the exam")
     marks = app_of(page).get_by_role("region", name="Marks of the exam")
     marks.get_by_text("all rows").wait_for()

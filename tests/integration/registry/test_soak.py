@@ -113,7 +113,7 @@ class Month:
         self.outbox = Outbox(self.database, self.traffic, self.clock)
         self.monitor = MonitorStore(self.database, self.clock)
         self.source = Offered()
-        instance = directory.create(directory.private(folder / "run"))
+        instance = directory.create(directory.make_private(folder / "run"))
         slots.create(instance.slot(0))
         options = WorkerOptions("127.0.0.1", 0, 0)
         self.plane = ControlPlane(instance, options, self.source, _no_worker, 1.0, clock=self.clock)

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from penstock.cli import build
-from penstock.cli.credentials import authorization, using_token_file
+from penstock.cli.credentials import read_authorization, using_token_file
 from tests.unit.cli.conftest import Result
 from tests.unit.docs.reference import _leaves
 
@@ -17,14 +17,14 @@ from tests.unit.docs.reference import _leaves
 def test_a_token_is_sent_without_the_end_of_its_line(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("pk_abc\n")
-    assert authorization() is None
+    assert read_authorization() is None
     with using_token_file(file):
-        assert authorization() == "Bearer pk_abc"
+        assert read_authorization() == "Bearer pk_abc"
         file.write_text("other.token-~+/=")
-        assert authorization() == "Bearer other.token-~+/="
+        assert read_authorization() == "Bearer other.token-~+/="
         with using_token_file(None):
-            assert authorization() is None
-    assert authorization() is None
+            assert read_authorization() is None
+    assert read_authorization() is None
 
 
 @pytest.mark.parametrize("content", [None, "", "two tokens", "a\nb", "a\x00b", "x" * 9000, "a\r\nx: y"])

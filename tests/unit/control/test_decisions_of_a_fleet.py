@@ -10,7 +10,7 @@ from penstock.control.delivery.observations import (
     EvidenceStep,
     Observation,
     arm_counts,
-    evidence_step,
+    find_evidence_step,
     last_of_stage,
     shadow_pairs,
 )
@@ -102,7 +102,7 @@ def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[lis
             for request in stretch:
                 gateways.answer(*request)
             now = gateways.looks()
-            steps.append(evidence_step(before, now, 7))
+            steps.append(find_evidence_step(before, now, 7))
             before = last_of_stage(before, now, 7)
         found.append(steps)
     assert found[0] == found[1]

@@ -19,9 +19,9 @@ from tests.harness import PATIENCE_S
 
 
 def test_a_private_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
-    made = directory.private(tmp_path / "mine")
+    made = directory.make_private(tmp_path / "mine")
     assert made.stat().st_mode & 0o777 == 0o700
-    assert directory.private(made) == made
+    assert directory.make_private(made) == made
 
 
 def test_an_open_or_linked_directory_is_not_trusted(tmp_path: Path) -> None:
@@ -29,18 +29,18 @@ def test_an_open_or_linked_directory_is_not_trusted(tmp_path: Path) -> None:
     opened.mkdir(mode=0o755)
     opened.chmod(0o755)
     with pytest.raises(PermissionError):
-        directory.private(opened)
-    (tmp_path / "link").symlink_to(directory.private(tmp_path / "mine"))
+        directory.make_private(opened)
+    (tmp_path / "link").symlink_to(directory.make_private(tmp_path / "mine"))
     with pytest.raises(OSError):
-        directory.private(tmp_path / "link")
+        directory.make_private(tmp_path / "link")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_directory_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
-    strangers = directory.private(tmp_path / "strangers")
+    strangers = directory.make_private(tmp_path / "strangers")
     os.chown(strangers, 12345, 12345)
     with pytest.raises(PermissionError):
-        directory.private(strangers)
+        directory.make_private(strangers)
 
 
 @pytest.fixture
@@ -66,24 +66,24 @@ def test_homes_do_not_meet(short_path: Path) -> None:
 
 
 def test_the_best_base_is_in_memory() -> None:
-    places = directory.bases({"XDG_RUNTIME_DIR": "/run/user/7"}, 7)
+    places = directory.list_bases({"XDG_RUNTIME_DIR": "/run/user/7"}, 7)
     assert [str(place) for place in places[:2]] == ["/dev/shm/penstock-7", "/run/user/7/penstock"]
-    assert len(directory.bases({}, 7)) == 2
+    assert len(directory.list_bases({}, 7)) == 2
 
 
 def test_an_instance_is_abandoned_only_without_its_control_process(tmp_path: Path) -> None:
-    home = directory.private(tmp_path / "home")
+    home = directory.make_private(tmp_path / "home")
     instance = directory.create(home)
     instance.write("instance", {"a": 1})
-    assert directory.abandoned(home) == []
+    assert directory.take_abandoned(home) == []
     instance.release()
-    found = directory.abandoned(home)
+    found = directory.take_abandoned(home)
     assert [item.path for item in found] == [instance.path]
     assert found[0].read("instance") == {"a": 1}
-    assert directory.abandoned(home) == []
+    assert directory.take_abandoned(home) == []
     found[0].remove()
     assert not home.exists()
-    assert directory.abandoned(home) == []
+    assert directory.take_abandoned(home) == []
 
 
 def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:

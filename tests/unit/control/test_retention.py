@@ -25,7 +25,7 @@ from penstock.control.retention import (
     RetentionLimit,
     RetentionLimits,
     StoredEntry,
-    overdue,
+    find_overdue,
     row_batches,
 )
 from penstock.core.errors import NotReady
@@ -64,7 +64,7 @@ def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
 )
 def test_what_is_overdue_is_the_oldest(workspace: RetentionLimit, gone: list[str]) -> None:
     entries = [StoredEntry("a", 10.0, 1), StoredEntry("c", 30.0, 3), StoredEntry("b", 20.0, 2)]
-    assert overdue(entries, workspace) == gone
+    assert find_overdue(entries, workspace) == gone
 
 
 ENTRIES = st.lists(
@@ -77,7 +77,7 @@ ENTRIES = st.lists(
 def test_nothing_needed_or_recent_is_deleted_and_the_rest_fits(
     entries: list[StoredEntry], age_s: float, size: int, young_s: float, needed: set[str]
 ) -> None:
-    gone = overdue(entries, RetentionLimit(age_s, size, young_s), needed.__contains__)
+    gone = find_overdue(entries, RetentionLimit(age_s, size, young_s), needed.__contains__)
     by_name = {entry.name: entry for entry in entries}
     assert not needed & set(gone)
     assert all(by_name[name].age_s > young_s for name in gone)
@@ -88,7 +88,10 @@ def test_nothing_needed_or_recent_is_deleted_and_the_rest_fits(
 
 
 def test_a_pass_over_files_is_bounded() -> None:
-    assert len(overdue((StoredEntry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), RetentionLimit(1.0))) == MOST_FILES
+    assert (
+        len(find_overdue((StoredEntry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), RetentionLimit(1.0)))
+        == MOST_FILES
+    )
 
 
 def made(path: Path, age_s: float, now: float) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.control.delivery.routes import RouteAdmin
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
-from penstock.core.routing import effective, lay_out, moved_points, parse_route
+from penstock.core.routing import lay_out, moved_points, parse_route, resolve_split
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import TrialEvent
 from tests.unit.control.trials import ME, World
@@ -128,7 +128,7 @@ def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weigh
     split = {"1": 5000, "2": 3000, "3": 2000}
     route = parse_route({"split": split, "stable": "1"})
     assert route.ranges == lay_out(split)
-    assert effective(route, "4", able) == weights
+    assert resolve_split(route, "4", able) == weights
 
 
 def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.guards import GuardVerdict, verdict
+from penstock.core.rollouts.guards import GuardVerdict, judge_guard
 from penstock.monitor.unit_votes import COUNTS, PLACES, UnitVotes
 from tests.budgets import THOROUGH
 
@@ -49,7 +49,7 @@ class Simulation:
         guard, state = GuardSpec("errors", 0.02), GuardState()
         for _ in range(LOOKS):
             state = observe(guard, state, self.counts())
-            if verdict(guard, state, ALPHA) is GuardVerdict.FAIL:
+            if judge_guard(guard, state, ALPHA) is GuardVerdict.FAIL:
                 return True
         return False
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.schedules import parse_schedule
-from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, budgets, burn_rates
+from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, burn_rates, find_error_budgets
 from penstock.core.triggers.conditions import VersionSnapshot, evaluate
 from penstock.core.triggers.parsing import parse_condition
 from penstock.core.triggers.state import RuleMemory
@@ -40,16 +40,22 @@ def history(*parts: tuple[float, int, float, float]) -> tuple[RequestCounts, ...
     ],
 )
 def test_what_objectives_allow(objectives: dict[str, float], allowed: dict[str, float]) -> None:
-    assert budgets(objectives) == allowed
+    assert find_error_budgets(objectives) == allowed
 
 
 def test_a_burn_rate_is_the_share_of_bad_requests_over_what_is_allowed() -> None:
     counts = history((300, 10, 0.0, 0.0), (300, 10, 0.05, 0.2))
-    assert burn_rates(counts, 300, budgets(SLO)) == BurnRates(3000, {"error_ratio": 5.0, "latency_p99_ms": 20.0})
-    assert burn_rates(counts, 600, budgets(SLO)) == BurnRates(6000, {"error_ratio": 2.5, "latency_p99_ms": 10.0})
-    assert burn_rates(counts, 610, budgets(SLO)) is None  # it does not reach back so far
-    assert burn_rates((), 60, budgets(SLO)) is None
-    assert burn_rates(history((600, 0, 0.0, 0.0)), 300, budgets(SLO)) == BurnRates(0, dict.fromkeys(SLO, 0.0))
+    assert burn_rates(counts, 300, find_error_budgets(SLO)) == BurnRates(
+        3000, {"error_ratio": 5.0, "latency_p99_ms": 20.0}
+    )
+    assert burn_rates(counts, 600, find_error_budgets(SLO)) == BurnRates(
+        6000, {"error_ratio": 2.5, "latency_p99_ms": 10.0}
+    )
+    assert burn_rates(counts, 610, find_error_budgets(SLO)) is None  # it does not reach back so far
+    assert burn_rates((), 60, find_error_budgets(SLO)) is None
+    assert burn_rates(history((600, 0, 0.0, 0.0)), 300, find_error_budgets(SLO)) == BurnRates(
+        0, dict.fromkeys(SLO, 0.0)
+    )
 
 
 def test_counts_that_fall_are_no_requests() -> None:

@@ -28,8 +28,8 @@ from penstock.core.row_shares import (
     missing_gateways,
     select_gateways,
 )
-from penstock.core.statistics.confidence_sequences import Mean, confidence
-from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, budgets, burn_rates
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence
+from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, burn_rates, find_error_budgets
 
 # Runs.
 
@@ -248,7 +248,7 @@ def test_what_people_are_shown_of_an_experiment() -> None:
         replace(start_experiment(spec, 0.0), rewards=rewards, requests={"1": 400}, ages={1: 600})
     )
     for arm, requests in (("1", 400), ("2", 0)):
-        interval = confidence(rewards[arm], 0.05)
+        interval = find_confidence_sequence(rewards[arm], 0.05)
         assert found["arms"][arm] == {
             "weight": 5000,
             "requests": requests,
@@ -277,7 +277,7 @@ def test_exams_survive_as_json_values() -> None:
 
 def test_burn_rates_over_a_window() -> None:
     history = [RequestCounts(0.0, 100, 1, 5), RequestCounts(10.0, 200, 3, 5), RequestCounts(20.0, 400, 7, 45)]
-    allowed = budgets({"error_ratio": 0.01, "latency_p99_ms": 50.0})
+    allowed = find_error_budgets({"error_ratio": 0.01, "latency_p99_ms": 50.0})
     assert allowed == {"error_ratio": 0.01, "latency_p99_ms": 0.01}
     assert burn_rates(history, 10.0, allowed) == BurnRates(200, {"error_ratio": 2.0, "latency_p99_ms": 20.0})
     longer = burn_rates(history, 10.1, allowed)

@@ -15,14 +15,14 @@ from penstock.core.desired import ReadyState as VersionState
 from penstock.core.desired import VersionStatus, able_versions
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import Exam, ExamScores, HoldoutGate, check_exam
-from penstock.core.labels import HTTP_STATUS, OUTCOMES, code, is_attributed
+from penstock.core.labels import HTTP_STATUS, OUTCOMES, code_label, is_attributed
 from penstock.core.lineage import card_features
 from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, limit_word, parse_guard
-from penstock.core.rollouts.guards import GuardVerdict, describe_evidence, effect
-from penstock.core.rollouts.progress import progress
+from penstock.core.rollouts.guards import GuardVerdict, describe_evidence, find_effect
+from penstock.core.rollouts.progress import describe_progress
 from penstock.core.rollouts.rollout import Rollout, RolloutState, note_in_place, note_losses, note_ready, start_rollout
 from penstock.core.rollouts.spec import parse_spec, with_objectives
 from penstock.core.rollouts.waiting import waiting_inside
@@ -32,14 +32,14 @@ from penstock.core.routing import (
     SplitTable,
     choose_substitute,
     default_version,
-    effective,
     parse_route,
+    resolve_split,
 )
 from penstock.core.row_shares import RowAmount
 from penstock.core.statistics.change_detection import DAY_S, MIN_ONSET_PROBABILITY, ChangeDetector, onset_probability
 from penstock.core.statistics.paired_comparison import Advantage
 from penstock.core.triggers.conditions import Condition
-from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.reachability import MonitoringCoverage, find_unreachable
 from penstock.core.triggers.rules import RuleAction, RuleOutcome, Trigger
 from penstock.core.triggers.state import RuleMemory, RuleState, with_request, without_request, without_schedule_times
 
@@ -62,7 +62,7 @@ def test_versions_that_cannot_answer_give_their_points_to_one_that_can(
     able: set[str], instead: str | None, points: dict[str, int]
 ) -> None:
     assert choose_substitute(SPLIT, able) == instead
-    assert effective(SPLIT, "1", able) == points
+    assert resolve_split(SPLIT, "1", able) == points
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_rollout_notes_its_weights_and_its_losses() -> None:
 
 
 def lines(rollout: Rollout) -> list[str]:
-    return [str(line) for line in progress(rollout, 1.0)]
+    return [str(line) for line in describe_progress(rollout, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_a_guard_has_no_other_fields() -> None:
 def test_a_query_s_effect_is_its_last_value_and_it_says_how_often_it_agreed() -> None:
     guard = GuardSpec("promql", query="up", least=1.0)
     state = GuardState()
-    assert effect(guard, state) is None
+    assert find_effect(guard, state) is None
     rollout = started(guard)
     assert any("no answer yet" in line for line in lines(rollout))
     for value in (0.0, 2.0, 3.0, math.nan):
         state = observe(guard, state, EvidenceBatch(values={"up": value}))
-    assert (effect(guard, state), state.streak) == (3.0, 2)
+    assert (find_effect(guard, state), state.streak) == (3.0, 2)
     assert any("within its bounds 2 of 3 times" in line for line in lines(replace(rollout, guards=(state,))))
 
 
@@ -278,10 +278,10 @@ def leaf(word: str, **values: Any) -> Condition:
 
 def test_a_rule_that_denies_what_always_holds_never_fires() -> None:
     always = Condition("all", parts=(leaf("age", days=0), Condition("any", parts=(leaf("labels", new_at_least=0),))))
-    (fault,) = unreachable([Trigger("t", Condition("not", parts=(always,)))], MonitoringCoverage())
+    (fault,) = find_unreachable([Trigger("t", Condition("not", parts=(always,)))], MonitoringCoverage())
     assert "what it denies always holds" in fault
     sometimes = Condition("all", parts=(leaf("age", days=0), leaf("labels", new_at_least=1)))
-    assert unreachable([Trigger("t", Condition("not", parts=(sometimes,)))], MonitoringCoverage()) == []
+    assert find_unreachable([Trigger("t", Condition("not", parts=(sometimes,)))], MonitoringCoverage()) == []
 
 
 def test_estimates_rest_on_rows_that_are_counted() -> None:
@@ -293,7 +293,7 @@ def test_estimates_rest_on_rows_that_are_counted() -> None:
         "min_labels": 1,
         "source": "estimated",
     }
-    (fault,) = unreachable([Trigger("t", leaf("performance", **values))], MonitoringCoverage(rows=False))
+    (fault,) = find_unreachable([Trigger("t", leaf("performance", **values))], MonitoringCoverage(rows=False))
     assert "no row is counted with 'monitor.sample' 0" in fault
 
 
@@ -353,8 +353,8 @@ def test_a_version_answers_for_what_it_did(outcome: str, before: bool, during: b
 
 
 def test_every_outcome_has_a_code_in_each_protocol() -> None:
-    assert [code("rest", outcome) for outcome in OUTCOMES] == [str(HTTP_STATUS[outcome]) for outcome in OUTCOMES]
-    assert all(code("grpc", outcome).isupper() or code("grpc", outcome) == "OK" for outcome in OUTCOMES)
+    assert [code_label("rest", outcome) for outcome in OUTCOMES] == [str(HTTP_STATUS[outcome]) for outcome in OUTCOMES]
+    assert all(code_label("grpc", outcome).isupper() or code_label("grpc", outcome) == "OK" for outcome in OUTCOMES)
 
 
 # Columns.

@@ -7,7 +7,7 @@ import pytest
 from penstock.core.errors import InvalidInput
 from penstock.core.triggers.conditions import Condition
 from penstock.core.triggers.parsing import parse_condition
-from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.reachability import MonitoringCoverage, find_unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
 
@@ -20,7 +20,7 @@ def never(word: str, coverage: MonitoringCoverage, **values: Any) -> list[str]:
     condition = parse_condition({word: values}, "w", faults, nothing)
     assert condition is not None, faults
     rule = Trigger("r", condition, kind=TriggerKind.QUALITY if word == "quality" else TriggerKind.RETRAIN)
-    return [fault.removeprefix("'triggers[0].when.") for fault in unreachable([rule], coverage)]
+    return [fault.removeprefix("'triggers[0].when.") for fault in find_unreachable([rule], coverage)]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_why_a_condition_can_never_hold(
 def test_rules_that_nothing_lets_ask() -> None:
     rule = Trigger("r", Condition("age", {"days": 1}))
     none = MonitoringCoverage(limits=RuleLimits(budget_per_day=0))
-    assert unreachable([rule], none) == [
+    assert find_unreachable([rule], none) == [
         "'retraining.budget_per_day' 0 lets no rule ask: leave the rules out, or let them ask"
     ]
-    assert unreachable([rule], MonitoringCoverage(limits=RuleLimits(budget_per_day=1))) == []
-    assert unreachable([], none) == []
+    assert find_unreachable([rule], MonitoringCoverage(limits=RuleLimits(budget_per_day=1))) == []
+    assert find_unreachable([], none) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.route_preview import RoutePlan, preview_document
-from penstock.core.routing import POINTS, RouteSpec, effective, parse_route
+from penstock.core.routing import POINTS, RouteSpec, parse_route, resolve_split
 
 BEFORE = parse_route({"split": {"1": 9500, "2": 500}})
 SPLIT = "version 1 answers 95 %, version 2 answers 5 % of the requests"
@@ -113,7 +113,9 @@ def test_points_and_moved_callers_are_those_of_the_split(old: list[int], new: li
     document = preview_document(RoutePlan(after, before, "1", able))
     assert sum(document["points"].values()) == (POINTS if able else 0)
     assert set(document["points"]) <= able
-    assert document["points"] == {version: share for version, share in effective(after, None, able).items() if share}
+    assert document["points"] == {
+        version: share for version, share in resolve_split(after, None, able).items() if share
+    }
     gained = [max(0, after.split.get(version, 0) - before.split.get(version, 0)) for version in after.split]
     assert document["moved_points"] == sum(gained)
     assert document["changes"] == (sum(gained) > 0 or after.stable != before.stable)

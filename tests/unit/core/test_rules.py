@@ -9,7 +9,7 @@ from penstock.core.classification import top_classes
 from penstock.core.deadlines import deadline_ns
 from penstock.core.errors import KINDS, Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES
-from penstock.core.placement import Parallelism, parallelism, runs_inline
+from penstock.core.placement import Parallelism, choose_parallelism, runs_inline
 from penstock.core.tensors import Tensor
 
 
@@ -53,7 +53,7 @@ def test_short_runs_stay_on_the_loop(run_ns: int | None, elements: int, measured
 def test_runs_stay_on_a_core_each_once_there_are_enough(
     waiting: int, wide: int, narrow: int, cores: int, expected: Parallelism | None
 ) -> None:
-    assert parallelism(waiting, wide, narrow, cores) is expected
+    assert choose_parallelism(waiting, wide, narrow, cores) is expected
 
 
 @given(st.integers(2, 8), st.lists(st.integers(0, 3), min_size=1, max_size=200))
@@ -64,7 +64,7 @@ def test_no_run_waits_for_ever_and_none_runs_beside_a_wide_one(cores: int, steps
         waiting += (1, 1, 0, 2)[step]
         if step == 2:
             wide, narrow = (0, narrow) if wide else (0, max(0, narrow - 1))
-        while waiting and (found := parallelism(waiting, wide, narrow, cores)) is not None:
+        while waiting and (found := choose_parallelism(waiting, wide, narrow, cores)) is not None:
             waiting -= 1
             wide, narrow = (wide + 1, narrow) if found is Parallelism.MULTI_THREADED else (wide, narrow + 1)
             assert wide + narrow <= cores

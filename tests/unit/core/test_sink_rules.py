@@ -7,7 +7,7 @@ import pytest
 from penstock.core.addresses import parse_hosts
 from penstock.core.errors import InvalidInput, Unauthorised
 from penstock.core.policies import decode_stored_policy, encode_stored_policy, parse_policy
-from penstock.core.sink_rules import SinkRules, is_inside, refusal
+from penstock.core.sink_rules import SinkRules, find_refusal, is_inside
 from penstock.core.sinks import FIELDS, SecretName, SinkOrigin, SinkSpec, parse_sinks
 
 HOSTS = parse_hosts(["hooks.example", "api.github.com"])
@@ -40,7 +40,7 @@ def spec_of(kind: str, values: dict[str, Any], origin: SinkOrigin = SinkOrigin.P
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_a_sink_of_a_policy_within_the_bounds_may_be(kind: str) -> None:
-    assert refusal(spec_of(kind, values_of(kind)), HOSTS) == ""
+    assert find_refusal(spec_of(kind, values_of(kind)), HOSTS) == ""
 
 
 @pytest.mark.parametrize("kind", FIELDS)
@@ -52,20 +52,20 @@ def test_no_kind_reads_files_or_reaches_other_hosts_by_a_policy(kind: str) -> No
     cases += [values_of(kind, **{name: value}) for name, value in outside.items() if name in FIELDS[kind]]
     assert cases or kind == "command"
     for values in cases:
-        assert refusal(spec_of(kind, values), HOSTS)
+        assert find_refusal(spec_of(kind, values), HOSTS)
         for origin in (SinkOrigin.OWNER, SinkOrigin.CONFIGURATION):
-            assert refusal(spec_of(kind, values, origin), HOSTS) == ""
+            assert find_refusal(spec_of(kind, values, origin), HOSTS) == ""
 
 
 def test_a_kind_with_a_default_address_is_bounded_too() -> None:
     values = {"repository": "o/r", "token": "name"}
-    assert refusal(spec_of("github", values), HOSTS) == ""
-    assert "sink_hosts" in refusal(spec_of("github", values), parse_hosts([]))
+    assert find_refusal(spec_of("github", values), HOSTS) == ""
+    assert "sink_hosts" in find_refusal(spec_of("github", values), parse_hosts([]))
 
 
 def test_what_another_package_does_is_not_known() -> None:
-    assert "other packages" in refusal(SinkSpec("mail", {}), HOSTS)
-    assert refusal(SinkSpec("mail", {}, SinkOrigin.OWNER), HOSTS) == ""
+    assert "other packages" in find_refusal(SinkSpec("mail", {}), HOSTS)
+    assert find_refusal(SinkSpec("mail", {}, SinkOrigin.OWNER), HOSTS) == ""
 
 
 @pytest.mark.parametrize("path", ["", "sinks", "sinks/..", "sinks/../x", "/sinks/x", "x", "./x", "sinks/a/../../x"])

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.triggers.conditions import Condition, VersionSnapshot
 from penstock.core.triggers.parsing import parse_condition, parse_limits, parse_triggers
-from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.reachability import MonitoringCoverage, find_unreachable
 from penstock.core.triggers.rules import RuleLimits, RuleOutcome, Trigger, decide
 from penstock.core.triggers.state import RuleMemory, RulePhase, RuleState, decode_rule_state, encode_rule_state
 
@@ -99,7 +99,7 @@ def test_gates_and_a_rollout_are_settings_of_retraining() -> None:
 
 
 @pytest.mark.parametrize(
-    ("denied", "is_named"),
+    ("denied", "is_found"),
     [
         ({"all": [{"age": {"days": 0}}, {"labels": {"new_at_least": 0}}]}, True),
         ({"all": [{"age": {"days": 0}}, {"labels": {"new_at_least": 1}}]}, False),
@@ -108,17 +108,17 @@ def test_gates_and_a_rollout_are_settings_of_retraining() -> None:
         ({"quality": {"violated": True}}, False),
     ],
 )
-def test_the_opposite_of_what_always_holds_is_named(denied: Any, is_named: bool) -> None:
+def test_the_opposite_of_what_always_holds_is_named(denied: Any, is_found: bool) -> None:
     trigger = Trigger("r", condition({"not": denied}), ("log",))
     watched = MonitoringCoverage(True, True, True, {}, RuleLimits(), {})
-    named = [fault for fault in unreachable((trigger,), watched) if "always holds" in fault]
-    assert bool(named) is is_named
+    found = [fault for fault in find_unreachable((trigger,), watched) if "always holds" in fault]
+    assert bool(found) is is_found
 
 
 def test_a_condition_and_its_opposite_are_named() -> None:
     trigger = Trigger("r", condition({"all": [{"drift": {}}, {"not": {"drift": {}}}]}), ("log",))
     watched = MonitoringCoverage(True, True, True, {}, RuleLimits(), {})
-    assert any("it requires 'drift' and its opposite" in fault for fault in unreachable((trigger,), watched))
+    assert any("it requires 'drift' and its opposite" in fault for fault in find_unreachable((trigger,), watched))
 
 
 def test_a_refusal_is_reported_once_for_each_condition() -> None:

@@ -44,6 +44,19 @@ def test_the_ways_into_the_code_lead_somewhere(file: str, names: str) -> None:
         assert re.search(rf"^ *(?:def|class|async def) {name}\b|^{name}\b[^=\n]*= ", text, re.MULTILINE), name
 
 
+def test_the_readme_leads_to_the_ways_into_the_code() -> None:
+    assert "(docs/architecture.md#find-your-way)" in (ROOT / "README.md").read_text()
+    ways = section(DOCS / "architecture.md", "Find your way")
+    for asked in (
+        "where a gRPC header becomes a deadline",
+        "where a canary's errors are counted",
+        "where a drift alarm is decided",
+        "where a webhook is signed",
+        "where a new metric goes",
+    ):
+        assert re.search(rf"^\| {asked} \|[^|]*`[\w/]+\.py` `\w+`", ways, re.MULTILINE), asked
+
+
 def test_the_threat_model_names_code_and_tests_that_exist() -> None:
     text = section(DOCS / "explanation" / "threat-model.md", "Threats")
     paths = set(re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9.]+)+)`", text))

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.explain.graphs import read_exact_model
-from penstock.explain.methods import agrees
+from penstock.explain.methods import agrees_with_runtime
 from tests.explained import ML, MODES, RandomTrees, random_attributes, random_rows, shapley_values
 from tests.unit.explain.runtime import graph_of, runner
 
@@ -30,7 +30,7 @@ def check_equal(model: onnx.ModelProto) -> Any:
     found = read_exact_model(graph_of(model), "y")
     explainer = found.prepare(BACKGROUND)
     outputs = runner(model, "y")(np.concatenate([ROWS, BACKGROUND]))
-    assert agrees(explainer, explainer.explain(ROWS), outputs, ROWS, BACKGROUND)
+    assert agrees_with_runtime(explainer, explainer.explain(ROWS), outputs, ROWS, BACKGROUND)
     return found
 
 
@@ -122,7 +122,7 @@ def test_whole_numbers_are_compared_in_single_precision(given: int) -> None:
     )
     explainer = read_exact_model(graph_of(model), "y").prepare(rows[:5])
     outputs = runner(model, "y")(np.concatenate([rows, rows[:5]]))
-    assert agrees(explainer, explainer.explain(rows), outputs, rows, rows[:5])
+    assert agrees_with_runtime(explainer, explainer.explain(rows), outputs, rows, rows[:5])
 
 
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
@@ -143,7 +143,7 @@ def test_linear_classifiers(transform: str, classes: int, scores: int) -> None:
     rows, background = random_rows(20, FEATURES, 3), random_rows(5, FEATURES, 4)
     found = read_exact_model(graph_of(model), "y").prepare(background)
     outputs = runner(model, "y")(np.concatenate([rows, background]))
-    assert agrees(found, found.explain(rows), outputs, rows, background)
+    assert agrees_with_runtime(found, found.explain(rows), outputs, rows, background)
 
 
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
@@ -164,7 +164,7 @@ def test_linear_regressors(transform: str, targets: int) -> None:
     rows, background = random_rows(20, FEATURES, 3), random_rows(5, FEATURES, 4)
     found = read_exact_model(graph_of(model), "y").prepare(background)
     outputs = runner(model, "y")(np.concatenate([rows, background]))
-    assert agrees(found, found.explain(rows), outputs, rows, background)
+    assert agrees_with_runtime(found, found.explain(rows), outputs, rows, background)
 
 
 def tensors(given: int, modes: list[int], transform: int = 0, aggregate: int = 1) -> onnx.NodeProto:

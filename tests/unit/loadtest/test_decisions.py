@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.loadtest.capacity import CONFIRMATIONS, TOLERANCE, CapacityTrial, conclude, next_probe
 from penstock.loadtest.comparison import compare_pairs
 from penstock.loadtest.objectives import judge, judge_ratio, parse_objective
-from penstock.loadtest.schedule import Arrivals, Ramp, due_moments, parse_ramp, steady
+from penstock.loadtest.schedule import Arrivals, Ramp, due_moments, parse_ramp, steady_rate
 
 FEWEST_PAIRS = 6
 """Fewer pairs have no interval with 95 % confidence."""
@@ -38,7 +38,7 @@ def test_moments_are_in_order_within_the_time_and_the_same_again(
 
 
 def test_constant_arrivals_have_equal_distances() -> None:
-    moments = due_moments(steady(50), 2, "constant", 1)
+    moments = due_moments(steady_rate(50), 2, "constant", 1)
     assert len(moments) == 100
     assert np.diff(moments) == pytest.approx(0.02)
 
@@ -50,14 +50,14 @@ def test_a_ramp_asks_more_and_more_and_then_the_same() -> None:
 
 
 def test_random_arrivals_have_the_mean_and_the_spread_of_a_poisson_process() -> None:
-    gaps = np.diff(due_moments(steady(1000), 20, "poisson", 3))
+    gaps = np.diff(due_moments(steady_rate(1000), 20, "poisson", 3))
     assert gaps.mean() == pytest.approx(0.001, rel=0.03)
     assert gaps.std() == pytest.approx(0.001, rel=0.03)
 
 
 def test_a_schedule_is_bounded() -> None:
     with pytest.raises(ValueError, match="at most 10,000,000 requests"):
-        due_moments(steady(1e6), 60, "constant", 1)
+        due_moments(steady_rate(1e6), 60, "constant", 1)
 
 
 @pytest.mark.parametrize("text", ["", "10", "10:20", "a:b:c", "10:20:0", "-1:5:1", "10:0:5", "10:20:inf", "nan:2:2"])

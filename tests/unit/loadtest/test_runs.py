@@ -7,9 +7,9 @@ from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.objectives import parse_objective
 from penstock.loadtest.runs import FEWEST_REQUESTS, PAIRS, LoadPlan, Send, find_capacity, judge_all, run_once, run_pairs
 from penstock.loadtest.samples import Samples
-from penstock.loadtest.schedule import Ramp, due_moments, steady
+from penstock.loadtest.schedule import Ramp, due_moments, steady_rate
 
-PLAN = LoadPlan(steady(100), 2.0, 1.0, 7)
+PLAN = LoadPlan(steady_rate(100), 2.0, 1.0, 7)
 P99 = parse_objective("p99<20ms")
 
 
@@ -47,7 +47,7 @@ def test_the_warm_up_does_not_count() -> None:
     found = run_once(target.send, PLAN, quiet)
     assert [seconds for _, seconds, _ in target.windows] == [1.0, 2.0]
     assert found.requests == 200
-    run_once(target.send, LoadPlan(steady(100), 2.0, 0.0, 7), quiet)
+    run_once(target.send, LoadPlan(steady_rate(100), 2.0, 0.0, 7), quiet)
     assert len(target.windows) == 3
 
 
@@ -122,7 +122,7 @@ def test_a_search_that_keeps_nothing_ends_before_windows_without_requests() -> N
 
 def test_a_search_that_keeps_everything_ends_at_the_most_requests_of_a_window() -> None:
     target = Computed()
-    found = find_capacity(target.send, LoadPlan(steady(3e6), 2.0, 0.0, 7), [P99], 1000, 1.0, quiet, target.clock)
+    found = find_capacity(target.send, LoadPlan(steady_rate(3e6), 2.0, 0.0, 7), [P99], 1000, 1.0, quiet, target.clock)
     assert (found.capacity.rate, found.capacity.confirmed) == (3e6, False)
 
 

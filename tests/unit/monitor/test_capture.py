@@ -16,7 +16,7 @@ from penstock.monitor import capture
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import AnsweredRequest, CaptureWriter, records, segments, sweep
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, records, sweep
 from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowSelection, is_held_out, select_labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import Feedback
@@ -67,7 +67,7 @@ def labelled(folder: Path, store: AnswerStore, target: tuple[str, str], share: f
 def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
     writer.write([seen("a", 2), seen("b", 1, 100.0)], tally)
-    [path] = segments(tmp_path, *TARGET)
+    [path] = list_segments(tmp_path, *TARGET)
     assert path.stat().st_size == sum(tally.sizes)
     first, second = captured(path)
     assert (first["id"], first["route"], second["id"]) == ("a", "canary", "b")
@@ -91,7 +91,7 @@ def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
 )
 def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str, ...], x: Any, word: Any) -> None:
     CaptureWriter(tmp_path, TARGET, COLUMNS, masked).write([seen("a")], Tally())
-    [path] = segments(tmp_path, *TARGET)
+    [path] = list_segments(tmp_path, *TARGET)
     [found] = captured(path)
     values = found["inputs"].get("x")
     if x is None:
@@ -109,7 +109,7 @@ def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str
 def test_a_mask_by_place_holds_when_columns_have_names(tmp_path: Path, masked: str) -> None:
     with_names = input_columns([TensorSpec("x", "FP32", (-1, 3))], True, ["age", "income", "years"]), COLUMNS[1]
     CaptureWriter(tmp_path, TARGET, with_names, (masked,)).write([seen("a")], Tally())
-    [found] = captured(segments(tmp_path, *TARGET)[0])
+    [found] = captured(list_segments(tmp_path, *TARGET)[0])
     assert np.isnan(found["inputs"]["x"][0]).tolist() == [False, True, False]
 
 
@@ -156,15 +156,15 @@ def test_it_is_bounded_in_every_direction(tmp_path: Path, monkeypatch: pytest.Mo
     writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
     writer.write([seen(str(number)) for number in range(100)], tally)
     assert (len(tally.sizes), tally.lost) == (capture.MOST_OF_A_BATCH, 100 - capture.MOST_OF_A_BATCH)
-    assert all(path.stat().st_size <= 4096 for path in segments(tmp_path, *TARGET))
+    assert all(path.stat().st_size <= 4096 for path in list_segments(tmp_path, *TARGET))
     monkeypatch.setattr(capture, "MOST_BYTES_OF_ONE", 500)
     writer.write([seen("large", 100)], tally)
     assert tally.lost == 100 - capture.MOST_OF_A_BATCH + 1
-    newest = segments(tmp_path, *TARGET)[-1]
+    newest = list_segments(tmp_path, *TARGET)[-1]
     assert sweep(tmp_path, 9000) <= 9000
-    assert segments(tmp_path, *TARGET)[-1] == newest
+    assert list_segments(tmp_path, *TARGET)[-1] == newest
     assert sweep(tmp_path, 0) == 0
-    assert segments(tmp_path, *TARGET) == []
+    assert list_segments(tmp_path, *TARGET) == []
 
 
 def test_a_disk_that_is_full_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

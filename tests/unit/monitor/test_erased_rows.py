@@ -14,7 +14,7 @@ from penstock.monitor import answer_segments, erased_rows
 from penstock.monitor.answer_segments import ALL_ROWS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import AnsweredRequest, CaptureWriter, records, segments
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, records
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.erased_rows import ErasedRequests, erase_from_segments
 from penstock.monitor.feedback import Feedback
@@ -53,12 +53,12 @@ def writer(folder: Path, batching: bool = True) -> CaptureWriter:
 
 def kept(folder: Path) -> dict[str, list[str]]:
     """Who is in each request that is left."""
-    found = [record for path in segments(folder, *TARGET) for record, _ in records(path)]
+    found = [record for path in list_segments(folder, *TARGET) for record, _ in records(path)]
     return {record.id: record.arrays()["inputs"]["who"].ravel().tolist() for record in found}
 
 
 def erase(folder: Path, column: str, value: str, features: dict[str, ColumnPlace] | None = None) -> ErasedRequests:
-    return erase_from_segments(segments(folder, *TARGET), SubjectKey(column, value), features or {})
+    return erase_from_segments(list_segments(folder, *TARGET), SubjectKey(column, value), features or {})
 
 
 def test_the_rows_of_a_subject_are_gone(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_rows_of_a_subject_are_gone(tmp_path: Path) -> None:
     assert kept(tmp_path) == {"a": ["bob"], "b": ["bob"]}
     assert erased.gone == {"a": (frozenset({0, 2}), 3), "c": (frozenset({0}), 1)}
     assert (erased.rows, erased.files) == (3, 1)
-    [path] = segments(tmp_path, *TARGET)
+    [path] = list_segments(tmp_path, *TARGET)
     assert b"ann" not in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
     [first, _] = [record.arrays() for record, _ in records(path)]
@@ -103,7 +103,7 @@ def test_without_a_batch_dimension_the_whole_request_is_gone(tmp_path: Path) -> 
 
 def test_a_file_without_the_subject_is_left_alone(tmp_path: Path) -> None:
     writer(tmp_path).write([request("a", ["bob"])], Tally())
-    [path] = segments(tmp_path, *TARGET)
+    [path] = list_segments(tmp_path, *TARGET)
     before = path.stat()
     assert erase(tmp_path, "who", "ann").files == 0
     assert path.stat() == before
@@ -114,18 +114,18 @@ def test_a_writer_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     writing.write([request("a", ["ann"]), request("b", ["bob"])], Tally())
     erase(tmp_path, "who", "ann")
     writing.write([request("c", ["cid"])], Tally())
-    assert len(segments(tmp_path, *TARGET)) == 2
+    assert len(list_segments(tmp_path, *TARGET)) == 2
     assert kept(tmp_path) == {"b": ["bob"], "c": ["cid"]}
 
 
 def test_what_is_written_while_a_segment_is_replaced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = writer(tmp_path)
     writing.write([request("a", ["ann"])], Tally())
-    [path] = segments(tmp_path, *TARGET)
+    [path] = list_segments(tmp_path, *TARGET)
     old = path.open("ab")  # as a worker that has looked at its segment just before
     more = writer(tmp_path / "other")
     more.write([request("c", ["cid", "ann"])], Tally())
-    record = segments(tmp_path / "other", *TARGET)[0].read_bytes()
+    record = list_segments(tmp_path / "other", *TARGET)[0].read_bytes()
 
     def write_now(_: float) -> None:
         old.write(record + record[:10])

@@ -13,7 +13,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import RowValues, TensorForm, input_columns, output_columns
 from penstock.monitor.counters.layout import Cells
-from penstock.monitor.joint_distance import distance
+from penstock.monitor.joint_distance import find_distances
 from penstock.monitor.reference import LIVE, TRAINING, Reference, decode_reference, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.reference_columns import JOINT
@@ -89,11 +89,11 @@ def test_the_joint_distance_sees_what_belongs_together() -> None:
     assert found is not None
     middle, directions = np.array(found.middle), np.array(found.directions)
     flipped = rows * np.array([1, -1, 1, 1, 1])
-    assert distance(rows, middle, directions).mean() == pytest.approx(1, abs=0.1)
-    assert distance(flipped, middle, directions).mean() > 5
+    assert find_distances(rows, middle, directions).mean() == pytest.approx(1, abs=0.1)
+    assert find_distances(flipped, middle, directions).mean() > 5
     odd = rows[:3].copy()
     odd[0, 0], odd[1, 1] = np.nan, np.inf
-    assert np.isfinite(distance(odd, middle, directions)).all()
+    assert np.isfinite(find_distances(odd, middle, directions)).all()
 
 
 @pytest.mark.simulation

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InvalidInput
-from penstock.registry.files import NamesOnly, beneath, read_data, read_text
+from penstock.registry.files import NamesOnly, find_beneath, read_data, read_text
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("relative", "text"), [("file", "inside"), ("sub/file", "deeper"), ("near", "deeper")])
 def test_files_inside_are_found(folder: Path, relative: str, text: str) -> None:
-    assert read_text(beneath(folder, relative, "it"), "it") == text
+    assert read_text(find_beneath(folder, relative, "it"), "it") == text
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_files_inside_are_found(folder: Path, relative: str, text: str) -> None:
 )
 def test_anything_else_is_refused_without_its_name(folder: Path, relative: str) -> None:
     with pytest.raises(InvalidInput, match=r"^it (must|lies|is) ") as caught:
-        beneath(folder, relative, "it")
+        find_beneath(folder, relative, "it")
     assert "secret" not in str(caught.value)
     assert str(folder) not in str(caught.value)
 

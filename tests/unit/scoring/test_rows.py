@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.core.frames.terms import RowTerms
 from penstock.core.tensors import Tensor
 from penstock.scoring.binding import BatchBinder
-from penstock.scoring.rows import BatchScorer, ModelRunner, ScoredRows, recall
+from penstock.scoring.rows import BatchScorer, ModelRunner, ScoredRows, reuse_rows
 from tests.unit.scoring.rows_of_numbers import SIGNATURE, Doubling, batch
 
 BIND = BatchBinder(SIGNATURE, RowTerms(("a", "b")))
@@ -37,7 +37,7 @@ def test_rows_that_cannot_be_scored_are_found_one_by_one(rows: int, data: st.Dat
     assert scored.good == good
     answers = scored.outputs[0].data.ravel().tolist() if good else []
     assert answers == [11.0 * place for place in good]
-    again = recall(BIND, batch(0, rows), scored)
+    again = reuse_rows(BIND, batch(0, rows), scored)
     assert [tensor.data.tolist() for tensor in again.inputs] == [tensor.data.tolist() for tensor in scored.inputs]
 
 
@@ -59,7 +59,7 @@ def test_defaults_count_as_missing_values_and_are_run_and_explained() -> None:
     scored = BatchScorer(bind, Doubling(bad=[3.0]), explain=explain).score(rows, {})
     assert scored.outputs[0].data.ravel().tolist() == [2, 9, 11]
     assert seen[0].data.tolist() == [[1, 1], [2, 7], [4, 7]]
-    for found in (scored, recall(bind, rows, scored)):
+    for found in (scored, reuse_rows(bind, rows, scored)):
         np.testing.assert_array_equal(found.inputs[0].data, [[1, 1], [2, np.nan], [4, np.nan]])
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
 from penstock.core.errors import InvalidInput, NotFound, NotReady
 from penstock.core.labels import ROUTE_NAMES, Protocol
-from penstock.core.routing import RouteSpec, effective, parse_route
+from penstock.core.routing import RouteSpec, parse_route, resolve_split
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.counters.layout import SHADOW_COUNTERS
@@ -170,7 +170,7 @@ def test_the_versions_that_answer_are_those_that_are_said_to(tmp_path: Path, rea
     async def story(world: Traffic) -> None:
         await world.serve(tmp_path, split, *ready)
         found = await world.many(100)
-        points = effective(split, None, set(ready))
+        points = resolve_split(split, None, set(ready))
         assert {version for version, _ in found} == {version for version, weight in points.items() if weight}
 
     in_traffic(story)

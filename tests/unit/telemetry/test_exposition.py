@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, code
+from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, code_label
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.metric import MetricType
 from penstock.telemetry.metrics import (
@@ -118,5 +118,5 @@ def test_every_metric_follows_the_naming_rules() -> None:
 
 def test_every_outcome_has_its_codes() -> None:
     assert set(HTTP_STATUS) == set(GRPC_STATUS) == set(OUTCOMES)
-    assert code("rest", "overloaded") == "429"
-    assert code("grpc", "overloaded") == "RESOURCE_EXHAUSTED"
+    assert code_label("rest", "overloaded") == "429"
+    assert code_label("grpc", "overloaded") == "RESOURCE_EXHAUSTED"

@@ -81,6 +81,6 @@ def badge(text: str, kind: str = "") -> Markup:
     return element("span", text, class_=f"badge {kind}".rstrip())
 
 
-def facts(pairs: Iterable[tuple[str, Child]]) -> Markup:
+def description_list(pairs: Iterable[tuple[str, Child]]) -> Markup:
     """Return names with their values as a description list."""
     return element("dl", *(join(element("dt", name), element("dd", value)) for name, value in pairs), class_="facts")

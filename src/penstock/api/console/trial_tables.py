@@ -26,7 +26,7 @@ def state_badge(state: str) -> Markup:
     return badge(state.replace("_", " "), KINDS.get(state, ""))
 
 
-def percent(points: float) -> str:
+def percent_text(points: float) -> str:
     """Return basis points as percent."""
     return f"{points / 100:g} %"
 
@@ -49,7 +49,7 @@ def history(changes: Sequence[Document]) -> Markup:
 
 
 def _change_row(change: Document) -> tuple[str, ...]:
-    weight = f" {percent(change['weight'])}" if "weight" in change else ""
+    weight = f" {percent_text(change['weight'])}" if "weight" in change else ""
     after = join(state_badge(change["state"]), weight) if "state" in change else "-"
     return change["at"], change["actor"], change["action"].replace("_", " "), after, change["reason"] or "-"
 

@@ -7,7 +7,7 @@ from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.parts import Parts, Payload, size_of
 from penstock.api.common.work import INLINE_BYTES, LargeWork, RequestWork, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
-from penstock.api.grpc.errors import sentence
+from penstock.api.grpc.errors import caller_text
 from penstock.api.grpc.framing import PREFIX, add_prefix, in_parts, without_prefix
 from penstock.api.grpc.message_form import AnswerTemplate
 from penstock.api.grpc.typed_parts import contents_of, delimit
@@ -365,7 +365,7 @@ def trace_parameter(trace: CallTrace) -> bytes:
 def stream_refusal(fault: Fault, call_id: str, parameters: bytes = b"") -> bytes:
     """Return the framed message for a failed request of a stream, which stays open; ``parameters`` are those of an
     answer, as bytes."""
-    refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
+    refusal = pb.ModelStreamInferResponse(error_message=caller_text(fault))
     refusal.infer_response.id = call_id
     refusal.infer_response.MergeFromString(parameters)
     return add_prefix(refusal.SerializeToString())

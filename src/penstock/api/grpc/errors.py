@@ -25,7 +25,7 @@ class InvalidMessageBytes(InvalidInput):
     """The bytes of a message are no message of its kind."""
 
 
-def sentence(fault: Fault) -> str:
+def caller_text(fault: Fault) -> str:
     """Return the text of an error for the caller."""
     text = str(fault)
     return text if len(text) <= MAX_DETAILS else text[: MAX_DETAILS - 3] + "..."

@@ -12,7 +12,7 @@ from penstock.api.common.parts import Payload
 from penstock.api.common.work import LargeWork
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
-from penstock.api.grpc.errors import GRPC_CODES, retry_hints, sentence
+from penstock.api.grpc.errors import GRPC_CODES, caller_text, retry_hints
 from penstock.api.grpc.framing import MessageReader, add_prefix, inflate, messages_too_large, no_memory
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.methods import MAX_MESSAGE_BYTES, Method
@@ -271,7 +271,7 @@ class HandlerCall(Http2Stream):
             return
         block = response_blocks.OK
         if fault is not None:
-            block = response_blocks.failed_trailers(GRPC_CODES[fault.kind], sentence(fault))
+            block = response_blocks.failed_trailers(GRPC_CODES[fault.kind], caller_text(fault))
             block += response_blocks.metadata(retry_hints(fault))
         if isinstance(fault, UnsupportedEncoding):
             block += response_blocks.ACCEPTS

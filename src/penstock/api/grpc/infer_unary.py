@@ -13,7 +13,7 @@ from penstock.api.common.work import LargeWork, body_too_large
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.encode import explanation_parameters, with_more
-from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
+from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, caller_text, retry_hints
 from penstock.api.grpc.framing import PREFIX, MessageBuffer, compress, messages_too_large, no_memory
 from penstock.api.grpc.http2.answer_memory import SMALL_BYTES, SPARE_BYTES
 from penstock.api.grpc.http2.frames import ErrorCode
@@ -241,7 +241,7 @@ class UnaryInferStream(Http2Stream):
 
     def _fail(self, fault: Fault, trace: CallTrace | None) -> None:
         self.local_closed = True
-        facts, block = self._facts(), _failed_trailers(fault.kind, sentence(fault), retry_hints(fault))
+        facts, block = self._facts(), _failed_trailers(fault.kind, caller_text(fault), retry_hints(fault))
         if trace is not None:
             facts += _trace_field(trace)
         if fault.kind in RETRYABLE:

@@ -37,7 +37,7 @@ class DemoGateway:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[DemoGateway]:
+def serve_registry(folder: Path) -> Iterator[DemoGateway]:
     """Serve an empty registry while a block runs; the gateway writes its files to ``folder``.
 
     It runs in a process group of its own, so that Ctrl-C reaches only the demo, which stops the gateway in order.

@@ -31,7 +31,7 @@ MOST_EVENTS = 200
 RequestOf = Callable[[Array], Document]
 
 
-def slipped(rows: Array) -> Array:
+def shift_digits(rows: Array) -> Array:
     """Return the digits one pixel further right, as from a scanner whose paper guide has moved."""
     moved = np.roll(rows.reshape(-1, SIDE, SIDE), 1, axis=2)
     moved[:, :, 0] = 0
@@ -111,7 +111,7 @@ class Loop:
             time.sleep(POLL_SECONDS)
         if not self.rolling():
             return False
-        rows = slipped(self.digits.test_rows)
+        rows = shift_digits(self.digits.test_rows)
         callers = [
             CallingThread(
                 f"REST {index}",
@@ -132,7 +132,7 @@ class Loop:
 
     def send_and_label(self) -> None:
         """Send every digit once, and after each request its true labels."""
-        rows = slipped(np.concatenate([self.digits.train_rows, self.digits.test_rows]))
+        rows = shift_digits(np.concatenate([self.digits.train_rows, self.digits.test_rows]))
         labels = np.concatenate([self.digits.train_labels, self.digits.test_labels])
         right = 0
         with RestClient(self.gateway.http, CALL_SECONDS) as client:

@@ -13,7 +13,7 @@ PLAIN_SHADES = " .:*#"
 DARKEST = 16.0
 
 
-def digit(row: Array, plain: bool) -> str:
+def draw_digit(row: Array, plain: bool) -> str:
     """Return a row of pixels as eight lines of text; ``plain`` uses only ASCII."""
     shades = PLAIN_SHADES if plain else SHADES
     steps = (row.reshape(SIDE, SIDE) / DARKEST * (len(shades) - 1)).round().astype(int)
@@ -31,7 +31,7 @@ def side_by_side(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]
     return table
 
 
-def traffic(callers: Sequence[CallingThread], seconds: float) -> Table:
+def draw_traffic(callers: Sequence[CallingThread], seconds: float) -> Table:
     """Return the results of each caller so far, and of all together."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("caller")
@@ -56,7 +56,7 @@ def _numbers(times: list[float], seconds: float) -> tuple[str, str, str, str]:
     )
 
 
-def counters(sent: dict[tuple[str, str], int], counted: dict[tuple[str, str], int]) -> Table:
+def draw_counters(sent: dict[tuple[str, str], int], counted: dict[tuple[str, str], int]) -> Table:
     """Return the requests sent beside those the gateway counted, by version and protocol."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head in ("version", "protocol", "sent", "counted", ""):

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
-from penstock.cli.demo.gateway import DemoGateway, GatewayFailed, running
+from penstock.cli.demo.gateway import DemoGateway, GatewayFailed, serve_registry
 from penstock.cli.demo.loop import Loop
 from penstock.cli.demo.traffic import CallingThread, GrpcTransport, RestTransport, WrongAnswer, drive
 from penstock.cli.demo.training import (
@@ -91,7 +91,7 @@ class DemoStory:
         """Run every step; see ``run_story``."""
         pipelines = self.train()
         self.title("Starting a gateway with an empty registry")
-        with running(self.folder) as gateway:
+        with serve_registry(self.folder) as gateway:
             self.console.print(f"REST {gateway.http} · gRPC {gateway.grpc} · ops {gateway.ops}")
             self.console.print(f"Open http://{gateway.ops}/console/ in a browser to watch what follows")
             self.push(gateway, pipelines)
@@ -230,9 +230,9 @@ class DemoStory:
         chosen = self.choose(answers["1", "rest"].argmax(axis=1))
         truths = [LABELS[self.digits.test_labels[index]] for index in chosen]
         plain = not (self.console.encoding or "").lower().startswith("utf")
-        lines = [("", [pictures.digit(self.digits.test_rows[index], plain) for index in chosen]), ("version", [])]
+        lines = [("", [pictures.draw_digit(self.digits.test_rows[index], plain) for index in chosen]), ("version", [])]
         lines += [
-            (f"{version} by {protocol}", [verdict(answer[index]) for index in chosen])
+            (f"{version} by {protocol}", [find_top_label(answer[index]) for index in chosen])
             for (version, protocol), answer in answers.items()
         ]
         self.title("Predictions for held-out digits")
@@ -276,20 +276,20 @@ class DemoStory:
         """Run the callers; update the figures on a terminal, else print the last ones."""
         if not self.console.is_terminal:
             seconds = drive(callers, TRAFFIC_SECONDS, lambda _: None)
-            self.console.print(pictures.traffic(callers, seconds))
+            self.console.print(pictures.draw_traffic(callers, seconds))
             return
         with Live(console=self.console, auto_refresh=False) as live:
             drive(
                 callers,
                 TRAFFIC_SECONDS,
-                lambda passed: live.update(pictures.traffic(callers, passed), refresh=True),
+                lambda passed: live.update(pictures.draw_traffic(callers, passed), refresh=True),
             )
 
     def count(self, gateway: DemoGateway) -> None:
         """Compare the gateway's counters with the requests sent."""
         self.title("Requests sent and requests counted by the gateway (/metrics)")
-        counted, errors = settled(lambda: counts.read(gateway.ops), dict(self.sent))
-        self.console.print(pictures.counters(dict(self.sent), dict(counted)))
+        counted, errors = wait_settled(lambda: counts.read(gateway.ops), dict(self.sent))
+        self.console.print(pictures.draw_counters(dict(self.sent), dict(counted)))
         if counted != self.sent or errors:
             raise StoryFailed(f"the counters differ from the requests sent ({errors} errors counted)")
 
@@ -340,13 +340,13 @@ def request(rows: Array) -> Document:
     return {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": list(rows.shape), "data": data}]}
 
 
-def verdict(probabilities: Array) -> str:
+def find_top_label(probabilities: Array) -> str:
     """Return the most likely label and its probability."""
     best = int(probabilities.argmax())
     return f"{LABELS[best]} {probabilities[best]:.1%}"
 
 
-def settled(
+def wait_settled(
     read: Callable[[], tuple[counts.AnswerCounts, int]], sent: dict[tuple[str, str], int]
 ) -> tuple[counts.AnswerCounts, int]:
     """Return the counters when they equal the requests sent, or after a moment: answers are counted when written."""

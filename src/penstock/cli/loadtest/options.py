@@ -7,7 +7,7 @@ from pathlib import Path
 from penstock.cli.requests import BadData
 from penstock.loadtest.objectives import LoadObjective, parse_objective
 from penstock.loadtest.runs import LoadPlan
-from penstock.loadtest.schedule import MOST_REQUESTS, Arrivals, Ramp, parse_ramp, steady
+from penstock.loadtest.schedule import MOST_REQUESTS, Arrivals, Ramp, parse_ramp, steady_rate
 
 DEFAULT_RATE = 100.0
 DEFAULT_SECONDS = 30.0
@@ -77,13 +77,13 @@ def read_options(options: LoadTestOptions) -> LoadTestSettings:
 
 def _most_expected(ramp: Ramp, seconds: float, warmup: float) -> float:
     """Return the requests of the longest schedule; the warm-up has at least one request a second."""
-    warming = steady(max(ramp.start, 1.0)).expected(warmup)
+    warming = steady_rate(max(ramp.start, 1.0)).expected(warmup)
     return max(ramp.expected(seconds), warming)
 
 
 def _ramp(options: LoadTestOptions) -> Ramp:
     if options.ramp is None:
-        return steady(DEFAULT_RATE if options.rate is None else options.rate)
+        return steady_rate(DEFAULT_RATE if options.rate is None else options.rate)
     try:
         return parse_ramp(options.ramp)
     except ValueError as fault:

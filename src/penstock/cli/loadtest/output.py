@@ -12,10 +12,10 @@ import typer
 
 from penstock.cli.console import data_console, say
 from penstock.cli.formatting import table_of
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 from penstock.loadtest.junit import describe_figure, to_junit
 from penstock.loadtest.objectives import LATENCIES
-from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, durations, to_document
+from penstock.loadtest.report import LoadTestResults, TargetResult, describe_capacity, describe_durations, to_document
 
 _EVERY_S = 0.5
 _WIDTH = 30
@@ -58,11 +58,11 @@ def print_results(results: LoadTestResults) -> None:
     table = table_of("milliseconds", *LATENCIES)
     for target in results.targets:
         measured = target.measurement
-        table.add_row(f"{target.label}: from when due", *map(_cell, durations(measured.latency).values()))
-        table.add_row(f"{target.label}: from when sent", *map(_cell, durations(measured.service).values()))
+        table.add_row(f"{target.label}: from when due", *map(_cell, describe_durations(measured.latency).values()))
+        table.add_row(f"{target.label}: from when sent", *map(_cell, describe_durations(measured.service).values()))
     data_console().print(table)
     for line in _lines(results):
-        typer.echo(legible(line))
+        typer.echo(make_legible(line))
     for target in results.targets:
         if target.problem:
             say(f"the result is INVALID: {target.problem}")

@@ -10,7 +10,7 @@ from functools import partial
 from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import CallFailed, Client, Document, RestClient, model_path
 from penstock.cli.console import ExitCode
-from penstock.cli.credentials import authorization
+from penstock.cli.credentials import read_authorization
 from penstock.cli.requests import BadData
 from penstock.cli.tls import HTTPS, TlsAddress, client_context, explain
 from penstock.loadtest.generator import Generator, NoConnection, OnProgress
@@ -142,7 +142,7 @@ def endpoint_of(place: TargetAddress) -> Endpoint:
 
 
 def _wires(place: TargetAddress, endpoint: Endpoint, bodies: Sequence[bytes]) -> Callable[[], Wire]:
-    token = authorization()
+    token = read_authorization()
     headers = {} if token is None else {"authorization": token}
     if place.by_grpc:
         head = grpc_head(endpoint, GRPC_PATH, headers)

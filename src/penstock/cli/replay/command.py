@@ -10,7 +10,7 @@ from pathlib import Path
 import penstock
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import ExitCode, fail
-from penstock.cli.credentials import authorization
+from penstock.cli.credentials import read_authorization
 from penstock.cli.loadtest.command import INTERRUPTED, StopSignal
 from penstock.cli.loadtest.output import find_unwritable, write_files
 from penstock.cli.loadtest.target import TargetAddress, endpoint_of
@@ -146,7 +146,7 @@ def _codec(place: TargetAddress, endpoint: Endpoint) -> Codec:
 
 
 def _credential() -> dict[str, str]:
-    token = authorization()
+    token = read_authorization()
     return {} if token is None else {"authorization": token}
 
 

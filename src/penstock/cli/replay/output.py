@@ -10,9 +10,9 @@ import typer
 
 from penstock.cli.console import data_console, say
 from penstock.cli.formatting import table_of
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 from penstock.loadtest.objectives import LATENCIES
-from penstock.loadtest.report import durations
+from penstock.loadtest.report import describe_durations
 from penstock.monitor.capture_parts import ReadCounts
 from penstock.replay.judgement import excess_of
 from penstock.replay.junit import to_junit
@@ -69,11 +69,13 @@ def print_results(result: ReplayResult) -> None:
     """Print durations and differences on stdout, and what makes the result worthless on stderr."""
     found = result.findings
     table = table_of("milliseconds", *LATENCIES)
-    cells = ["" if value is None else f"{value:.3f}" for value in durations(found.durations.histogram()).values()]
+    cells = [
+        "" if value is None else f"{value:.3f}" for value in describe_durations(found.durations.histogram()).values()
+    ]
     table.add_row(result.setup.target, *cells)
     data_console().print(table)
     for line in _lines(result):
-        typer.echo(legible(line))
+        typer.echo(make_legible(line))
     if result.problem and not result.interrupted:
         say(f"the result is INVALID: {result.problem}")
     if result.interrupted:

@@ -55,7 +55,7 @@ class EvidenceStep:
         return not any(self.requests) and not sum(batch.disagreements) and not batch.labelled and not batch.values
 
 
-def evidence_step(
+def find_evidence_step(
     before: Mapping[str, Document],
     now: Mapping[str, Document],
     stage: int,

@@ -21,7 +21,7 @@ from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, Ro
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.evidence_history import decode_history, history_document
 from penstock.core.rollouts.forecast import ControlCounts, fine_buckets, forecast_document, forecast_steps
-from penstock.core.rollouts.progress import progress
+from penstock.core.rollouts.progress import describe_progress
 from penstock.core.rollouts.rollout import (
     OPEN,
     Rollout,
@@ -168,7 +168,7 @@ class Rollouts(TrialController):
         """Return the rollout with the gateways' new counts and lost workers since the last step."""
         rollout, lost = document.rollout, _losses(observed)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(document.route and document.route.sticky)
-        step = observations.evidence_step(document.observations, observed, rollout.stage, versions, sticky)
+        step = observations.find_evidence_step(document.observations, observed, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         after = note_losses(rollout, sum(lost.values()) - sum(document.losses.get(item, lost[item]) for item in lost))
         return after if step.empty else add_batch(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
@@ -239,7 +239,7 @@ class Rollouts(TrialController):
             if self.comparison_terms(trial) is None
             else {"labels": observations.describe_waiting_labels(document.observations)}
         )
-        notes = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
+        notes = {"waiting_for": waits, "progress": describe_progress(rollout, self.clock())}
         notes["warnings"] = self._warnings(trial.model, document)
         return {**self.common_fields(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 

@@ -17,8 +17,8 @@ from penstock.core.routing import (
     choose_substitute,
     default_version,
     describe_route,
-    effective,
     parse_route,
+    resolve_split,
 )
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
@@ -259,7 +259,7 @@ def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], run
 
 
 def _who_answers_by_route(route: RouteSpec, champion: str | None, able: set[str], running: Trial | None) -> str:
-    points = effective(route, champion, able)
+    points = resolve_split(route, champion, able)
     shares = [f"version {version} {weight / 100:g} %" for version, weight in points.items() if weight]
     decides = "the route" if running is None else f"{running.kind} {running.id}"
     parts = [f"{', '.join(shares)}: {decides} decides"]

@@ -55,7 +55,7 @@ def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, ve
     mark = fingerprint(options, models, version)
     with directory.hold_lock(homes[0].parent / "lock"):
         _sweep(homes)
-        instances = [instance for home in homes for instance in directory.abandoned(home)]
+        instances = [instance for home in homes for instance in directory.take_abandoned(home)]
         orphans = [inspect(instance) for instance in instances]
         choice = choose(orphans, RequestedInstance(mark, options.host, options.http_port, options.grpc_port))
         try:
@@ -117,9 +117,9 @@ def _create(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instanc
 def _sweep(homes: Sequence[Path]) -> None:
     """Release the memory of other homes' instances without control process and workers."""
     for home in homes:
-        for other in directory.neighbours(home):
+        for other in directory.list_neighbours(home):
             with suppress(OSError):
-                for instance in directory.abandoned(other):
+                for instance in directory.take_abandoned(other):
                     instance.release() if inspect(instance).alive else instance.remove()
                 other.rmdir()
 

@@ -31,7 +31,7 @@ class RuntimeUnavailable(Exception):
     """There is no folder for the shared files; the text says why."""
 
 
-def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
+def list_bases(environ: Mapping[str, str], uid: int) -> list[Path]:
     """Return the folders for runtime directories, best first: in memory, the user's own, the temporary folder."""
     places = [Path("/dev/shm") / f"penstock-{uid}"]  # noqa: S108 - private() refuses whatever is not ours alone
     if session := environ.get("XDG_RUNTIME_DIR"):
@@ -39,7 +39,7 @@ def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
     return [*places, temporary_folder() / f"penstock-{uid}"]
 
 
-def private(path: Path) -> Path:
+def make_private(path: Path) -> Path:
     """Create a directory that only this user may enter, or check that an existing one is.
 
     Raises:
@@ -65,7 +65,7 @@ def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
         if len(os.fsencode(path)) > BASE_BYTES:
             continue
         try:
-            homes.append(private(private(path) / digest))
+            homes.append(make_private(make_private(path) / digest))
         except OSError as error:
             refusals.append(f"{path}: {error.strerror}")
     if not homes:
@@ -150,23 +150,23 @@ class Instance:
 
 def create(home: Path) -> Instance:
     """Create an empty instance that this process controls; the caller holds the home's lock."""
-    path = private(private(home) / secrets.token_hex(4))
+    path = make_private(make_private(home) / secrets.token_hex(4))
     return Instance(path, try_lock(path / "lock"))
 
 
-def abandoned(home: Path) -> list[Instance]:
+def take_abandoned(home: Path) -> list[Instance]:
     """Return instances without a control process, now controlled by this one; the caller holds the home's lock."""
-    locks = ((path, _lock_of(path)) for path in sorted(private(home).iterdir()) if path.is_dir())
+    locks = ((path, _lock_of(path)) for path in sorted(make_private(home).iterdir()) if path.is_dir())
     return [Instance(path, lock) for path, lock in locks if lock is not None]
 
 
-def neighbours(home: Path) -> list[Path]:
+def list_neighbours(home: Path) -> list[Path]:
     """Return the other homes of this user below the same base."""
     return [path for path in sorted(home.parent.iterdir()) if path != home and path.is_dir() and not path.is_symlink()]
 
 
 def _lock_of(instance: Path) -> int | None:
     try:
-        return try_lock(private(instance) / "lock")
+        return try_lock(make_private(instance) / "lock")
     except OSError:  # it is being removed at this moment
         return None

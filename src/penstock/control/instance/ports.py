@@ -65,7 +65,7 @@ def reserve(address: Address, option: str, shared_already: bool = False) -> sock
         _probe(address)
         return _bind(address)
     except OSError as error:
-        raise unavailable(address, option, error) from None
+        raise describe_unavailable(address, option, error) from None
 
 
 def listen(address: Address, option: str) -> socket.socket:
@@ -78,7 +78,7 @@ def listen(address: Address, option: str) -> socket.socket:
         sock = _bound(address, socket.SO_REUSEADDR)
         sock.listen(LISTEN_BACKLOG)
     except OSError as error:
-        raise unavailable(address, option, error) from None
+        raise describe_unavailable(address, option, error) from None
     return sock
 
 
@@ -87,7 +87,7 @@ def share(address: Address) -> socket.socket:
     return _bound(address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
 
 
-def unavailable(address: Address, option: str, error: OSError) -> PortUnavailable:
+def describe_unavailable(address: Address, option: str, error: OSError) -> PortUnavailable:
     """Return the error line for an unavailable address."""
     if isinstance(error, PermissionError):
         return PortUnavailable(f"port {address.port} on {address.host} needs more rights; choose another with {option}")

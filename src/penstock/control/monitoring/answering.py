@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from penstock.core.desired import ModelSpec, VersionStatus, able_versions
-from penstock.core.routing import POINTS, default_version, effective
+from penstock.core.routing import POINTS, default_version, resolve_split
 from penstock.core.versions import CHAMPION
 
 
@@ -13,7 +13,7 @@ def answering_shares(model: ModelSpec, statuses: Iterable[VersionStatus]) -> dic
     champion = model.aliases.get(CHAMPION)
     able = able_versions(model.unnamed(statuses), model.route, champion)
     if model.route is not None:
-        points = effective(model.route, champion, able)
+        points = resolve_split(model.route, champion, able)
         shares = {version: weight / POINTS for version, weight in points.items() if weight}
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
     version = default_version(champion, able)

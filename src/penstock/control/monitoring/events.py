@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.control.monitoring.drift.sentences import sentence
+from penstock.control.monitoring.drift.sentences import describe_change
 from penstock.core.versions import VersionKey
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.performance import PerformanceChange
@@ -27,7 +27,7 @@ def drift_event(
     """The event of a drift change. ``columns`` are all affected columns after it, ``digest`` is that of the reference,
     ``budget`` the rows between false alarms."""
     about = {"reference": digest, "rows_between_false_alarms": budget}
-    details = {**about, "columns": columns, "message": sentence(change, columns), **change.evidence}
+    details = {**about, "columns": columns, "message": describe_change(change, columns), **change.evidence}
     return _event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, details, now)
 
 

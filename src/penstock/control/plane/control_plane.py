@@ -184,7 +184,7 @@ class ControlPlane:
             self._ready_workers, self.workers, self._phase is not status.GatewayPhase.STARTING
         )
         is_draining = self._phase is status.GatewayPhase.DRAINING
-        return status.readiness(ready, self.statuses(), needed, is_draining, waiting)
+        return status.find_readiness(ready, self.statuses(), needed, is_draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
         """Whether a worker is alive, open for requests and connected."""

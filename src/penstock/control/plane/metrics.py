@@ -7,9 +7,9 @@ from typing import Any
 
 from penstock.control.reconcile.planner import MaterializedVersion
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
-from penstock.core.labels import PROTOCOL_NAMES, SHED_REASONS, code
+from penstock.core.labels import PROTOCOL_NAMES, SHED_REASONS, code_label
 from penstock.core.objectives import SERVER_FAILURES
-from penstock.core.routing import POINTS, effective
+from penstock.core.routing import POINTS, resolve_split
 from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
@@ -25,7 +25,7 @@ DEADLINE = "deadline"
 """The reason of requests whose deadline passed, beside ``SHED_REASONS``."""
 
 FAILURE_CODES = {
-    protocol: frozenset(code(protocol, outcome) for outcome in SERVER_FAILURES) for protocol in PROTOCOL_NAMES
+    protocol: frozenset(code_label(protocol, outcome) for outcome in SERVER_FAILURES) for protocol in PROTOCOL_NAMES
 }
 """Codes of failures that the server is responsible for, by protocol."""
 
@@ -171,7 +171,7 @@ def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     failures are an increase of a series."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for route, protocol, outcome, count in totals.requests():
-        counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
+        counts[route, protocol, code_label(protocol, outcome)] += count  # several outcomes may share a code
     for route, protocol in set() if key == UNKNOWN else {labels[:2] for labels in counts}:
         counts.update({(route, protocol, failure): 0 for failure in FAILURE_CODES[protocol]})
     for labels, count in counts.items():
@@ -234,7 +234,7 @@ def traffic(
         if model.route is not None:
             champion = model.aliases.get(CHAMPION)
             able = able_versions(model.unnamed(versions), model.route, champion)
-            for version, weight in effective(model.route, champion, able).items():
+            for version, weight in resolve_split(model.route, champion, able).items():
                 yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
         for spec in model.versions:
             key, shadow = (model.name, spec.version), totals(model.name, spec.version).shadow()

@@ -229,7 +229,9 @@ class Reconciler:
                 await self._wait_until_loaded(model)
                 if source.refused:
                     raise InvalidInput(
-                        "; ".join(status.refusal(model, version, why) for version, why in source.refused.items())
+                        "; ".join(
+                            status.explain_refusal(model, version, why) for version, why in source.refused.items()
+                        )
                     )
 
     async def unload(self, model: str) -> None:
@@ -314,7 +316,7 @@ class Reconciler:
         if source.name not in self._found:  # known from now on, although only by its problem
             self._found[source.name] = source
             self._publish(self._state)
-        raise InvalidInput(status.refusal(source.name, "", source.problem))
+        raise InvalidInput(status.explain_refusal(source.name, "", source.problem))
 
     def _quarantine(self, key: VersionKey) -> None:
         log.error("model %s version %s is quarantined: %d workers died while they loaded it", *key, FATAL_LOADS)
@@ -364,7 +366,7 @@ class Reconciler:
         return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))
 
     def _ready(self) -> Collection[VersionKey]:
-        statuses = status.statuses(self.desired, self._fleet.reports, self._fleet.workers)
+        statuses = status.find_statuses(self.desired, self._fleet.reports, self._fleet.workers)
         return {(status.model, status.version) for status in statuses if status.state is ReadyState.READY}
 
     async def _wait_until_loaded(self, model: str) -> None:

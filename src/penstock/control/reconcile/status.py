@@ -45,7 +45,7 @@ def needed_workers(ready_workers: int | None, configured: int, begun: bool) -> i
     return 1 if begun else configured
 
 
-def readiness(
+def find_readiness(
     worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], needed: int, draining: bool, waiting: str = ""
 ) -> Readiness:
     """Ready while ``needed`` workers are, the gateway is not stopping, and a desired state exists (else ``waiting``
@@ -63,7 +63,7 @@ def readiness(
     return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
 
 
-def statuses(desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
+def find_statuses(desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
     """The status of every known version of every model, over all workers."""
     return [status for model in desired.models for status in model_statuses(model, reports, workers)]
 
@@ -77,10 +77,10 @@ class StatusCache:
         self._statuses: list[VersionStatus] = []
 
     def statuses(self, desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
-        """The same as the function ``statuses``, as a list of the caller's own."""
+        """The same as the function ``find_statuses``, as a list of the caller's own."""
         of = (desired, workers, *(report.versions for report in reports.values()))
         if len(of) != len(self._of) or any(map(is_not, of, self._of)):
-            self._of, self._statuses = of, statuses(desired, reports, workers)
+            self._of, self._statuses = of, find_statuses(desired, reports, workers)
         return self._statuses.copy()
 
 
@@ -128,11 +128,11 @@ def load_results(model: ModelSpec, reports: Mapping[int, WorkerReport], workers:
 
 def load_fault(model: ModelSpec, failed: Mapping[str, str]) -> Fault:
     """The error of a load request whose versions failed, each with its reason."""
-    sentence = "; ".join(refusal(model.name, version, why) for version, why in failed.items())
+    sentence = "; ".join(explain_refusal(model.name, version, why) for version, why in failed.items())
     return OverBudget(sentence) if failed.keys() <= set(model.exhausted) else InvalidInput(sentence)
 
 
-def refusal(model: str, version: str, why: str) -> str:
+def explain_refusal(model: str, version: str, why: str) -> str:
     """The sentence for a version (or, "", a model) that cannot be served."""
     subject = f"model '{model}' version '{version}'" if version else f"model '{model}'"
     return f"{subject} cannot be served: {why}"

@@ -15,7 +15,7 @@ from penstock.core.desired import VersionSpec
 from penstock.core.errors import DeadlineExceeded, Refused
 from penstock.core.gates import Exam, ExamScores, HoldoutGate
 from penstock.core.signature import TensorSpec
-from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
+from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spend_alpha
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine.confinement.child import run_confined
 from penstock.engine.confinement.landlock import AllowedPaths
@@ -97,7 +97,7 @@ def compare(
     exam = Exam(marks(whole), slices, noised, broken, tries=tries)
     if champion is None:
         return exam
-    advantage = _advantage(asked, rows, candidate, champion, spent(asked.alpha, tries))
+    advantage = _advantage(asked, rows, candidate, champion, spend_alpha(asked.alpha, tries))
     return replace(exam, advantage=advantage, same=_are_same(candidate, champion))
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from penstock.control.sinks.delivery_traces import DeliveryTraces
 from penstock.control.sinks.secret_store import SecretStore
 from penstock.core.addresses import HostList
-from penstock.core.sink_rules import FOLDER, OWN_FILES, refusal
+from penstock.core.sink_rules import FOLDER, OWN_FILES, find_refusal
 from penstock.core.sinks import RUN_ONCE, SinkSpec
 from penstock.registry.records import Document
 
@@ -138,7 +138,7 @@ class SinkContext:
         Raises:
             SinkFault: it may not do what it states.
         """
-        if reason := refusal(spec, self.hosts):
+        if reason := find_refusal(spec, self.hosts):
             text = f"{reason}; declare the sink in the configuration, or set the policy as the gateway's user"
             raise SinkFault(text, final=True, output="" if spec.kind in RUN_ONCE else None)
         return replace(self, trusted=spec.is_trusted)

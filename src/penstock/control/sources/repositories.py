@@ -9,7 +9,7 @@ from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.core.versions import is_model_name
 from penstock.registry.repository.layout import FoundModel, find_models, one_model, unpacked_model
-from penstock.registry.repository.tree import FileTree, below
+from penstock.registry.repository.tree import FileTree, join_path
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
@@ -45,10 +45,10 @@ class RequestedModels:
             tree.refresh()
         except InvalidInput:
             return []
-        present = [name for name in asked if tree.entries(below(name, UNPACKED))]
+        present = [name for name in asked if tree.entries(join_path(name, UNPACKED))]
         with self._lock:
             self._names -= set(asked) - set(present)
-        return [unpacked_model(tree, name, below(name, UNPACKED)) for name in present]
+        return [unpacked_model(tree, name, join_path(name, UNPACKED)) for name in present]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Caller:
 
     def may(self, permission: Permission, model: str) -> bool:
         """Whether the caller may do something with a model."""
-        return permissions.may(self.grants, permission, model)
+        return permissions.is_allowed(self.grants, permission, model)
 
     def may_anywhere(self, permission: Permission) -> bool:
         """Whether the caller may do something with some model."""

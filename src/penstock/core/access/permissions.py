@@ -85,7 +85,7 @@ def find_roles(permissions: frozenset[Permission]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def may(grants: Grants, permission: Permission, model: str) -> bool:
+def is_allowed(grants: Grants, permission: Permission, model: str) -> bool:
     """Whether these grants allow something on a model."""
     return any(permission in grant.permissions and matches(grant.pattern, model) for grant in grants)
 

@@ -16,8 +16,8 @@ from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
 from penstock.core.rollouts.guards import GuardVerdict
-from penstock.core.rollouts.pooling import enough
-from penstock.core.rollouts.progress import rounded
+from penstock.core.rollouts.pooling import find_stratum_size
+from penstock.core.rollouts.progress import round_count
 from penstock.core.rollouts.rollout import Rollout, add_batch, advance, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.rollouts.waiting import waiting_for
@@ -153,14 +153,14 @@ def _course(spec: RolloutSpec, control: ControlCounts, seed: int) -> list[int | 
         if _has_failed(passed):
             return None
         rollout = passed
-        needed.append(rounded(rollout.requests))
+        needed.append(round_count(rollout.requests))
     return needed
 
 
 def _pass_step(rollout: Rollout, draw: "_Draw") -> Rollout | None:
     """Return the rollout once nothing more is needed at its step, or when a guard fails; None after too many
     requests."""
-    total, least = 0, max(1, enough(rollout.weight))
+    total, least = 0, max(1, find_stratum_size(rollout.weight))
     while total < MOST_REQUESTS:
         size = max(least, int(total * GROWTH))
         total += size

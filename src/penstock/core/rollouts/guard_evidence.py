@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from penstock.core.buckets import FINE_EDGES_NS, FINE_PER_OCTAVE
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.statistics.evidence import Counts, Evidence, average, parts, with_recent
+from penstock.core.statistics.evidence import Counts, Evidence, average_evidence, split_batch, with_recent
 from penstock.core.statistics.odds_ratio import rate_rises
 from penstock.core.statistics.one_sample import share_above, share_below
 from penstock.core.statistics.total_variation import distance_below
-from penstock.core.statistics.two_sample import exceeds, rate_below, rate_exceeds
+from penstock.core.statistics.two_sample import add_excess_batch, rate_below, rate_exceeds
 
 TAIL = 0.01
 TAIL_SHARE, RUN_SHARE = 0.2, 0.3
@@ -131,7 +131,7 @@ def harm_now(guard: GuardSpec, state: GuardState) -> float:
     """Return the log e-value against the canary at this moment."""
     if guard.metric == "latency":
         tests = (state.harm, state.tail, state.run_harm)
-        return average([test.log_e for test in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
+        return average_evidence([test.log_e for test in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
     return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
 
 
@@ -189,7 +189,7 @@ def _test_slower(
 ) -> tuple[Evidence, Evidence]:
     """Return both tests after one batch of times by fine bucket."""
     proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
-    after = exceeds(harm, _shift_down(a, allowed_bins(guard)), b, any_onset=True)
+    after = add_excess_batch(harm, _shift_down(a, allowed_bins(guard)), b, any_onset=True)
     return after, _test_faster(health, _shift_down(a, int(proven + 1e-9)), b)
 
 
@@ -201,7 +201,7 @@ def allowed_bins(guard: GuardSpec) -> int:
 def _test_faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
     """Test "the canary is nowhere below the control": the same test with the bins in reverse."""
     reversed_ = replace(evidence, canary=evidence.canary[::-1], control=evidence.control[::-1])
-    after = exceeds(reversed_, list(a)[::-1], list(b)[::-1])
+    after = add_excess_batch(reversed_, list(a)[::-1], list(b)[::-1])
     return replace(after, canary=after.canary[::-1], control=after.control[::-1])
 
 
@@ -236,7 +236,7 @@ def _outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float
     if not sum(a) or not sum(b):
         return state
     harm, bets = state.tail, state.harm  # the bets lie beside the counts they are made by
-    for canary, control in parts(bets, np.asarray(a, float), np.asarray(b, float)):
+    for canary, control in split_batch(bets, np.asarray(a, float), np.asarray(b, float)):
         gained = _chosen_bins(bets)
         if gained is not None:
             harm = _bet_on(gained, harm, bets, (canary, control), guard.limit)

@@ -14,7 +14,7 @@ from penstock.core.buckets import FINE_PER_OCTAVE
 from penstock.core.label_matching import describe_delay
 from penstock.core.rollouts.guard_evidence import UNITS_FAIL, GuardState, allowed_bins, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, describe_guard
-from penstock.core.statistics.confidence_sequences import Mean, confidence
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence
 from penstock.core.statistics.distributions import total_variation
 from penstock.core.statistics.evidence import Evidence, decode_evidence, evidence_values
 
@@ -45,7 +45,7 @@ class GuardVerdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> GuardVerdict:
+def judge_guard(guard: GuardSpec, state: GuardState, alpha: float) -> GuardVerdict:
     """Return the verdict of the evidence when ``alpha`` is this guard's part of the release's budget.
 
     What has failed stays so. What has passed does so only while nothing speaks against it at the moment.
@@ -65,7 +65,7 @@ def _is_one_unit(guard: GuardSpec, state: GuardState) -> bool:
     return guard.metric in UNITS_FAIL and state.copies > 0 and state.failed_units < LEAST_UNITS
 
 
-def effect(guard: GuardSpec, state: GuardState) -> float | None:
+def find_effect(guard: GuardSpec, state: GuardState) -> float | None:
     """Return how much worse the canary looks, in the unit of the guard's limit; None while it is unknown."""
     harm = state.harm
     if guard.metric == "promql":
@@ -97,7 +97,7 @@ def requests_needed_by(guard: GuardSpec, state: GuardState, alpha: float) -> int
     """
     if guard.metric == "promql" or guard.metric in ABSOLUTE:
         return None
-    if verdict(guard, state, alpha) is not GuardVerdict.UNDECIDED:
+    if judge_guard(guard, state, alpha) is not GuardVerdict.UNDECIDED:
         return 0
     slowest = min((state.health, *([state.run_health] if state.has_runs else [])), key=lambda test: test.log_e)
     tests = ((state.harm, state.peak, alpha), (slowest, slowest.log_e, HEALTH_ALPHA))
@@ -121,10 +121,10 @@ def requests_to_pass(state: GuardState) -> int | None:
 
 def describe_evidence(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
     """Return a guard for the admin API."""
-    worst = effect(guard, state)
+    worst = find_effect(guard, state)
     return {
         "metric": guard.metric,
-        "verdict": verdict(guard, state, alpha).value,
+        "verdict": judge_guard(guard, state, alpha).value,
         "log_e": round(state.peak, 4),
         "log_e_fail_at": round(math.log(1 / alpha), 4),
         "log_e_pass": round(state.passed, 4),
@@ -155,7 +155,8 @@ def _describe_labels(state: GuardState) -> dict[str, Any]:
     """The interval in which the rise of the wrong share lies at all times with probability 0.95, and the age of the
     labels that it rests on: both versions' answers were labelled at the same age."""
     canary, control = (
-        confidence(_share(counts), INTERVAL_ALPHA / 2) for counts in (state.harm.canary, state.harm.control)
+        find_confidence_sequence(_share(counts), INTERVAL_ALPHA / 2)
+        for counts in (state.harm.canary, state.harm.control)
     )
     return {
         "interval": [round(canary.low - control.high, 6), round(canary.high - control.low, 6)],

@@ -28,7 +28,7 @@ _NOTHING = EvidenceBatch()
 _NONE: Pair = ((), ())
 
 
-def enough(weight: int) -> int:
+def find_stratum_size(weight: int) -> int:
     """Return how many requests of both versions together close a stratum; ``weight`` is the canary's, in points of
     10,000.
     """
@@ -38,7 +38,7 @@ def enough(weight: int) -> int:
 
 def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
     """Return the counts that suffice for a batch at this weight, and those that keep waiting."""
-    least = enough(weight)
+    least = find_stratum_size(weight)
     pairs = {name: _add_pairs(waiting.get(name, _NONE), more) for name, more in _counts(batch).items()}
     held = {name: counts for name, counts in pairs.items() if sum(waiting_counts(counts)) < least}
     closed = {name: counts for name, counts in pairs.items() if name not in held}

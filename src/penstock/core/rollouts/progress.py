@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from penstock.core.rollouts.decision import MOST_LOSSES
 from penstock.core.rollouts.guard_evidence import GuardState, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
-from penstock.core.rollouts.guards import PASSES, SUSPICION, GuardVerdict, requests_to_pass, verdict
+from penstock.core.rollouts.guards import PASSES, SUSPICION, GuardVerdict, judge_guard, requests_to_pass
 from penstock.core.rollouts.rollout import OPEN, Rollout, RolloutState, guard_verdicts
 from penstock.core.rollouts.waiting import required_guards, waiting_beside_guards
 
@@ -14,7 +14,7 @@ UNITS = {"disagreement": "mirrored requests", "performance": "labels"}
 """The unit that a guard counts, if it is not canary requests."""
 
 
-def progress(rollout: Rollout, now: float) -> list[str]:
+def describe_progress(rollout: Rollout, now: float) -> list[str]:
     """Where a rollout stands, each guard's evidence, what the next step waits for, and what could stop it.
 
     The first part says the state and the weight; over rollouts have only that one.
@@ -42,7 +42,7 @@ def _guards(rollout: Rollout) -> Iterator[str]:
 
 
 def _guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
-    said = verdict(guard, state, rollout.guard_alpha)
+    said = judge_guard(guard, state, rollout.guard_alpha)
     if said is GuardVerdict.FAIL:
         return "harm"
     if guard.metric == "promql":
@@ -57,7 +57,7 @@ def _guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
     more, unit = requests_to_pass(state), UNITS.get(guard.metric, "canary requests")
     if more is None:
         return f"no sign of harm, too early to say how many more {unit} it needs"
-    return f"no sign of harm, needs about {rounded(more)} more {unit}"
+    return f"no sign of harm, needs about {round_count(more)} more {unit}"
 
 
 def _query(state: GuardState) -> str:
@@ -67,7 +67,7 @@ def _query(state: GuardState) -> str:
     return f"{within} its bounds {min(abs(state.streak), PASSES)} of {PASSES} times in a row"
 
 
-def rounded(count: int) -> int:
+def round_count(count: int) -> int:
     """Return a count rounded to two digits, because more digits are not known."""
     digits = len(str(count)) - 2
     return count if digits <= 0 else round(count, -digits)

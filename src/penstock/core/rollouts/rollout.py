@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, at_next_step, observe
-from penstock.core.rollouts.guards import GuardVerdict, requests_needed_by, verdict
+from penstock.core.rollouts.guards import GuardVerdict, judge_guard, requests_needed_by
 from penstock.core.rollouts.pooling import WaitingPairs, flush_counts, pool_counts
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
@@ -181,7 +181,7 @@ def note_losses(rollout: Rollout, losses: int) -> Rollout:
 def guard_verdicts(rollout: Rollout) -> dict[str, GuardVerdict]:
     """Return each guard's verdict, by name."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
-    return {guard.name: verdict(guard, state, rollout.guard_alpha) for guard, state in pairs}
+    return {guard.name: judge_guard(guard, state, rollout.guard_alpha) for guard, state in pairs}
 
 
 def requests_needed(rollout: Rollout) -> int | None:

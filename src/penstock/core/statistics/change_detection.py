@@ -54,7 +54,7 @@ def onset_probability(rows: int, passed_s: float, budget: float, daily: float) -
     return max(MIN_ONSET_PROBABILITY, min(1.0, daily * max(0.0, passed_s) / DAY_S * budget / max(1, rows)))
 
 
-def allowance(counts: ArrayLike, columns: int = 1) -> float:
+def find_allowance(counts: ArrayLike, columns: int = 1) -> float:
     """Return the allowed nats a row: irrelevant differences, and the sampling error of the reference."""
     return NEGLIGIBLE + sampling_error(counts, columns)
 

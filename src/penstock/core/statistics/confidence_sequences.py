@@ -44,7 +44,7 @@ class Mean:
         return (max(0.0, spread) + 0.25) / (self.count + 1)
 
 
-def confidence(mean: Mean, alpha: float) -> Interval:
+def find_confidence_sequence(mean: Mean, alpha: float) -> Interval:
     """The confidence sequence of a mean of values in [0, 1]: it holds at all times together with probability 1 - alpha.
 
     All means are kept against which the evidence has not reached ``1 / alpha``. The evidence against ``m`` is the

@@ -39,7 +39,7 @@ class EffectSizes:
         return self.psi <= self.psi_threshold
 
 
-def scores(
+def compare_counts(
     reference: Sequence[float],
     window: Sequence[float],
     edges: Sequence[float] = (),

@@ -77,7 +77,7 @@ class Evidence:
 def with_batch(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float]) -> Evidence:
     """The evidence after a batch whose bets, with equal weights, gained that much (in nats)."""
     bets = tuple(map(sum, zip(_bets(evidence, len(gains), 0.0), gains, strict=True)))
-    return _with_counts(evidence, a, b, bets, average(bets, [1 / len(bets)] * len(bets)))
+    return _with_counts(evidence, a, b, bets, average_evidence(bets, [1 / len(bets)] * len(bets)))
 
 
 def with_batch_any_onset(
@@ -91,7 +91,7 @@ def with_batch_any_onset(
     fresh = onset_weight(after) - onset_weight(before)  # for an onset at the next batch
     bets = tuple(_log_add(item, math.log(fresh)) if fresh > 0 else item for item in grown)
     unspent = 1 - FROM_THE_START - onset_weight(after)
-    return _with_counts(evidence, a, b, bets, average((*bets, 0.0), (*weights, unspent)))
+    return _with_counts(evidence, a, b, bets, average_evidence((*bets, 0.0), (*weights, unspent)))
 
 
 def _log_add(one: float, other: float) -> float:
@@ -129,13 +129,13 @@ def _sum(before: tuple[float, ...], now: Counts) -> tuple[float, ...]:
     return tuple(map(add, before, now.tolist())) if before else tuple(now.tolist())
 
 
-def average(log_e: Sequence[float], weights: Sequence[float]) -> float:
+def average_evidence(log_e: Sequence[float], weights: Sequence[float]) -> float:
     """The log of the weighted mean of e-values, an e-value under any dependence; the weights sum to 1."""
     top = max(log_e)
     return top + math.log(sum(weight * math.exp(item - top) for item, weight in zip(log_e, weights, strict=True)))
 
 
-def parts(evidence: Evidence, a: Counts, b: Counts) -> Iterator[tuple[Counts, Counts]]:
+def split_batch(evidence: Evidence, a: Counts, b: Counts) -> Iterator[tuple[Counts, Counts]]:
     """A batch as several, each twice as large as the one before, so that its rows teach about each other.
 
     Rows of a batch are exchangeable, so a random order of them is as good as the order they came in. Without this the

@@ -37,7 +37,7 @@ class Advantage:
     rows: int | None = None
 
 
-def spent(alpha: float, tries: int) -> float:
+def spend_alpha(alpha: float, tries: int) -> float:
     """The part of ``alpha`` that try number ``tries`` (from 1 on) may use: ``6 alpha / (pi tries)^2``.
 
     The parts of all tries, however many, add up to alpha (Euler), so the chance that any of them passes by luck is

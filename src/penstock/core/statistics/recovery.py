@@ -138,7 +138,7 @@ class Recovery:
 
     def _compute(self) -> None:
         self._computed_at = float(self._rows[0])
-        log_e = evidence(self._counts, self._usual, self._margins / self._rows, self._worth / self._rows)
+        log_e = find_recovery_evidence(self._counts, self._usual, self._margins / self._rows, self._worth / self._rows)
         self.log_e = float(np.where(self._rows >= SHORTEST, log_e, -math.inf).max())
         hopeless = np.flatnonzero((log_e < HOPELESS) & (self._rows >= SHORTEST))
         if len(hopeless):
@@ -146,7 +146,7 @@ class Recovery:
             self._computed_at = float(self._rows[0]) if len(self._rows) else 0.0
 
 
-def evidence(counts: Counts, usual: Counts, margins: Counts, worth: Counts) -> Counts:
+def find_recovery_evidence(counts: Counts, usual: Counts, margins: Counts, worth: Counts) -> Counts:
     """The log e-values [tests] that counts [tests, places] are within ``margins`` (nats) [tests] of what is usual.
 
     ``usual`` [tests, places] are in the proportion of the reference's shares; ``worth`` [tests] is how many rows the

@@ -17,7 +17,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from penstock.core.statistics.evidence import Counts, Evidence, parts, with_batch, with_batch_any_onset, with_recent
+from penstock.core.statistics.evidence import (
+    Counts,
+    Evidence,
+    split_batch,
+    with_batch,
+    with_batch_any_onset,
+    with_recent,
+)
 
 PRIOR = 200.0
 """Pseudo-observations by which the canary's estimate is drawn to the control's."""
@@ -35,21 +42,21 @@ LEFT = 0.05
 TINY = 1e-12
 
 
-def differs(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
+def add_difference_batch(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch for "the two have the same distribution", against any difference."""
-    for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
+    for one, other in split_batch(evidence, np.asarray(a, float), np.asarray(b, float)):
         gains = _distribution_gains(evidence, one, other, ordered=False, any_onset=False)
         evidence = with_batch(evidence, one, other, gains)
     return evidence
 
 
-def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, any_onset: bool = False) -> Evidence:
+def add_excess_batch(evidence: Evidence, a: ArrayLike, b: ArrayLike, any_onset: bool = False) -> Evidence:
     """One batch for "the canary is nowhere above the control" (in the order of the bins), against "it is".
 
     The estimated likelihood ratio is made monotone in the bins (isotonic regression), so the bet only ever pays for
     mass that has moved up, and the e-value holds for every canary that is stochastically below the control.
     """
-    for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
+    for one, other in split_batch(evidence, np.asarray(a, float), np.asarray(b, float)):
         gains = _distribution_gains(evidence, one, other, ordered=True, any_onset=any_onset)
         evidence = _take(evidence, one, other, gains, any_onset)
     return evidence
@@ -57,14 +64,14 @@ def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, any_onset: bool = Fa
 
 def rate_exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float, any_onset: bool = False) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's plus ``margin``"."""
-    for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
+    for one, other in split_batch(evidence, np.asarray(a, float), np.asarray(b, float)):
         evidence = _take(evidence, one, other, _rate_gains(evidence, one, other, margin, True, any_onset), any_onset)
     return evidence
 
 
 def rate_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at least the control's plus ``margin``"."""
-    for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
+    for one, other in split_batch(evidence, np.asarray(a, float), np.asarray(b, float)):
         evidence = _take(evidence, one, other, _rate_gains(evidence, one, other, margin, False, False), False)
     return evidence
 
@@ -76,7 +83,7 @@ def _take(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], any_
     return replace(with_batch_any_onset(evidence, a, b, gains, [1 / len(gains)] * len(gains)), recent=recent)
 
 
-def estimates(evidence: Evidence, bins: int, any_onset: bool = False) -> tuple[Counts, Counts]:
+def estimate_batch(evidence: Evidence, bins: int, any_onset: bool = False) -> tuple[Counts, Counts]:
     """What the next batch is expected to look like, for canary (as it was recently, if ``any_onset``) and
     control."""
     control = _fill(evidence.control, bins)
@@ -96,10 +103,10 @@ def _distribution_gains(evidence: Evidence, a: Counts, b: Counts, ordered: bool,
     gains = [0.0] * (1 + len(SHIFTS) if ordered else 1)
     if not n_a or not n_b or not evidence.control:
         return gains
-    theta_a, theta_b = estimates(evidence, len(a), any_onset)
+    theta_a, theta_b = estimate_batch(evidence, len(a), any_onset)
     bets = [theta_a, *(_shift_up(theta_b, bins) for bins in SHIFTS)] if ordered else [theta_a]
     for index, bet in enumerate(bets):
-        theta = theta_b * isotonic(bet / theta_b, theta_b) if ordered else bet
+        theta = theta_b * fit_isotonic(bet / theta_b, theta_b) if ordered else bet
         null = (n_a * theta + n_b * theta_b) / (n_a + n_b)
         gains[index] = _log_ratio(a, theta, null) + _log_ratio(b, theta_b, null)
     return gains
@@ -120,7 +127,7 @@ def _log_ratio(counts: Counts, theta: Counts, null: Counts) -> float:
     )
 
 
-def isotonic(values: Counts, weights: Counts) -> Counts:
+def fit_isotonic(values: Counts, weights: Counts) -> Counts:
     """The closest non-decreasing sequence in weighted least squares (pool adjacent violators); keeps the mean.
 
     Neighbours of one value, such as bins without counts, are one block from the start.
@@ -147,7 +154,7 @@ def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: 
     gains = [0.0] * (1 + len(RATIOS) if above else 1)
     if not n_a or not n_b or not evidence.control:
         return gains
-    theta_a, theta_b = (float(theta[0]) for theta in estimates(evidence, 2, any_onset))
+    theta_a, theta_b = (float(theta[0]) for theta in estimate_batch(evidence, 2, any_onset))
     bets = [theta_a, *(min(0.5, margin + theta_b * ratio) for ratio in RATIOS)] if above else [theta_a]
     for index, bet in enumerate(bets):
         if (bet > theta_b + margin) if above else (bet < theta_b + margin):

@@ -29,7 +29,7 @@ class BurnRates:
     rates: Mapping[str, float]
 
 
-def budgets(objectives: Mapping[str, float]) -> dict[str, float]:
+def find_error_budgets(objectives: Mapping[str, float]) -> dict[str, float]:
     """The share of requests that each objective (``error_ratio``, ``latency_p99_ms``) allows to be bad."""
     allowed = {"error_ratio": objectives.get("error_ratio"), "latency_p99_ms": None}
     if "latency_p99_ms" in objectives:

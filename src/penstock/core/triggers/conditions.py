@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.core.triggers.burn_rate import RequestCounts, budgets, burn_rates
+from penstock.core.triggers.burn_rate import RequestCounts, burn_rates, find_error_budgets
 from penstock.core.triggers.state import RuleMemory
 
 Document = Mapping[str, Any]
@@ -205,7 +205,7 @@ def _labels(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory)
 
 def _slo(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     """Whether an objective's burn rate is too high over the long window, and over the short one still."""
-    values, allowed = condition.values, budgets(snapshot.objectives)
+    values, allowed = condition.values, find_error_budgets(snapshot.objectives)
     long, short = (burn_rates(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
     if long is None or short is None or long.requests < values["min_requests"]:
         return ConditionResult(False)

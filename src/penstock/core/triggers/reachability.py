@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.triggers.burn_rate import budgets
+from penstock.core.triggers.burn_rate import find_error_budgets
 from penstock.core.triggers.conditions import QUALITY_LIMITS, Condition, Schedule
 from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
@@ -29,7 +29,7 @@ class MonitoringCoverage:
     columns: Mapping[str, int] = field(default_factory=dict)
 
 
-def unreachable(triggers: Sequence[Trigger], watched: MonitoringCoverage) -> list[str]:
+def find_unreachable(triggers: Sequence[Trigger], watched: MonitoringCoverage) -> list[str]:
     """Why rules can never fire, or never be over; nothing where all may."""
     faults = [
         fault
@@ -237,7 +237,7 @@ def _ratios(condition: Condition) -> list[str]:
 
 
 def _slo(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
-    allowed, asked = budgets(watched.objectives), condition.values["objective"]
+    allowed, asked = find_error_budgets(watched.objectives), condition.values["objective"]
     looked = {name: share for name, share in allowed.items() if asked in ("any", name)}
     if not looked:
         yield "", "the policy states no such objective in 'slo'"

@@ -63,7 +63,7 @@ def require_confinement(is_complete: bool) -> None:
 
 
 @contextmanager
-def started(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
+def start_confined(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
     """Start a confined command, with pipes for its output and its errors; the process and all that it started end with
     the block.
 
@@ -93,7 +93,7 @@ def run_confined(module: str, arguments: Sequence[str], paths: AllowedPaths, sec
         subprocess.TimeoutExpired: it took longer; it is ended.
         OSError: no process can be started.
     """
-    with started(confined_command(module, arguments, paths, _FILE_BYTES)) as process:
+    with start_confined(confined_command(module, arguments, paths, _FILE_BYTES)) as process:
         output, errors = process.communicate(timeout=seconds)
     if process.returncode == UNSAFE:
         raise NotReady(errors.decode(errors="replace").strip().removeprefix("penstock: "))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from penstock.engine.row_independence.graph import ConstantTensor
 from penstock.engine.row_independence.operation import Operation
-from penstock.engine.row_independence.sizes import ONE, ROWS, SymbolicSize, product
+from penstock.engine.row_independence.sizes import ONE, ROWS, SymbolicSize, multiply_sizes
 from penstock.engine.row_independence.values import (
     UNKNOWN,
     GraphValue,
@@ -74,8 +74,8 @@ def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: Sym
     Raises:
         NotProven: the rows would not stay whole, or it is not known.
     """
-    stated = product([size for size in wanted if size is not None])
-    free = product(value.shape).divided_by(stated)
+    stated = multiply_sizes([size for size in wanted if size is not None])
+    free = multiply_sizes(value.shape).divided_by(stated)
     if value.rows is None:
         if stated.counts_rows:
             raise NotProven("gives a constant a shape that depends on the number of rows")
@@ -91,8 +91,8 @@ def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: Sym
 
 
 def _regroup_rows(value: GraphValue, rows: RowAxis, dims: Sequence[SymbolicSize], axis: int) -> RowAxis:
-    before = product(list(value.shape[: rows.axis])) * rows.outer
-    outer = before.divided_by(product(list(dims[:axis])))
+    before = multiply_sizes(list(value.shape[: rows.axis])) * rows.outer
+    outer = before.divided_by(multiply_sizes(list(dims[:axis])))
     width = dims[axis].divided_by(ROWS)
     inner = None if outer is None or width is None else width.divided_by(outer)
     if outer is None or inner is None:
@@ -107,7 +107,7 @@ def flatten(op: Operation) -> list[GraphValue]:
     axis = axis if axis == value.rank else normalise_axis(axis, value.rank)
     if value.padding is not None:
         return [_flatten_padded(value, axis)]
-    return [regroup(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
+    return [regroup(value, [multiply_sizes(list(value.shape[:axis])), multiply_sizes(list(value.shape[axis:]))], ONE)]
 
 
 def _flatten_padded(value: GraphValue, axis: int) -> GraphValue:

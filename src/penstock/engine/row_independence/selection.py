@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from penstock.engine.row_independence.operation import Operation, SliceBounds, crosses, cuts_of, rows_at
-from penstock.engine.row_independence.sizes import ONE, SymbolicSize, product
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize, multiply_sizes
 from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, fixed, laid_out, normalise_axis
 
 TO_THE_END = 1_000_000_000
@@ -186,7 +186,7 @@ def array_feature_extractor(op: Operation) -> list[GraphValue]:
     """ArrayFeatureExtractor: the same places of each row, or what the rows name from a constant."""
     data, indices = op.tensor(0), op.tensor(1)
     leading = list(data.shape[:-1]) or [ONE]
-    count = product(indices.shape)
+    count = multiply_sizes(indices.shape)
     if data.rows is not None:
         op.fixed(1)
         crosses(data, [data.rank - 1], _CHOOSES)
@@ -194,5 +194,5 @@ def array_feature_extractor(op: Operation) -> list[GraphValue]:
     rows = indices.rows
     if rows is None:
         return [fixed([*leading, count])]
-    before, after = product(indices.shape[: rows.axis]), product(indices.shape[rows.axis + 1 :])
+    before, after = multiply_sizes(indices.shape[: rows.axis]), multiply_sizes(indices.shape[rows.axis + 1 :])
     return [laid_out([*leading, count], RowAxis(len(leading), before * rows.outer, rows.inner * after))]

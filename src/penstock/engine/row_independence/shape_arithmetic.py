@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from penstock.engine.row_independence.operation import Operation, cuts_of
-from penstock.engine.row_independence.sizes import ONE, ZERO, SymbolicSize, product
+from penstock.engine.row_independence.sizes import ONE, ZERO, SymbolicSize, multiply_sizes
 from penstock.engine.row_independence.values import GraphValue, NotProven, whole_numbers
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def shape_of(op: Operation) -> list[GraphValue]:
 
 def size_of(op: Operation) -> list[GraphValue]:
     """Size, of anything."""
-    return [whole_numbers([product(op.any_value(0).shape)], scalar=True)]
+    return [whole_numbers([multiply_sizes(op.any_value(0).shape)], scalar=True)]
 
 
 def _constant_of_shape(op: Operation) -> GraphValue | None:
@@ -91,7 +91,7 @@ def _product(op: Operation) -> GraphValue | None:
     fixed = [size for size in op.sizes(0) if size is not None]
     if len(fixed) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
         return None
-    return whole_numbers([product(fixed)], scalar=not op.stated_flag("keepdims", default=True))
+    return whole_numbers([multiply_sizes(fixed)], scalar=not op.stated_flag("keepdims", default=True))
 
 
 def _where(op: Operation) -> GraphValue | None:

@@ -56,6 +56,6 @@ ONE = SymbolicSize(1)
 ROWS = SymbolicSize(1, (ROWS_NAME,))
 
 
-def product(sizes: "tuple[SymbolicSize, ...] | list[SymbolicSize]") -> SymbolicSize:
+def multiply_sizes(sizes: "tuple[SymbolicSize, ...] | list[SymbolicSize]") -> SymbolicSize:
     """The product of sizes, 1 of none."""
     return prod(sizes, start=ONE)

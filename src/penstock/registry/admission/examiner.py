@@ -210,7 +210,7 @@ def _ending(answer: dict[str, Any], seconds: float) -> str:
     return ""
 
 
-def basis(options: AdmissionOptions) -> dict[str, Any]:
+def describe_basis(options: AdmissionOptions) -> dict[str, Any]:
     """Return the basis of a verdict beside the content: if any part changes, the content must be examined again."""
     return {
         "form": FORM,

@@ -13,7 +13,7 @@ VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH")
 """Environment variables that select the locale and its folder."""
 
 
-def folders() -> list[Path]:
+def list_folders() -> list[Path]:
     """Return the folders that the operator has set, which the C library searches before its own."""
     return [Path(folder) for folder in os.environ.get("LOCPATH", "").split(":") if folder]
 
@@ -21,7 +21,7 @@ def folders() -> list[Path]:
 def describe_locales() -> str:
     """Return a description of the installed locales and the selected one; an archive is described by size and time."""
     selected = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
-    return "; ".join([*selected, *(entry for folder in (*folders(), FOLDER) for entry in _entries(folder))])
+    return "; ".join([*selected, *(entry for folder in (*list_folders(), FOLDER) for entry in _entries(folder))])
 
 
 def _entries(folder: Path) -> list[str]:

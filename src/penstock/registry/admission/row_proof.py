@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 
 FACT = "independent_rows"
 """The name of the proof among the facts of an admission report."""
@@ -20,9 +20,9 @@ def encode_proof(proof: RowProof) -> dict[str, Any]:
     return {
         "rules": RULES,
         "proven": proof.independent,
-        "reason": legible(proof.reason),
-        "operator": legible(proof.operator),
-        "node": legible(proof.node),
+        "reason": make_legible(proof.reason),
+        "operator": make_legible(proof.operator),
+        "node": make_legible(proof.node),
         "rows_vary": proof.rows_vary,
     }
 

@@ -11,7 +11,7 @@ from penstock.engine.durable_files import move_folder
 from penstock.engine.scratch import Scratch, scratch_folder
 from penstock.registry.blobs.folder import CHANGED, PREFIX, BlobStore, hash_file, hex_of, translating_errors
 from penstock.registry.contents.archive import unpack
-from penstock.registry.files import beneath
+from penstock.registry.files import find_beneath
 from penstock.registry.graphs.rewrite import Rewrite, write_edited
 from penstock.registry.records import Content
 
@@ -41,7 +41,7 @@ class ContentLayout:
             self._take_away(folder)
         if not folder.is_dir():
             self._unpack(content, rewrite, folder)
-        return folder, beneath(folder, content.graph, "the graph")
+        return folder, find_beneath(folder, content.graph, "the graph")
 
     def _unpack(self, content: Content, rewrite: Rewrite | None, folder: Path) -> None:
         source = self._blobs.fetch(content.digest)
@@ -73,7 +73,7 @@ class ContentLayout:
             else:
                 with translating_errors():
                     shutil.copyfile(source, scratch / content.graph)
-            graph = beneath(scratch, content.graph, "the graph")
+            graph = find_beneath(scratch, content.graph, "the graph")
             if hash_file(graph) != PREFIX + _graph_digest(content):
                 raise DataLoss(CHANGED)
             yield graph

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from penstock.core.access.model_filter import ModelFilter
 
 
-def matching(column: sa.Column[str], visible: ModelFilter) -> sa.ColumnElement[bool]:
+def match_models(column: sa.Column[str], visible: ModelFilter) -> sa.ColumnElement[bool]:
     """Return the condition that a row is of a visible model.
 
     A prefix is compared by ``substr``, as SQLite's ``LIKE`` takes a and A for the same.

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, inliner, numpy_helper, shape_inference
 
 from penstock.core.errors import Refused
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 from penstock.engine.faults import GUARD
 from penstock.registry.graphs.graph_edits import OWN_DOMAINS, GraphChanges
 from penstock.registry.graphs.value_facts import GraphScope, domain_of, inner_graphs
@@ -75,7 +75,7 @@ def guard(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> tuple[Graph
 
 def label_of(node: onnx.NodeProto) -> str:
     """Return a label of a node for people: its operator, and its name or that of its result."""
-    return legible(f"{node.op_type} {node.name or node.output[0]}")[:LONGEST_NAME]
+    return make_legible(f"{node.op_type} {node.name or node.output[0]}")[:LONGEST_NAME]
 
 
 def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from penstock.core.errors import Refused
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 from penstock.engine.graph import CLASS_LABELS
 from penstock.registry.graphs.graph_edits import GraphChanges
 
@@ -80,7 +80,7 @@ def _read_by(node: Any) -> Iterator[str]:
 def _labels(output: str, node: Any) -> list[str]:
     stated = {item.name: item for item in node.attribute}
     if "classlabels_strings" in stated and stated["classlabels_strings"].strings:
-        labels = [legible(string.decode("utf-8", "replace")) for string in stated["classlabels_strings"].strings]
+        labels = [make_legible(string.decode("utf-8", "replace")) for string in stated["classlabels_strings"].strings]
     elif "classlabels_int64s" in stated and stated["classlabels_int64s"].ints:
         labels = [str(item) for item in stated["classlabels_int64s"].ints]
     else:

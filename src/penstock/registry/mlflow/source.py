@@ -15,7 +15,7 @@ from penstock.core.errors import InvalidInput, NotReady, Refused, TooLarge
 from penstock.core.lineage import metadata_of
 from penstock.core.model_signing import BUNDLE_BYTES, BUNDLE_FILE
 from penstock.core.versions import is_alias, is_model_name, is_version
-from penstock.registry.files import beneath, read_data
+from penstock.registry.files import find_beneath, read_data
 from penstock.registry.records import Document
 
 log = logging.getLogger("penstock.registry")
@@ -111,14 +111,14 @@ class MlflowSource:
         if not flavour:
             raise Refused("it has no ONNX flavour")
         try:
-            graph = beneath(folder, str(flavour.get("data", "model.onnx")), "the graph")
+            graph = find_beneath(folder, str(flavour.get("data", "model.onnx")), "the graph")
         except InvalidInput as fault:
             raise Refused(str(fault)) from None
         if (folder / BUNDLE_FILE).is_file():
             return _signed_files(folder)
         from penstock.registry.admission.inspection import weight_files  # noqa: PLC0415 - imports the checker
 
-        weights = [beneath(graph.parent, name, "the weights") for name in weight_files(graph)]
+        weights = [find_beneath(graph.parent, name, "the weights") for name in weight_files(graph)]
         root = graph.parent.resolve()
         return {"model.onnx": graph, **{str(path.relative_to(root)): path for path in weights}}
 
@@ -169,10 +169,10 @@ def _signed_files(folder: Path) -> dict[str, Path]:
     """Return the files that a signature names, and the signature itself; the registry checks them."""
     from penstock.registry.signing.bundle import parse_bundle, parse_manifest  # noqa: PLC0415 - few versions are signed
 
-    bundle = beneath(folder, BUNDLE_FILE, "the signature")
+    bundle = find_beneath(folder, BUNDLE_FILE, "the signature")
     try:
         names = parse_manifest(parse_bundle(read_data(bundle, "the signature", BUNDLE_BYTES)).payload).files
-        return {**{name: beneath(folder, name, "a signed file") for name in names}, BUNDLE_FILE: bundle}
+        return {**{name: find_beneath(folder, name, "a signed file") for name in names}, BUNDLE_FILE: bundle}
     except InvalidInput as fault:
         raise Refused(f"its signature cannot be used: {fault}") from None
 

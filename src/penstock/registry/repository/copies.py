@@ -27,7 +27,7 @@ from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
 from penstock.registry.records import ExaminedContent, PreparationPlan
 from penstock.registry.repository.layout import FoundModel
-from penstock.registry.repository.tree import FileTree, below, find
+from penstock.registry.repository.tree import FileTree, find, join_path
 
 VERSION, MODEL = "version", "model"
 KEPT_S = 3600.0
@@ -69,7 +69,7 @@ class RepositoryVersion:
         name = self.graph.rpartition("/")[2] if self.model.is_file else ""
         for folder in dict.fromkeys((self.folder, self.model.folder)):
             names = [entry.name for entry in self.tree.entries(folder) if not entry.is_folder]
-            if found := [below(folder, item) for item in names if item.endswith(".sig") and item.startswith(name)]:
+            if found := [join_path(folder, item) for item in names if item.endswith(".sig") and item.startswith(name)]:
                 return found[:MOST_BUNDLES], folder
         return [], self.model.folder
 
@@ -86,7 +86,7 @@ class RepositoryVersion:
             check_relative(name, "a file")
         except InvalidInput:
             return ""
-        path = below(folder, name)
+        path = join_path(folder, name)
         entry = find(self.tree, path)
         if entry is not None and entry.problem is not None:
             raise InvalidInput(f"one of its files cannot be used: {entry.problem.text}", entry.problem.detail)
@@ -229,7 +229,7 @@ class _CopyingPreparer:
             self._copy(path, self._graph.parent / name)
         model = self._scratch / MODEL
         for name in self._source.referenced():
-            self._copy(below(self._source.model.folder, name), model / name)
+            self._copy(join_path(self._source.model.folder, name), model / name)
         self._copy_bundles(model)
         if plan.rewrite is not None:
             write_edited(self._graph, plan.rewrite, self._graph)
@@ -241,7 +241,7 @@ class _CopyingPreparer:
         for number, path in enumerate(bundles):
             self._copy(path, self._scratch / COPIED_BUNDLES / f"{number}.sig")
         if bundles and self._source.model.config:
-            self._copy(below(self._source.model.folder, CONFIG_FILE), model / CONFIG_FILE)
+            self._copy(join_path(self._source.model.folder, CONFIG_FILE), model / CONFIG_FILE)
 
     def finish(self) -> PreparedVersion:
         """See ``VersionPreparer``."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import FaultReason, InvalidInput
 from penstock.core.model_signing import BUNDLE_FILE
-from penstock.core.texts import legible
+from penstock.core.texts import make_legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, looks_alike
 from penstock.registry.config.model_config import parse_text, referenced_files
 from penstock.registry.config.supported_config import MODEL_FILENAME
-from penstock.registry.repository.tree import LOST, FileTree, TreeEntry, below
+from penstock.registry.repository.tree import LOST, FileTree, TreeEntry, join_path
 
 CONFIG_FILENAME = "config.pbtxt"
 ONLY_VERSION = "1"
@@ -98,7 +98,7 @@ def unpacked_model(tree: FileTree, name: str, folder: str) -> FoundModel:
     """
     model = _from_folder(tree, name, folder, is_renamed=True)
     if model.problem == _NO_VERSION:
-        inner = [below(folder, entry.name) for entry in tree.entries(folder) if entry.is_folder]
+        inner = [join_path(folder, entry.name) for entry in tree.entries(folder) if entry.is_folder]
         if len(inner) == 1:
             return _from_folder(tree, name, inner[0], is_renamed=True)
     return model
@@ -122,7 +122,7 @@ def _each(tree: FileTree) -> Iterator[FoundModel]:
 def _misnamed_model(tree: FileTree, name: str, entry: TreeEntry) -> FoundModel:
     """Return the problem of an entry without a valid model name; a folder without a graph is no model anyway."""
     holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
-    text = legible(name.encode("utf-8", "replace").decode())
+    text = make_legible(name.encode("utf-8", "replace").decode())
     return FoundModel(text, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
 
 
@@ -138,7 +138,7 @@ def _from_folder(tree: FileTree, name: str, folder: str, is_renamed: bool = Fals
     model = FoundModel(name, folder)
     try:
         if any(entry.name == CONFIG_FILENAME for entry in entries):
-            text = tree.read(below(folder, CONFIG_FILENAME), "the model configuration")
+            text = tree.read(join_path(folder, CONFIG_FILENAME), "the model configuration")
             model = replace(model, config=parse_text(text, "" if is_renamed else name))
         options, files = referenced_files(model.config)
     except InvalidInput as fault:
@@ -156,7 +156,7 @@ def _with_versions(
     for entry in folders:
         broken.pop(entry.name, None)
         problem = entry.problem or _refuse_lookalike(entry.name, folders)
-        graph = problem or _graph(tree, below(model.folder, entry.name), filename)
+        graph = problem or _graph(tree, join_path(model.folder, entry.name), filename)
         if isinstance(graph, FaultReason):
             broken[entry.name] = graph
         else:
@@ -171,7 +171,7 @@ def _with_versions(
 def _without_versions(tree: FileTree, model: FoundModel, entries: Sequence[TreeEntry], filename: str) -> FoundModel:
     """Complete a model without version folders: its graph is in its folder, or in Hugging Face's folder ``onnx``."""
     hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
-    places = [model.folder, *([below(model.folder, _HUB_FOLDER)] if hub else [])]
+    places = [model.folder, *([join_path(model.folder, _HUB_FOLDER)] if hub else [])]
     tried = [_graph(tree, path, filename) for path in places]
     broken = {version: why for version, why in model.broken.items() if version != ONLY_VERSION}
     for graph in tried:
@@ -188,8 +188,8 @@ def _graph(tree: FileTree, folder: str, filename: str) -> str | FaultReason:
     stated = entries.get(filename)
     if stated is not None:
         if stated.is_folder:
-            return _graph_of(tree.entries(below(folder, filename)), below(folder, filename), filename)
-        return stated.problem or below(folder, filename)
+            return _graph_of(tree.entries(join_path(folder, filename)), join_path(folder, filename), filename)
+        return stated.problem or join_path(folder, filename)
     if filename != MODEL_FILENAME:
         return _MISSING
     return _graph_of(list(entries.values()), folder, filename)
@@ -202,8 +202,8 @@ def _graph_of(entries: Sequence[TreeEntry], folder: str, filename: str) -> str |
         return _MISSING
     if len(graphs) > 1 and candidates[0] not in (MODEL_FILENAME, filename):
         text = f"there are {len(graphs)} graphs, and none is {MODEL_FILENAME}; state default_model_filename"
-        return FaultReason(text, f"{text}: {', '.join(map(legible, sorted(graphs)))}")
-    return graphs[candidates[0]].problem or below(folder, candidates[0])
+        return FaultReason(text, f"{text}: {', '.join(map(make_legible, sorted(graphs)))}")
+    return graphs[candidates[0]].problem or join_path(folder, candidates[0])
 
 
 def _refuse_lookalike(version: str, folders: Sequence[TreeEntry]) -> FaultReason | None:
@@ -224,9 +224,9 @@ def _misnamed_versions(
     ]
     rule = "a version begins with a digit, as in 1 or 1.4.0, then letters, digits and ._+-; rename the folder"
     return {
-        legible(entry.name): FaultReason(rule)
+        make_legible(entry.name): FaultReason(rule)
         for entry in others
-        if entry.problem is None and _holds_graph(tree, below(folder, entry.name))
+        if entry.problem is None and _holds_graph(tree, join_path(folder, entry.name))
     }
 
 
@@ -235,7 +235,7 @@ def _holds_graph(tree: FileTree, folder: str) -> bool:
 
 
 def _stray(entries: Sequence[TreeEntry]) -> tuple[str, ...]:
-    graphs = [legible(entry.name) for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder]
+    graphs = [make_legible(entry.name) for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder]
     return tuple(f"{name} lies beside version folders and is not served; move it into one" for name in graphs)
 
 
@@ -246,9 +246,9 @@ def files_of(tree: FileTree, model: FoundModel, graph: str, weights: Sequence[st
     beside = [entry for entry in tree.entries(folder) if not entry.is_folder]
     if model.is_file:
         beside = [entry for entry in beside if entry.name.startswith(name) or entry.name in weights]
-    tags = {below(folder, entry.name): entry.tag for entry in beside}
-    bundle = below(model.folder, BUNDLE_FILE)
-    others = (*(below(folder, name) for name in weights), *(below(model.folder, name) for name in model.files))
+    tags = {join_path(folder, entry.name): entry.tag for entry in beside}
+    bundle = join_path(model.folder, BUNDLE_FILE)
+    others = (*(join_path(folder, name) for name in weights), *(join_path(model.folder, name) for name in model.files))
     for path in (*others, *([bundle] if _tag(tree, bundle) else [])):
         tags[path] = _tag(tree, path)
     return sorted(tags.items())

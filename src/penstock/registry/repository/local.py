@@ -9,7 +9,7 @@ from pathlib import Path
 from penstock.core.errors import FaultReason, InvalidInput, NotReady, TooLarge
 from penstock.registry.blobs.folder import CHUNK, translating_errors
 from penstock.registry.files import MAX_TEXT_BYTES
-from penstock.registry.repository.tree import LOST, TreeEntry, below
+from penstock.registry.repository.tree import LOST, TreeEntry, join_path
 
 NO_FILE = FaultReason("it is not a plain file")
 _OUTSIDE = "it is a link that leads out of the model folder"
@@ -78,7 +78,7 @@ class LocalTree:
         is_folder = stat.S_ISDIR(facts.st_mode)
         problem = None if is_folder or stat.S_ISREG(facts.st_mode) else NO_FILE
         if is_link and problem is None and (folder or self._one_model or not is_folder):
-            problem = self._outside(below(folder, name))
+            problem = self._outside(join_path(folder, name))
         return TreeEntry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
 
     def _check(self, error: OSError) -> None:

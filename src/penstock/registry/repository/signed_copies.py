@@ -15,7 +15,7 @@ from penstock.core.versions import VersionKey
 from penstock.registry.config.model_config import parse_text
 from penstock.registry.files import read_text
 from penstock.registry.repository.copies import MODEL, VERSION, PreparedVersion, RepositoryVersion
-from penstock.registry.repository.tree import below
+from penstock.registry.repository.tree import join_path
 from penstock.registry.signing.loading import read_bundles
 
 log = logging.getLogger("penstock.registry")
@@ -40,7 +40,7 @@ def _own_files(piece: PreparedVersion) -> list[tuple[str, str]]:
 def _signed_name(path: str, source: RepositoryVersion, base: str) -> str:
     """Return the name of a copied file in the signed folder; one outside of it has a name that no manifest has."""
     part, _, name = path.partition("/")
-    whole = below(source.folder if part == VERSION else source.model.folder, name)
+    whole = join_path(source.folder if part == VERSION else source.model.folder, name)
     if not base:
         return whole
     return whole.removeprefix(f"{base}/") if whole.startswith(f"{base}/") else f"/{whole}"

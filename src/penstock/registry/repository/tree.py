@@ -67,10 +67,10 @@ def find(tree: FileTree, path: str) -> TreeEntry | None:
         entry = next((item for item in tree.entries(folder) if item.name == part), None)
         if entry is None:
             return None
-        folder = below(folder, part)
+        folder = join_path(folder, part)
     return entry
 
 
-def below(folder: str, name: str) -> str:
+def join_path(folder: str, name: str) -> str:
     """Return the path of an entry in a folder."""
     return f"{folder}/{name}" if folder else name

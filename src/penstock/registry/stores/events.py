@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.registry.db import schema
-from penstock.registry.db.model_patterns import matching
+from penstock.registry.db.model_patterns import match_models
 from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
@@ -77,7 +77,7 @@ class EventStore:
         Each is a CloudEvent (specification 1.0, JSON form) with its ``sequence``.
         """
         table = schema.events
-        query = sa.select(table).where(matching(table.c.model, visible)).limit(min(limit, MOST_EVENTS))
+        query = sa.select(table).where(match_models(table.c.model, visible)).limit(min(limit, MOST_EVENTS))
         query = query.order_by(table.c.seq.desc()) if after is None else query.where(table.c.seq > after)
         if after is not None:
             query = query.order_by(table.c.seq)

@@ -13,7 +13,7 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.audit.changes import cut, list_changes
 from penstock.core.errors import InvalidInput
 from penstock.registry.db import schema
-from penstock.registry.db.model_patterns import matching
+from penstock.registry.db.model_patterns import match_models
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
@@ -110,7 +110,9 @@ def _next_cursor(shown: Sequence[Any], events_before: int, audit_before: int) ->
 def _events(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Select[Any]:
     table = schema.events
     query = sa.select(sa.literal(EVENT).label("source"), table).where(table.c.seq < before)
-    query = query.where(matching(table.c.model, visible), *_of_model(table.c.model, wanted), *_of(table.c.type, wanted))
+    query = query.where(
+        match_models(table.c.model, visible), *_of_model(table.c.model, wanted), *_of(table.c.type, wanted)
+    )
     if wanted.person:
         query = query.where(table.c.data["actor"].as_string() == wanted.person)
     return query.order_by(table.c.seq.desc())
@@ -119,7 +121,7 @@ def _events(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Sel
 def _audit(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Select[Any]:
     table = schema.audit
     query = sa.select(sa.literal(AUDIT).label("source"), table).where(table.c.seq < before)
-    query = query.where(matching(table.c.model, visible), *_of_model(table.c.model, wanted))
+    query = query.where(match_models(table.c.model, visible), *_of_model(table.c.model, wanted))
     query = query.where(*_of(table.c.action, wanted))
     if wanted.person:
         query = query.where(table.c.actor == wanted.person)

@@ -12,7 +12,7 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.audit.state_comparison import digest_of_version
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
-from penstock.registry.db.model_patterns import matching
+from penstock.registry.db.model_patterns import match_models
 from penstock.registry.db.own_connection import ChangeMark
 from penstock.registry.db.rows import encode_version, read_model, read_model_or_new, read_models, read_versions
 from penstock.registry.model_settings import encode_settings
@@ -116,7 +116,7 @@ class VersionStore:
         """Return at most ``limit`` changes of visible models in their order: the first after a sequence number, or the
         newest."""
         table = schema.audit
-        query = sa.select(table).where(matching(table.c.model, visible)).limit(min(limit, MOST_AUDIT))
+        query = sa.select(table).where(match_models(table.c.model, visible)).limit(min(limit, MOST_AUDIT))
         if after is None:
             query = query.order_by(table.c.seq.desc())
         else:

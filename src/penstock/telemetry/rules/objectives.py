@@ -12,7 +12,7 @@ from functools import partial
 
 from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.errors import Refused
-from penstock.core.triggers.burn_rate import budgets
+from penstock.core.triggers.burn_rate import find_error_budgets
 from penstock.telemetry import metrics
 from penstock.telemetry.promql import equals, increase_by, max_by, rate_by, select, select_name
 from penstock.telemetry.rules.counted import COUNTED, GUARD, LIVE, counted_requests, failures
@@ -81,7 +81,7 @@ def objective_groups(model: str, stated: Mapping[str, float], *, round_latency: 
 
 
 def _objectives(model: str, stated: Mapping[str, float], round_latency: bool) -> Iterator[Objective]:
-    allowed = budgets(stated)
+    allowed = find_error_budgets(stated)
     if "error_ratio" in allowed:
         yield Objective(
             "errors",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.console.markup import Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Markup, badge, description_list, element, join, table
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -46,4 +46,4 @@ def test_a_table_has_a_caption_and_headers_for_its_rows() -> None:
 
 
 def test_facts_are_a_description_list() -> None:
-    assert facts([("Name", "<x>")]) == '<dl class="facts"><dt>Name</dt><dd>&lt;x&gt;</dd></dl>'
+    assert description_list([("Name", "<x>")]) == '<dl class="facts"><dt>Name</dt><dd>&lt;x&gt;</dd></dl>'

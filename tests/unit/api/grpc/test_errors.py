@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from penstock.api.grpc.errors import GRPC_CODES, MAX_DETAILS, RETRYABLE, retry_hints, sentence
+from penstock.api.grpc.errors import GRPC_CODES, MAX_DETAILS, RETRYABLE, caller_text, retry_hints
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotReady, Overloaded
 from penstock.core.labels import GRPC_STATUS, OUTCOMES
 
@@ -52,5 +52,5 @@ def test_overload_says_when_to_come_back() -> None:
 
 
 def test_a_long_sentence_is_cut() -> None:
-    assert sentence(InvalidInput("x" * MAX_DETAILS)) == "x" * MAX_DETAILS
-    assert sentence(InvalidInput("x" * 99999)) == "x" * (MAX_DETAILS - 3) + "..."
+    assert caller_text(InvalidInput("x" * MAX_DETAILS)) == "x" * MAX_DETAILS
+    assert caller_text(InvalidInput("x" * 99999)) == "x" * (MAX_DETAILS - 3) + "..."

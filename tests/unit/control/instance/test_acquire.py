@@ -129,7 +129,7 @@ def test_an_orphan_elsewhere_is_left_alone(stack: ExitStack, homes: list[Path]) 
     opening = opened(stack, homes, models="/others")
     assert not opening.adopted
     assert opening.replaced == []
-    assert [instance.path for instance in directory.abandoned(homes[0])] == [orphan.instance.path]
+    assert [instance.path for instance in directory.take_abandoned(homes[0])] == [orphan.instance.path]
 
 
 def test_what_the_dead_left_is_cleared_away(stack: ExitStack, homes: list[Path]) -> None:

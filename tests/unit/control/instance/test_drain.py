@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.instance.directory import create, private
+from penstock.control.instance.directory import create, make_private
 from penstock.control.instance.drain import retire
 from penstock.control.workers import slots
 from tests.harness import PATIENCE_S
@@ -36,7 +36,7 @@ while True:
 def test_workers_drain_or_are_ended_and_the_directory_goes(
     tmp_path: Path, kinds: list[str], patience_s: float, codes: list[int]
 ) -> None:
-    instance = create(private(tmp_path / "home"))
+    instance = create(make_private(tmp_path / "home"))
     workers = []
     for index, kind in enumerate(kinds):
         slots.create(instance.slot(index))

@@ -11,11 +11,11 @@ from penstock.control.instance.ports import (
     Address,
     PortUnavailable,
     address_of,
+    describe_unavailable,
     listen,
     reserve,
     resolve,
     share,
-    unavailable,
 )
 
 
@@ -77,5 +77,5 @@ def test_hosts_that_mean_nothing_here() -> None:
 
 
 def test_a_port_that_needs_more_rights_is_refused_with_the_option_that_chooses_another() -> None:
-    fault = unavailable(Address("127.0.0.1", 80), "--http-port", PermissionError(errno.EACCES, "denied"))
+    fault = describe_unavailable(Address("127.0.0.1", 80), "--http-port", PermissionError(errno.EACCES, "denied"))
     assert str(fault) == "port 80 on 127.0.0.1 needs more rights; choose another with --http-port"

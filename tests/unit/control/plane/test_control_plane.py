@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.instance.directory import Instance, create, private
+from penstock.control.instance.directory import Instance, create, make_private
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.workers import slots
@@ -43,7 +43,7 @@ class Gateway:
     """An instance with one worker, and a source that offers a model."""
 
     def __init__(self, folder: Path) -> None:
-        self.instance: Instance = create(private(folder / "home"))
+        self.instance: Instance = create(make_private(folder / "home"))
         slots.create(self.instance.slot(0))
         self.processes: list[WorkerProcess] = []
         self.source = FakeSource(found("m", "1"))

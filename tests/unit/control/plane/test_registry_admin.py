@@ -66,7 +66,7 @@ class Gateway:
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
     def statuses(self) -> list[VersionStatus]:
-        return status.statuses(self.reconciler.desired, self.fleet.reports, self.fleet.workers)
+        return status.find_statuses(self.reconciler.desired, self.fleet.reports, self.fleet.workers)
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         return None

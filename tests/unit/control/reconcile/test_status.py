@@ -4,12 +4,12 @@ import pytest
 
 from penstock.control.reconcile.status import (
     StatusCache,
+    find_readiness,
+    find_statuses,
     is_applied,
     load_results,
     model_statuses,
     needed_workers,
-    readiness,
-    statuses,
     version_status,
 )
 from penstock.control.workers.server import WorkerReport
@@ -75,11 +75,11 @@ def test_statuses_are_computed_again_when_something_was_replaced() -> None:
     cache, desired, worker = StatusCache(), Desired(1, (MODEL,)), WorkerReport(0)
     first = cache.statuses(desired, {0: worker}, 1)
     again = cache.statuses(desired, {0: worker}, 1)
-    assert again == first == statuses(desired, {0: worker}, 1) and again is not first
+    assert again == first == find_statuses(desired, {0: worker}, 1) and again is not first
     assert again[0] is first[0]
     worker.versions = {("m", "1"): VersionStatus("m", "1", ReadyState.READY)}
     for now in ((desired, {0: worker}, 1), (Desired(2, (MODEL,)), {0: worker}, 1), (desired, {}, 2)):
-        assert cache.statuses(*now) == statuses(*now)
+        assert cache.statuses(*now) == find_statuses(*now)
 
 
 def test_known_versions_are_listed_in_order() -> None:
@@ -107,7 +107,7 @@ def test_known_versions_are_listed_in_order() -> None:
 def test_readiness_needs_enough_workers_and_something_to_serve(
     workers: list[bool], needed: int, draining: bool, waiting: str, reason: str
 ) -> None:
-    found = readiness(workers, [READY, FAILED, LOADING, READY], needed, draining, waiting)
+    found = find_readiness(workers, [READY, FAILED, LOADING, READY], needed, draining, waiting)
     assert (found.ready, found.reason) == (not reason, reason)
     assert (found.workers_ready, found.workers) == (sum(workers), len(workers))
     assert found.versions == {"READY": 2, "UNAVAILABLE": 1, "LOADING": 1}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from penstock.core.access.approvals import check_approver
 from penstock.core.access.callers import CallerKind
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_of
-from penstock.core.access.permissions import ROLES, Permission, find_roles, grants_of, may
+from penstock.core.access.permissions import ROLES, Permission, find_roles, grants_of, is_allowed
 from penstock.core.errors import Unauthorised
 
 
@@ -16,7 +16,7 @@ def test_a_filter_shows_the_models_on_which_there_is_the_permission() -> None:
     visible = filter_of(grants, Permission.READ)
     assert visible == ModelFilter(("fraud-*", "digits"))
     for model in ("fraud-1", "digits", "digits2", "other", ""):
-        assert visible.allows(model) == (may(grants, Permission.READ, model) and model != "")
+        assert visible.allows(model) == (is_allowed(grants, Permission.READ, model) and model != "")
     assert not visible.is_everything
 
 

@@ -11,9 +11,9 @@ from penstock.core.access.permissions import (
     Permission,
     covers,
     grants_of,
+    is_allowed,
     is_model_pattern,
     matches,
-    may,
     may_anywhere,
     may_delegate,
     may_everywhere,
@@ -63,13 +63,13 @@ def test_other_texts_are_no_patterns(text: str) -> None:
 
 def test_grants_hold_for_their_models_and_permissions_only() -> None:
     own = grants_of(["caller", "viewer"], ["fraud-*"]) + grants_of(["operator"], ["digits"])
-    assert may(own, Permission.PREDICT, "fraud-1")
-    assert not may(own, Permission.PREDICT, "other")
-    assert not may(own, Permission.OPERATE, "fraud-1")
-    assert may(own, Permission.OPERATE, "digits")
+    assert is_allowed(own, Permission.PREDICT, "fraud-1")
+    assert not is_allowed(own, Permission.PREDICT, "other")
+    assert not is_allowed(own, Permission.OPERATE, "fraud-1")
+    assert is_allowed(own, Permission.OPERATE, "digits")
     assert may_anywhere(own, Permission.READ) and not may_everywhere(own, Permission.READ)
     assert may_everywhere(EVERYTHING, Permission.ADMINISTER)
-    assert not may((), Permission.READ, "digits")
+    assert not is_allowed((), Permission.READ, "digits")
 
 
 def test_an_unknown_role_grants_nothing() -> None:
@@ -87,8 +87,8 @@ def test_a_pattern_that_covers_another_names_all_that_it_names(one: str, other: 
 def test_nobody_delegates_more_than_they_have(
     own: tuple[Grant, ...], given_: tuple[Grant, ...], permission: Permission, model: str
 ) -> None:
-    if may_delegate(own, given_) and may(given_, permission, model):
-        assert may(own, permission, model)
+    if may_delegate(own, given_) and is_allowed(given_, permission, model):
+        assert is_allowed(own, permission, model)
 
 
 @given(several)

@@ -1,6 +1,6 @@
 """Bindings add up, by the caller's name and by groups, and grant nothing to others."""
 
-from penstock.core.access.permissions import Permission, may
+from penstock.core.access.permissions import Permission, is_allowed
 from penstock.core.access.table import Binding, bound_grants
 
 BINDINGS = (
@@ -12,9 +12,9 @@ BINDINGS = (
 
 def test_bindings_of_a_name_and_of_groups_add_up() -> None:
     grants = bound_grants(BINDINGS, "bot", {"ops", "other"})
-    assert may(grants, Permission.PREDICT, "digits")
-    assert may(grants, Permission.READ, "anything")
-    assert may(grants, Permission.OPERATE, "fraud-1") and not may(grants, Permission.OPERATE, "digits")
+    assert is_allowed(grants, Permission.PREDICT, "digits")
+    assert is_allowed(grants, Permission.READ, "anything")
+    assert is_allowed(grants, Permission.OPERATE, "fraud-1") and not is_allowed(grants, Permission.OPERATE, "digits")
 
 
 def test_nobody_else_gets_anything() -> None:

@@ -24,18 +24,18 @@ from penstock.core.rollouts.guards import (
     GuardVerdict,
     decode_state,
     describe_evidence,
-    effect,
     encode_state,
+    find_effect,
+    judge_guard,
     requests_needed_by,
     requests_to_pass,
-    verdict,
 )
-from penstock.core.statistics.confidence_sequences import Mean, confidence
-from penstock.core.statistics.evidence import Evidence, parts, with_recent
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence
+from penstock.core.statistics.evidence import Evidence, split_batch, with_recent
 from penstock.core.statistics.odds_ratio import rate_rises
 from penstock.core.statistics.one_sample import share_above, share_below
 from penstock.core.statistics.total_variation import distance_below
-from penstock.core.statistics.two_sample import exceeds, rate_below, rate_exceeds
+from penstock.core.statistics.two_sample import add_excess_batch, rate_below, rate_exceeds
 
 ALPHA = 0.01
 FAILS, PASSES = math.log(100), math.log(20)
@@ -85,7 +85,7 @@ ERRORS = GuardSpec("errors", 0.02)
     ],
 )
 def test_a_verdict_at_its_limits(state: GuardState, expected: GuardVerdict) -> None:
-    assert verdict(ERRORS, state, ALPHA) is expected
+    assert judge_guard(ERRORS, state, ALPHA) is expected
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_verdict_at_its_limits(state: GuardState, expected: GuardVerdict) -> N
     ],
 )
 def test_a_query_has_to_agree_three_times(streak: int, expected: GuardVerdict) -> None:
-    assert verdict(GuardSpec("promql", query="up", least=1.0), GuardState(streak=streak), ALPHA) is expected
+    assert judge_guard(GuardSpec("promql", query="up", least=1.0), GuardState(streak=streak), ALPHA) is expected
 
 
 LATENCY = GuardSpec("latency", 1.2)
@@ -120,7 +120,7 @@ def test_both_times_have_to_be_healthy(runs: int, requests: int, run_peak: float
         run_harm=Evidence((float(runs),)),
         run_health=Evidence(peak=run_peak),
     )
-    assert verdict(LATENCY, state, ALPHA) is expected
+    assert judge_guard(LATENCY, state, ALPHA) is expected
     assert state.passed == (9.0 if runs == 5 else run_peak)
 
 
@@ -133,20 +133,20 @@ def test_harm_of_latency_is_the_mean_of_three_tests() -> None:
 
 def test_effects() -> None:
     harm = Evidence((5.0, 15.0), (2.0, 78.0))
-    assert effect(ERRORS, GuardState(harm)) == pytest.approx(0.25 - 0.025)
-    assert effect(GuardSpec("error_ratio", 0.01), GuardState(harm)) == 0.25
-    assert effect(GuardSpec("error_ratio", 0.01), GuardState(replace(harm, control=()))) == 0.25
+    assert find_effect(ERRORS, GuardState(harm)) == pytest.approx(0.25 - 0.025)
+    assert find_effect(GuardSpec("error_ratio", 0.01), GuardState(harm)) == 0.25
+    assert find_effect(GuardSpec("error_ratio", 0.01), GuardState(replace(harm, control=()))) == 0.25
     for lacking in (replace(harm, canary=()), replace(harm, control=())):
-        assert effect(ERRORS, GuardState(lacking)) is None
-    assert effect(GuardSpec("disagreement", 0.1), GuardState()) is None
+        assert find_effect(ERRORS, GuardState(lacking)) is None
+    assert find_effect(GuardSpec("disagreement", 0.1), GuardState()) is None
     moved = GuardState(harm, Evidence((1.0, 3.0), (3.0, 1.0)))
-    assert effect(GuardSpec("outputs", 0.1), moved) == pytest.approx(0.5)
+    assert find_effect(GuardSpec("outputs", 0.1), moved) == pytest.approx(0.5)
     slower = Evidence((0.0, 1.0, 3.0), (2.0, 2.0, 0.0))
     bins = (
         1.75 - 0.5 + 3
     )  # the canary's counts are kept that many bins lower: 1.2 times is less than 3 / 8 of an octave
     assert allowed_bins(LATENCY) == 3
-    assert effect(LATENCY, GuardState(slower)) == pytest.approx(2 ** (bins / 8))
+    assert find_effect(LATENCY, GuardState(slower)) == pytest.approx(2 ** (bins / 8))
 
 
 @pytest.mark.parametrize(("limit", "bins"), [(1.0, 0), (2 ** (1 / 8), 1), (2 ** (1 / 8) + 1e-6, 2), (2.0, 8), (1.2, 3)])
@@ -228,7 +228,7 @@ def test_what_people_are_shown_of_the_time_of_runs() -> None:
 def test_what_people_are_shown_of_labels() -> None:
     guard = GuardSpec("performance", 0.05)
     state = GuardState(Evidence((30.0, 70.0), (20.0, 180.0)), ages=(5, 0, 95, 200))
-    canary, control = (confidence(Mean(n, bad, bad), 0.025) for n, bad in ((100, 30.0), (200, 20.0)))
+    canary, control = (find_confidence_sequence(Mean(n, bad, bad), 0.025) for n, bad in ((100, 30.0), (200, 20.0)))
     found = describe_evidence(guard, state, ALPHA)
     assert found["interval"] == [round(canary.low - control.high, 6), round(canary.high - control.low, 6)]
     assert found["label_delay_seconds"] == {"median_below": 8.0, "all_below": 8.0}
@@ -356,12 +356,12 @@ def test_latencies_are_compared_whole_by_their_tail_and_by_their_runs() -> None:
     state = GuardState(known, known, Evidence((1.0, 9.0), (2.0, 30.0)), run_harm=known, run_health=known)
     guard = GuardSpec("latency", 1.5)  # 5 bins are allowed; 4 are surely proven
     found = observe(guard, state, EvidenceBatch(latency=(canary, control), runs=(runs_a, runs_b)))
-    assert found.harm == exceeds(known, down(canary, 5), control, any_onset=True)
-    assert found.run_harm == exceeds(known, down(runs_a, 5), runs_b, any_onset=True)
+    assert found.harm == add_excess_batch(known, down(canary, 5), control, any_onset=True)
+    assert found.run_harm == add_excess_batch(known, down(runs_a, 5), runs_b, any_onset=True)
     upside = replace(known, canary=known.canary[::-1], control=known.control[::-1])
-    health = exceeds(upside, down(canary, 4)[::-1], control[::-1])
+    health = add_excess_batch(upside, down(canary, 4)[::-1], control[::-1])
     assert found.health == replace(health, canary=health.canary[::-1], control=health.control[::-1])
-    assert found.run_health.log_e == exceeds(upside, down(runs_a, 4)[::-1], runs_b[::-1]).log_e
+    assert found.run_health.log_e == add_excess_batch(upside, down(runs_a, 4)[::-1], runs_b[::-1]).log_e
     share = np.cumsum(before + 1) / (before + 1).sum()
     at = int(np.argmax(share >= 0.99))
     split_a, split_b = ((sum(x[at + 1 :]), sum(x[: at + 1])) for x in (down(canary, 5), control))
@@ -387,8 +387,8 @@ def test_a_small_limit_of_latency_is_proven_at_a_fifth() -> None:
     known = Evidence((1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0))
     found = observe(GuardSpec("latency", 1.0), GuardState(known, known), EvidenceBatch(latency=(canary, control)))
     upside = replace(known, canary=known.canary[::-1], control=known.control[::-1])
-    assert found.health.log_e == exceeds(upside, down(canary, 2)[::-1], control[::-1]).log_e
-    assert found.harm == exceeds(known, canary, control, any_onset=True)
+    assert found.health.log_e == add_excess_batch(upside, down(canary, 2)[::-1], control[::-1]).log_e
+    assert found.harm == add_excess_batch(known, canary, control, any_onset=True)
 
 
 def test_outputs_are_bet_on_by_the_bins_that_gained() -> None:
@@ -414,7 +414,7 @@ def test_a_large_batch_of_outputs_is_bet_on_part_by_part() -> None:
     guard, a, b = GuardSpec("outputs", 0.1), (20.0, 20.0, 56.0), (90.0, 90.0, 20.0)
     state = GuardState()
     whole = observe(guard, state, EvidenceBatch(outputs=(a, b)))
-    for one, other in parts(Evidence(), np.array(a), np.array(b)):
+    for one, other in split_batch(Evidence(), np.array(a), np.array(b)):
         state = observe(guard, state, EvidenceBatch(outputs=(one.tolist(), other.tolist())))
     assert (whole.harm, whole.tail) == (state.harm, state.tail)
     assert whole.tail != Evidence()

@@ -18,10 +18,10 @@ from penstock.core.rollouts.guards import (
     GuardVerdict,
     decode_state,
     describe_evidence,
-    effect,
     encode_state,
+    find_effect,
+    judge_guard,
     requests_needed_by,
-    verdict,
 )
 from tests.budgets import examples
 
@@ -91,7 +91,7 @@ def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> N
             bad = round(units * gateways)
             for counts in [((0, 1), (0, 100))] * 5 + [((bad, 0), (0, 100))]:
                 state = observe(guard, state, EvidenceBatch(errors=counts, copies=copies))
-        return verdict(guard, decode_state(json.loads(json.dumps(encode_state(state)))), alpha)
+        return judge_guard(guard, decode_state(json.loads(json.dumps(encode_state(state)))), alpha)
 
     assert failed(1, 6) is GuardVerdict.UNDECIDED
     assert failed(1, 6, copies=0) is GuardVerdict.FAIL  # as many requests, each a unit
@@ -104,7 +104,7 @@ def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
     guard, failed, runs = GuardSpec("latency", 1.0), 0, examples(40)
     for seed in range(runs):
         state = after(guard, times((20, 20), batches=30, seed=seed))
-        failed += verdict(guard, state, 0.05) is GuardVerdict.FAIL
+        failed += judge_guard(guard, state, 0.05) is GuardVerdict.FAIL
     assert failed <= max(1, runs // 10)  # of 40, 2 are expected at most; the probability of more than 4 is 0.05
 
 
@@ -153,26 +153,26 @@ def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
     ],
 )
 def test_verdicts(guard: GuardSpec, batches: list[EvidenceBatch], expected: GuardVerdict) -> None:
-    assert verdict(guard, after(guard, batches), ALPHA) is expected
+    assert judge_guard(guard, after(guard, batches), ALPHA) is expected
 
 
 def test_what_failed_once_has_failed() -> None:
     guard = GuardSpec("errors", 0.02)
     state = after(guard, rates("errors", 0.3, 0.0, batches=40) + rates("errors", 0.0, 0.3, batches=400))
-    assert verdict(guard, state, ALPHA) is GuardVerdict.FAIL
+    assert judge_guard(guard, state, ALPHA) is GuardVerdict.FAIL
 
 
 def test_effects_are_in_the_unit_of_the_limit() -> None:
-    assert effect(GuardSpec("errors", 0.02), after(GuardSpec("errors", 0.02), rates("errors", 0.1, 0.0))) == (
+    assert find_effect(GuardSpec("errors", 0.02), after(GuardSpec("errors", 0.02), rates("errors", 0.1, 0.0))) == (
         pytest.approx(0.1, abs=0.03)
     )
     slower = GuardSpec("latency", 1.2)
-    assert effect(slower, after(slower, histograms("latency", 38, 30, 3))) == pytest.approx(2.0, rel=0.1)
+    assert find_effect(slower, after(slower, histograms("latency", 38, 30, 3))) == pytest.approx(2.0, rel=0.1)
     moved = GuardSpec("outputs", 0.1)
-    assert effect(moved, after(moved, histograms("outputs", 10, 40, 3))) == pytest.approx(1.0, abs=0.01)
-    assert effect(moved, GuardState()) is None
+    assert find_effect(moved, after(moved, histograms("outputs", 10, 40, 3))) == pytest.approx(1.0, abs=0.01)
+    assert find_effect(moved, GuardState()) is None
     pairs = GuardSpec("disagreement", 0.5)
-    assert effect(pairs, after(pairs, [EvidenceBatch(disagreements=(1, 3))])) == 0.25
+    assert find_effect(pairs, after(pairs, [EvidenceBatch(disagreements=(1, 3))])) == 0.25
 
 
 def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
@@ -182,7 +182,7 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
         state = observe(guard, state, batch)
         left.append(requests_needed_by(guard, state, ALPHA))
     assert left[-1] == 0
-    assert verdict(guard, state, ALPHA) is GuardVerdict.PASS
+    assert judge_guard(guard, state, ALPHA) is GuardVerdict.PASS
     needed_steps = [item for item in left if item]
     assert needed_steps
     assert needed_steps[-1] <= needed_steps[0]
@@ -246,10 +246,10 @@ def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool)
     generator = np.random.default_rng(3)
     bad = [int(generator.binomial(100, share)) for _ in range(300)]
     state = after(guard, [EvidenceBatch(errors=((item, 100 - item), (0, 0))) for item in bad])
-    assert (verdict(guard, state, ALPHA) is GuardVerdict.FAIL) is fails
+    assert (judge_guard(guard, state, ALPHA) is GuardVerdict.FAIL) is fails
     assert parse_guard(describe_guard(guard)) == guard
     assert requests_needed_by(guard, state, ALPHA) is None
-    assert effect(guard, state) == pytest.approx(sum(bad) / 30_000)
+    assert find_effect(guard, state) == pytest.approx(sum(bad) / 30_000)
 
 
 @pytest.mark.parametrize(("slow", "fails"), [(0.0, False), (0.008, False), (0.05, True)])
@@ -262,4 +262,4 @@ def test_an_absolute_limit_on_latency_counts_what_is_longer_for_certain(slow: fl
         counts, slow_count = [0] * (len(FINE_EDGES_NS) + 1), int(generator.binomial(100, slow))
         counts[at_limit], counts[longer] = 100 - slow_count, slow_count
         batches.append(EvidenceBatch(latency=(counts, ())))
-    assert (verdict(guard, after(guard, batches), ALPHA) is GuardVerdict.FAIL) is fails
+    assert (judge_guard(guard, after(guard, batches), ALPHA) is GuardVerdict.FAIL) is fails

@@ -14,7 +14,7 @@ from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, 
 from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
 from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.pooling import POOLED, WaitingPairs, enough, pool_counts, waiting_counts
+from penstock.core.rollouts.pooling import POOLED, WaitingPairs, find_stratum_size, pool_counts, waiting_counts
 from penstock.core.rollouts.rollout import Rollout, add_batch, advance, start_rollout
 from penstock.core.rollouts.spec import parse_spec
 from tests.budgets import examples
@@ -71,7 +71,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seen_looks: Looks, weight: in
         closed += np.asarray(batch.errors)
     left = np.asarray(waiting.get("errors", ((0, 0), (0, 0))))
     assert (closed + left).tolist() == sum((np.asarray(look) for look in seen_looks), np.zeros((2, 2))).tolist()
-    assert left.sum() < max(1, enough(weight))
+    assert left.sum() < max(1, find_stratum_size(weight))
 
 
 @given(looks, st.integers(1, 9_999), st.data())
@@ -103,7 +103,7 @@ def test_a_canary_that_fails_is_found_by_single_requests(weight: int, failing: f
             bad = canary and bool(draw.random() < failing)
             failed += bad
             rollout = after_one(rollout, one_request(canary, (int(bad), int(not bad))), canary)
-            assert failed < 3 * enough(weight) + 40
+            assert failed < 3 * find_stratum_size(weight) + 40
 
 
 @pytest.mark.parametrize("guard", ["latency", "outputs", "quality"])

@@ -11,7 +11,7 @@ from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import GuardVerdict
-from penstock.core.rollouts.progress import progress, rounded
+from penstock.core.rollouts.progress import describe_progress, round_count
 from penstock.core.rollouts.rollout import Rollout, RolloutState, add_batch, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.statistics.evidence import Evidence
@@ -146,12 +146,12 @@ ASKED = replace(SPEC, guards=(GuardSpec("promql", query="up", least=1.0),))
     ],
 )
 def test_what_is_said(rollout: Rollout, now: float, said: list[str]) -> None:
-    assert progress(rollout, now) == said
+    assert describe_progress(rollout, now) == said
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, 0), (7, 7), (99, 99), (314, 310), (1996, 2000), (12_345, 12_000)])
 def test_counts_claim_no_more_than_is_known(count: int, said: int) -> None:
-    assert rounded(count) == said
+    assert round_count(count) == said
 
 
 def test_the_requests_that_are_said_to_be_needed_are_about_those_it_takes() -> None:
@@ -165,7 +165,7 @@ def test_the_requests_that_are_said_to_be_needed_are_about_those_it_takes() -> N
             rollout = add_batch(rollout, EvidenceBatch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
             if guard_verdicts(rollout)["errors"] is GuardVerdict.PASS:
                 break
-            line = progress(rollout, 99.0)[1]
+            line = describe_progress(rollout, 99.0)[1]
             if not said[0] and rollout.guards[0].health.log_e > math.log(20) / 2 and "needs about" in line:
                 said = (int(line.rpartition("about ")[2].split()[0]), rollout.requests)
         if said[0]:

@@ -14,8 +14,8 @@ from penstock.core.rollouts.gates import GateAnswer, RolloutStep
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, at_next_step, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, parse_guard
 from penstock.core.rollouts.guards import describe_evidence
-from penstock.core.rollouts.pooling import enough, flush_counts, pool_counts
-from penstock.core.rollouts.progress import progress, rounded
+from penstock.core.rollouts.pooling import find_stratum_size, flush_counts, pool_counts
+from penstock.core.rollouts.progress import describe_progress, round_count
 from penstock.core.rollouts.rollout import (
     Rollout,
     RolloutState,
@@ -198,7 +198,7 @@ def test_the_requests_and_seconds_that_are_needed() -> None:
 
 
 def lines(rollout: Rollout, now: float = 40.0) -> list[str]:
-    return progress(rollout, now)
+    return describe_progress(rollout, now)
 
 
 QUERY = replace(
@@ -256,7 +256,7 @@ def test_signs_of_harm_begin_at_a_fifth(log_e: float, said: str) -> None:
 
 @pytest.mark.parametrize(("count", "said"), [(100, 100), (104, 100), (106, 110), (999, 1000), (1049, 1000), (10, 10)])
 def test_counts_have_two_digits(count: int, said: int) -> None:
-    assert rounded(count) == said
+    assert round_count(count) == said
 
 
 @pytest.mark.parametrize("policy", ["hold", "abort"])
@@ -279,7 +279,7 @@ def test_at_its_deadline_a_rollout_says_what_is_missing(policy: str) -> None:
     ("weight", "least"), [(500, 60), (5000, 6), (9000, 30), (1, 30_000), (9999, 30_000), (0, 0), (10_000, 0)]
 )
 def test_a_stratum_expects_three_requests_of_each_version(weight: int, least: int) -> None:
-    assert enough(weight) == least
+    assert find_stratum_size(weight) == least
 
 
 def test_counts_wait_until_there_are_enough() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from penstock.core.bins import NumericBinFinder, numeric_bins
 from penstock.core.statistics import change_detection
 from penstock.core.statistics.autocorrelation import variance_inflation
-from penstock.core.statistics.change_detection import ChangeDetector, allowance
+from penstock.core.statistics.change_detection import ChangeDetector, find_allowance
 from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.special_functions import log_gamma_ratio
 from tests.budgets import THOROUGH, examples
@@ -30,7 +30,7 @@ class Watched:
         self.bins = [numeric_bins(str(index), numbers[:, index]) for index in range(features)]
         self.places = NumericBinFinder(self.bins)
         counts = [self.counts(numbers)[index] for index in range(features)]
-        self.panel = ChangeDetector([shares(count) for count in counts], [allowance(count) for count in counts])
+        self.panel = ChangeDetector([shares(count) for count in counts], [find_allowance(count) for count in counts])
 
     def counts(self, numbers: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         places = self.places(numbers)
@@ -150,8 +150,8 @@ def test_ratios_of_gamma_functions(base: float, more: float) -> None:
 
 
 def test_a_small_reference_is_tolerated_more() -> None:
-    assert allowance([100] * 10) > allowance([1000] * 10) > allowance([100_000] * 10)
-    assert allowance([100_000] * 10) == pytest.approx(change_detection.NEGLIGIBLE, rel=0.01)
+    assert find_allowance([100] * 10) > find_allowance([1000] * 10) > find_allowance([100_000] * 10)
+    assert find_allowance([100_000] * 10) == pytest.approx(change_detection.NEGLIGIBLE, rel=0.01)
 
 
 def test_it_remembers_since_when() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.statistics.confidence_sequences import Interval, Mean, confidence, log_evidence
+from penstock.core.statistics.confidence_sequences import Interval, Mean, find_confidence_sequence, log_evidence
 from tests.budgets import THOROUGH, examples
 
 
@@ -22,13 +22,13 @@ def test_a_confidence_sequence_holds_at_all_times() -> None:
             mean = mean.with_values(1, value, value * value)
             if mean.count not in looks:
                 continue
-            interval = confidence(mean, 0.05)
+            interval = find_confidence_sequence(mean, 0.05)
             if not interval.low <= 0.3 <= interval.high:
                 missed += 1
                 break
     assert missed <= max(1, 0.08 * runs)  # of ten, one at most
-    assert confidence(Mean(), 0.05) == Interval(0.0, 1.0)
-    wide, narrow = (confidence(Mean(n, 0.3 * n, 0.3 * n), 0.05) for n in (100, 10_000))
+    assert find_confidence_sequence(Mean(), 0.05) == Interval(0.0, 1.0)
+    wide, narrow = (find_confidence_sequence(Mean(n, 0.3 * n, 0.3 * n), 0.05) for n in (100, 10_000))
     assert narrow.high - narrow.low < (wide.high - wide.low) / 5
 
 
@@ -47,7 +47,7 @@ def test_rare_rewards_are_covered_at_all_times(rate: float) -> None:
 @pytest.mark.parametrize("count", [2000, 10_000, 100_000])
 def test_an_interval_is_hardly_wider_than_the_asymptotic_one(rate: float, count: int) -> None:
     total = round(rate * count)
-    found = confidence(Mean(count, total, total), 0.05)
+    found = find_confidence_sequence(Mean(count, total, total), 0.05)
     rho = (-2 * math.log(0.05) + math.log(1 - 2 * math.log(0.05))) / 1000
     spread = 2 * (count * rho + 1) / (count * count * rho) * math.log(math.sqrt(count * rho + 1) / 0.05)
     assert found.high - found.low <= 1.25 * 2 * math.sqrt(rate * (1 - rate) * spread)
@@ -56,7 +56,7 @@ def test_an_interval_is_hardly_wider_than_the_asymptotic_one(rate: float, count:
 @given(st.integers(1, 100_000), st.floats(0, 1), st.sampled_from([0.2, 0.05, 0.001]))
 def test_an_interval_holds_all_means_that_are_not_excluded(count: int, value: float, alpha: float) -> None:
     total = value * count
-    found = confidence(Mean(count, total, total), alpha)
+    found = find_confidence_sequence(Mean(count, total, total), alpha)
     assert 0 <= found.low <= value + 1e-9
     assert value - 1e-9 <= found.high <= 1
     for mean in np.linspace(0.001, 0.999, 60).tolist():

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from penstock.core.statistics.evidence import (
     FROM_THE_START,
     Evidence,
-    average,
+    average_evidence,
     decode_evidence,
     onset_weight,
-    parts,
+    split_batch,
     with_batch_any_onset,
 )
 
 
 def test_average_is_of_values_not_of_logarithms() -> None:
-    assert average((0.0, math.log(9)), (0.5, 0.5)) == pytest.approx(math.log(5))
-    assert average((-2000.0, 800.0), (0.5, 0.5)) == pytest.approx(800 + math.log(0.5))
+    assert average_evidence((0.0, math.log(9)), (0.5, 0.5)) == pytest.approx(math.log(5))
+    assert average_evidence((-2000.0, 800.0), (0.5, 0.5)) == pytest.approx(800 + math.log(0.5))
 
 
 def test_the_weights_of_all_onsets_sum_to_one() -> None:
@@ -56,18 +56,20 @@ def test_a_gain_is_weighed_by_what_had_begun() -> None:
 def test_the_parts_of_a_batch_are_all_of_it(a: list[int], b: list[int]) -> None:
     bins = min(len(a), len(b))
     canary, control = np.array(a[:bins], float), np.array(b[:bins], float)
-    found = list(parts(Evidence(), canary, control))
+    found = list(split_batch(Evidence(), canary, control))
     assert np.sum([item for item, _ in found], axis=0).tolist() == canary.tolist()
     assert np.sum([other for _, other in found], axis=0).tolist() == control.tolist()
     assert all((one >= 0).all() and (other >= 0).all() for one, other in found)
-    assert [item.tolist() for item, _ in parts(Evidence(), canary, control)] == [item.tolist() for item, _ in found]
+    assert [item.tolist() for item, _ in split_batch(Evidence(), canary, control)] == [
+        item.tolist() for item, _ in found
+    ]
     assert len(found) <= 17
 
 
 def test_rows_are_dealt_to_the_parts_by_chance() -> None:
     """A part is like the whole: no bin is given away first."""
     batch = np.array([3200.0, 6400.0, 0.0])
-    (first, _), *_ = parts(Evidence(), batch, batch)
+    (first, _), *_ = split_batch(Evidence(), batch, batch)
     assert first.sum() == pytest.approx(9600 / 255, abs=20)
     assert first[0] / first.sum() == pytest.approx(1 / 3, abs=0.25)
 
@@ -75,7 +77,7 @@ def test_rows_are_dealt_to_the_parts_by_chance() -> None:
 def test_batches_of_many_sizes_are_taken_whole() -> None:
     small, fractional, huge = np.array([20.0, 5.0]), np.array([500.5, 499.5]), np.array([1e9, 1e9])
     for batch in (small, fractional, huge):
-        ((one, other),) = parts(Evidence(), batch, batch)
+        ((one, other),) = split_batch(Evidence(), batch, batch)
         assert one.tolist() == other.tolist() == batch.tolist()
 
 

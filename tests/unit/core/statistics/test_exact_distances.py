@@ -14,15 +14,15 @@ from penstock.core.statistics.change_detection import (
     DECAYS,
     PRIOR,
     ChangeDetector,
-    allowance,
+    find_allowance,
     onset_probability,
     sampling_error,
 )
 from penstock.core.statistics.distributions import Counts, shares
-from penstock.core.statistics.effect_sizes import scores
+from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.core.statistics.evidence import Evidence
-from penstock.core.statistics.paired_comparison import jackknife_advantage, rate_advantage, spent
-from penstock.core.statistics.recovery import SHORTEST, Recoveries, Recovery, evidence
+from penstock.core.statistics.paired_comparison import jackknife_advantage, rate_advantage, spend_alpha
+from penstock.core.statistics.recovery import SHORTEST, Recoveries, Recovery, find_recovery_evidence
 from penstock.core.statistics.seasons import (
     HOUR_S,
     MONDAY_S,
@@ -117,7 +117,7 @@ def test_a_jackknife_s_bound_is_students(level: float) -> None:
 
 
 def test_the_parts_of_alpha() -> None:
-    assert [spent(0.1, tries) for tries in (1, 2, 5)] == pytest.approx(
+    assert [spend_alpha(0.1, tries) for tries in (1, 2, 5)] == pytest.approx(
         [0.6 / math.pi**2, 0.6 / (4 * math.pi**2), 0.6 / (25 * math.pi**2)]
     )
 
@@ -153,12 +153,12 @@ def test_the_distance_of_outputs_is_a_half_normal_mixture() -> None:
 def test_effect_sizes_of_places_in_order_leave_out_what_is_no_number() -> None:
     """Two edges have three places; more of them hold what is missing or no number."""
     reference, window = [50, 30, 20, 100], [20, 30, 50, 0]
-    found = scores(reference, window, (0.0, 1.0), 2.0)
+    found = compare_counts(reference, window, (0.0, 1.0), 2.0)
     r = [(count + 0.5) / 202 for count in reference]
     p = [(count + 0.5) / 102 for count in window]
     steps = np.cumsum(np.subtract(p, r))
     assert found.ks == pytest.approx(np.abs(steps[:3]).max())
-    assert scores(reference, window).ks == pytest.approx(np.abs(steps).max())
+    assert compare_counts(reference, window).ks == pytest.approx(np.abs(steps).max())
     assert found.wasserstein == pytest.approx((abs(0.5 - 0.2) + abs(0.8 - 0.5)) / 2 / 2)
     assert [place for place, _ in found.moved] == [3, 2, 1]
     assert [change for _, change in found.moved] == pytest.approx([p[3] - r[3], p[2] - r[2], p[1] - r[1]])
@@ -177,7 +177,7 @@ def test_effect_sizes_of_places_in_order_leave_out_what_is_no_number() -> None:
 )
 def test_places_in_use_are_what_either_has(reference: list[int], window: list[int], degrees: int) -> None:
     rows = 1 / sum(window) + 1 / sum(reference)
-    assert scores(reference, window).psi_threshold == pytest.approx(chi_square_quantile(degrees) * rows + 0.02)
+    assert compare_counts(reference, window).psi_threshold == pytest.approx(chi_square_quantile(degrees) * rows + 0.02)
 
 
 def test_thresholds_widen_with_correlation_place_by_place() -> None:
@@ -185,10 +185,10 @@ def test_thresholds_widen_with_correlation_place_by_place() -> None:
     variances = [(1 + c) / (1 - c) / 60 + 1 / 90 for c in (0.5, 0.25, 0.125)]
     total, squares = sum(variances), sum(v * v for v in variances)
     quantile = chi_square_quantile(total**2 / squares) * squares / total
-    found = scores([30, 30, 15, 15], [15, 15, 15, 15], correlation=0.5)
+    found = compare_counts([30, 30, 15, 15], [15, 15, 15, 15], correlation=0.5)
     assert found.psi_threshold == pytest.approx(quantile + 0.02)
     assert found.chi_square_threshold == pytest.approx(quantile / (1 / 60 + 1 / 90))
-    assert scores([30, 30], [15, 15], correlation=-0.5) == scores([30, 30], [15, 15])
+    assert compare_counts([30, 30], [15, 15], correlation=-0.5) == compare_counts([30, 30], [15, 15])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_thresholds_widen_with_correlation_place_by_place() -> None:
     ],
 )
 def test_places_of_chi_square(reference: list[int], window: list[int], joined: tuple[list[int], list[int]]) -> None:
-    found = scores(reference, window)
+    found = compare_counts(reference, window)
     samples = np.array(joined, float)
     usual = np.outer(samples.sum(axis=1), samples.sum(axis=0)) / samples.sum()
     assert found.chi_square == pytest.approx(float(((samples - usual) ** 2 / usual).sum()), abs=1e-9)
@@ -323,7 +323,7 @@ def test_distances_of_windows_are_those_of_effect_sizes() -> None:
     detector = ChangeDetector([item / item.sum() for item in references], [0.0, 0.0])
     windows = [[30, 10], [1, 2, 37]]
     psi, js = detector.distances(detector.batch(windows))
-    found = [scores(counts[at], windows[at]) for at in range(2)]
+    found = [compare_counts(counts[at], windows[at]) for at in range(2)]
     assert psi == pytest.approx([item.psi for item in found])
     assert js == pytest.approx([item.js for item in found])
     none = detector.distances(detector.batch([[0, 0], [0, 1, 0]]))
@@ -347,7 +347,7 @@ def test_what_a_reference_may_be_off(counts: list[int], columns: int) -> None:
     z = NormalDist().inv_cdf(1 - 0.01 / columns)
     expected = (1 + min(0.65, 6 * used / rows)) * chi_square_quantile(used, z) / rows
     assert sampling_error(counts, columns) == pytest.approx(expected)
-    assert allowance(counts, columns) == pytest.approx(0.004 + expected)
+    assert find_allowance(counts, columns) == pytest.approx(0.004 + expected)
     assert sampling_error(counts) == sampling_error(counts, 1) == sampling_error(counts, 0)
 
 
@@ -372,7 +372,7 @@ def test_evidence_of_an_end_is_the_ratio_of_two_densities(counts: list[float], m
     spread = 1 + rows / worth
     near = noncentral(distance / spread, 2, 0.0) / spread
     expected = math.log(near / noncentral(distance, 2, 2 * rows * margin))
-    found = evidence(np.array([counts]), 7 * np.array([share]), np.array([margin]), np.array([worth]))
+    found = find_recovery_evidence(np.array([counts]), 7 * np.array([share]), np.array([margin]), np.array([worth]))
     assert found.tolist() == pytest.approx([expected], abs=1e-6)
 
 
@@ -395,8 +395,10 @@ def test_rare_places_are_tested_alone(own: float) -> None:
     share = [0.98, 0.015, 0.005]
     counts = [400.0 - own, 0.0, own]
     expected = min(rare_evidence(counts[at], 400.0, share[at], 0.02, 900.0) for at in (1, 2))
-    found = evidence(np.array([counts]), np.array([share]), np.array([0.02]), np.array([900.0]))[0]
-    rest = evidence(np.array([[400.0 - own, own]]), np.array([[0.98, 0.02]]), np.array([0.02]), np.array([900.0]))[0]
+    found = find_recovery_evidence(np.array([counts]), np.array([share]), np.array([0.02]), np.array([900.0]))[0]
+    rest = find_recovery_evidence(
+        np.array([[400.0 - own, own]]), np.array([[0.98, 0.02]]), np.array([0.02]), np.array([900.0])
+    )[0]
     assert found == pytest.approx(min(expected, rest), abs=1e-5)
     assert expected == pytest.approx(found, abs=1e-5) or rest < expected
 
@@ -405,9 +407,10 @@ def test_evidence_of_many_tests_is_that_of_each() -> None:
     counts = np.array([[40.0, 35.0, 2.0], [70.0, 20.0, 0.0]])
     usual = np.array([[50.0, 49.0, 1.0], [60.0, 20.0, 20.0]])
     margins, worth = np.array([0.01, 0.03]), np.array([500.0, 800.0])
-    together = evidence(counts, usual, margins, worth)
+    together = find_recovery_evidence(counts, usual, margins, worth)
     alone = [
-        evidence(counts[at : at + 1], usual[at : at + 1], margins[at : at + 1], worth[at : at + 1])[0] for at in (0, 1)
+        find_recovery_evidence(counts[at : at + 1], usual[at : at + 1], margins[at : at + 1], worth[at : at + 1])[0]
+        for at in (0, 1)
     ]
     assert together.tolist() == pytest.approx(alone, abs=1e-9)
 
@@ -423,7 +426,9 @@ def test_starts_gather_counts_and_what_was_usual_of_them() -> None:
     assert saved["counts"] == [[90.0, 70.0]]
     assert saved["usual"][0] == pytest.approx(usual.tolist())
     assert [item[0] for item in saved["sums"]] == pytest.approx([40 * 0.02 + 120 * 0.04, 40 * 120 + 120 * 20])
-    expected = evidence(np.array([[90.0, 70.0]]), usual[None, :], np.array([5.6 / 160]), np.array([7200 / 160]))[0]
+    expected = find_recovery_evidence(
+        np.array([[90.0, 70.0]]), usual[None, :], np.array([5.6 / 160]), np.array([7200 / 160])
+    )[0]
     assert recovery.log_e == pytest.approx(expected)
     recovery.watch([30, 10], [0, 0], 0.02, 1.0)
     assert recovery.export_state()["counts"] == [[120.0, 80.0], [30.0, 10.0]]

@@ -14,10 +14,10 @@ from penstock.core.statistics.evidence import (
     MOST_DIVIDED,
     ONSET_SCALE,
     Evidence,
-    average,
+    average_evidence,
     decode_evidence,
     onset_weight,
-    parts,
+    split_batch,
     with_batch,
     with_batch_any_onset,
     with_recent,
@@ -103,8 +103,8 @@ def test_bets_of_equal_weights_are_averaged() -> None:
     assert one.log_e == one.peak == two.peak == pytest.approx(math.log(math.cosh(1)))
     assert two.log_e == pytest.approx(math.log((math.exp(-2) + math.exp(-0.5)) / 2))
     assert with_batch(two, a, b, [0.25]).bets == (0.25,), "bets of another test begin again"
-    assert average([0.0, math.log(3)], [0.5, 0.5]) == pytest.approx(math.log(2))
-    assert average([800.0, 800.0], [0.5, 0.5]) == pytest.approx(800.0)
+    assert average_evidence([0.0, math.log(3)], [0.5, 0.5]) == pytest.approx(math.log(2))
+    assert average_evidence([800.0, 800.0], [0.5, 0.5]) == pytest.approx(800.0)
 
 
 def test_what_was_seen_of_late_fades() -> None:
@@ -135,30 +135,30 @@ def test_what_was_seen_of_late_fades() -> None:
 )
 def test_a_batch_is_divided_into_parts_that_double(n_a: int, n_b: int, sizes: list[int]) -> None:
     canary, control = np.array([n_a - n_a // 3, n_a // 3], float), np.array([n_b // 2, n_b - n_b // 2], float)
-    found = list(parts(Evidence(), canary, control))
+    found = list(split_batch(Evidence(), canary, control))
     assert [int(a.sum()) for a, _ in found] == sizes
     assert np.sum([a for a, _ in found], axis=0).tolist() == canary.tolist()
     assert np.sum([b for _, b in found], axis=0).tolist() == control.tolist()
     total = 2 ** len(sizes) - 1
     ends = [round(n_b * (2 ** (at + 1) - 1) / total) for at in range(len(sizes))]
     assert np.cumsum([b.sum() for _, b in found]).tolist() == ends
-    again = list(parts(Evidence(), canary, control))
+    again = list(split_batch(Evidence(), canary, control))
     assert all((x == y).all() for one, other in zip(found, again, strict=True) for x, y in zip(one, other, strict=True))
 
 
 def test_counts_that_are_no_whole_numbers_are_one_part() -> None:
     whole, broken = np.array([200.0, 200.0]), np.array([199.5, 200.5])
-    assert len(list(parts(Evidence(), whole, whole))) == 3
-    assert len(list(parts(Evidence(), broken, whole))) == len(list(parts(Evidence(), whole, broken))) == 1
+    assert len(list(split_batch(Evidence(), whole, whole))) == 3
+    assert len(list(split_batch(Evidence(), broken, whole))) == len(list(split_batch(Evidence(), whole, broken))) == 1
 
 
 def test_the_order_of_rows_is_drawn_from_the_sizes() -> None:
     """Other counts before, or other sizes, give another order: the parts are not always the same rows."""
     a, b = np.array([200.0, 200.0]), np.array([300.0, 300.0])
-    plain = [x.tolist() for x, _ in parts(Evidence(), a, b)]
-    assert plain != [x.tolist() for x, _ in parts(Evidence((1.0, 0.0), (0.0, 0.0)), a, b)]
-    assert plain != [x.tolist() for x, _ in parts(Evidence((0.0, 0.0), (1.0, 0.0)), a, b)]
-    assert plain != [x.tolist() for x, _ in parts(Evidence(), a, b + 1)]
+    plain = [x.tolist() for x, _ in split_batch(Evidence(), a, b)]
+    assert plain != [x.tolist() for x, _ in split_batch(Evidence((1.0, 0.0), (0.0, 0.0)), a, b)]
+    assert plain != [x.tolist() for x, _ in split_batch(Evidence((0.0, 0.0), (1.0, 0.0)), a, b)]
+    assert plain != [x.tolist() for x, _ in split_batch(Evidence(), a, b + 1)]
 
 
 def test_evidence_survives_as_json_values() -> None:
@@ -247,11 +247,11 @@ def estimated(canary: Sequence[float], control: Sequence[float]) -> tuple[list[f
 
 @pytest.mark.parametrize(("any_onset", "canary"), [(False, CANARY), (True, RECENT)])
 def test_estimates_of_the_next_batch(any_onset: bool, canary: tuple[float, ...]) -> None:
-    theta_a, theta_b = two_sample.estimates(SEEN, 2, any_onset)
+    theta_a, theta_b = two_sample.estimate_batch(SEEN, 2, any_onset)
     expected = estimated(canary, CONTROL)
     assert theta_a.tolist() == pytest.approx(expected[0], rel=EXACT)
     assert theta_b.tolist() == pytest.approx(expected[1], rel=EXACT)
-    fresh_a, fresh_b = two_sample.estimates(Evidence(), 4)
+    fresh_a, fresh_b = two_sample.estimate_batch(Evidence(), 4)
     assert fresh_a.tolist() == fresh_b.tolist() == [0.25] * 4
 
 
@@ -308,8 +308,8 @@ def test_a_batch_of_one_arm_only_trains_the_bet(a: tuple[float, ...], b: tuple[f
     for found in (
         two_sample.rate_exceeds(SEEN, a, b, 0.01),
         two_sample.rate_below(SEEN, a, b, 0.01),
-        two_sample.differs(SEEN, a, b),
-        two_sample.exceeds(SEEN, a, b),
+        two_sample.add_difference_batch(SEEN, a, b),
+        two_sample.add_excess_batch(SEEN, a, b),
     ):
         assert set(found.bets) == {0.0}
         assert found.n_canary + found.n_control == SEEN.n_canary + SEEN.n_control + sum(a) + sum(b)
@@ -319,8 +319,8 @@ def test_the_first_batch_only_trains_the_bet() -> None:
     for found in (
         two_sample.rate_exceeds(Evidence(), A, B, 0.01),
         two_sample.rate_below(Evidence(), A, B, 0.01),
-        two_sample.differs(Evidence(), A, B),
-        two_sample.exceeds(Evidence(), A, B),
+        two_sample.add_difference_batch(Evidence(), A, B),
+        two_sample.add_excess_batch(Evidence(), A, B),
     ):
         assert (set(found.bets), found.canary, found.control) == ({0.0}, A, B)
 
@@ -338,7 +338,7 @@ def ratio_gain(theta: Sequence[float], theta_b: Sequence[float]) -> float:
 
 def test_a_distribution_that_differs() -> None:
     theta_a, theta_b = estimated(BINS_SEEN.canary, BINS_SEEN.control)
-    found = two_sample.differs(BINS_SEEN, BINS_A, BINS_B)
+    found = two_sample.add_difference_batch(BINS_SEEN, BINS_A, BINS_B)
     assert found.bets == pytest.approx((ratio_gain(theta_a, theta_b),), rel=EXACT)
     assert (found.log_e, found.recent) == (found.bets[0], BINS_SEEN.recent)
     assert found.canary == (9.0, 6.0, 5.0, 20.0)
@@ -372,10 +372,12 @@ def test_a_distribution_that_lies_higher(any_onset: bool) -> None:
         gains.append(ratio_gain([x * y for x, y in zip(ratio, theta_b, strict=True)], theta_b))
     fresh = onset_weight(40) - onset_weight(20) if any_onset else 0.0
     sums = [(0.6 if any_onset else 1.0) * math.exp(gain) + fresh for gain in gains]
-    found = two_sample.exceeds(BINS_SEEN, BINS_A, BINS_B, any_onset)
+    found = two_sample.add_excess_batch(BINS_SEEN, BINS_A, BINS_B, any_onset)
     assert [math.exp(bet) for bet in found.bets] == pytest.approx(sums, rel=1e-9)
     assert found.recent == (with_recent(BINS_SEEN, np.array(BINS_A)) if any_onset else BINS_SEEN.recent)
-    assert two_sample.exceeds(BINS_SEEN, BINS_A, BINS_B) == two_sample.exceeds(BINS_SEEN, BINS_A, BINS_B, False)
+    assert two_sample.add_excess_batch(BINS_SEEN, BINS_A, BINS_B) == two_sample.add_excess_batch(
+        BINS_SEEN, BINS_A, BINS_B, False
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,12 +390,12 @@ def test_a_distribution_that_lies_higher(any_onset: bool) -> None:
     ],
 )
 def test_isotonic_regression(values: list[float], weights: list[float]) -> None:
-    found = two_sample.isotonic(np.array(values, float), np.array(weights, float))
+    found = two_sample.fit_isotonic(np.array(values, float), np.array(weights, float))
     assert found.tolist() == pytest.approx(monotone(values, weights), rel=EXACT)
 
 
 def test_values_without_weight_are_pooled_as_nothing() -> None:
-    assert two_sample.isotonic(np.array([3.0, 1.0, 2.0]), np.array([0.0, 0.0, 1.0])).tolist() == [0.0, 0.0, 2.0]
+    assert two_sample.fit_isotonic(np.array([3.0, 1.0, 2.0]), np.array([0.0, 0.0, 1.0])).tolist() == [0.0, 0.0, 2.0]
 
 
 def test_a_long_batch_is_weighed_part_by_part() -> None:
@@ -401,12 +403,12 @@ def test_a_long_batch_is_weighed_part_by_part() -> None:
     a, b = np.array([20.0, 76.0]), np.array([30.0, 600.0])
     seen = Evidence((5.0, 15.0), (8.0, 192.0))
     for test in (
-        two_sample.differs,
-        two_sample.exceeds,
+        two_sample.add_difference_batch,
+        two_sample.add_excess_batch,
         lambda evidence, x, y: two_sample.rate_exceeds(evidence, x, y, 0.01, True),
         lambda evidence, x, y: two_sample.rate_below(evidence, x, y, 0.01),
     ):
         expected = seen
-        for one, other in parts(seen, a, b):
+        for one, other in split_batch(seen, a, b):
             expected = test(expected, one, other)
         assert test(seen, a, b) == expected

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.statistics.paired_comparison import jackknife_advantage, rate_advantage, spent
+from penstock.core.statistics.paired_comparison import jackknife_advantage, rate_advantage, spend_alpha
 
 
 def rows(both: int, won: int, lost: int, neither: int) -> tuple[list[bool], list[bool], list[int]]:
@@ -63,5 +63,5 @@ def test_the_jackknife_covers_at_its_level(metric: str) -> None:
 
 
 def test_all_tries_together_spend_alpha() -> None:
-    assert sum(spent(0.1, number) for number in range(1, 100_000)) == pytest.approx(0.1, rel=1e-4)
-    assert spent(0.1, 1) > spent(0.1, 2) > spent(0.1, 24) > 0
+    assert sum(spend_alpha(0.1, number) for number in range(1, 100_000)) == pytest.approx(0.1, rel=1e-4)
+    assert spend_alpha(0.1, 1) > spend_alpha(0.1, 2) > spend_alpha(0.1, 24) > 0

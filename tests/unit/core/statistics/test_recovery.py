@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from penstock.core.statistics.change_detection import allowance
+from penstock.core.statistics.change_detection import find_allowance
 from penstock.core.statistics.distributions import shares
-from penstock.core.statistics.recovery import FURTHER, MOST_STARTS, SHORTEST, Recoveries, Recovery, evidence
+from penstock.core.statistics.recovery import (
+    FURTHER,
+    MOST_STARTS,
+    SHORTEST,
+    Recoveries,
+    Recovery,
+    find_recovery_evidence,
+)
 from tests.budgets import THOROUGH
 
 Floats = NDArray[np.float64]
@@ -35,7 +42,8 @@ def greatest(counts: Floats, usual: Floats, margin: float, worth: float) -> Floa
     streams = counts.shape[1]
     shared = np.tile(shares(usual), (streams, 1))
     looks = [
-        evidence(item, shared, np.full(streams, margin), np.full(streams, worth)) for item in np.cumsum(counts, axis=0)
+        find_recovery_evidence(item, shared, np.full(streams, margin), np.full(streams, worth))
+        for item in np.cumsum(counts, axis=0)
     ]
     return np.asarray(np.max(looks, axis=0), np.float64)
 
@@ -66,7 +74,7 @@ def test_a_rare_value_that_stays_more_frequent_is_seldom_called_usual() -> None:
 def run(recovery: Recovery, usual: Floats, share: Floats, rows: int, generator: np.random.Generator) -> int | None:
     """How many rows pass until the change is called over."""
     for seen in range(20, rows + 1, 20):
-        recovery.watch(generator.multinomial(20, share), usual, allowance(usual) + FURTHER, 1.0)
+        recovery.watch(generator.multinomial(20, share), usual, find_allowance(usual) + FURTHER, 1.0)
         if recovery.is_over(BUDGET):
             return seen
     return None

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.statistics.evidence import Evidence
-from penstock.core.statistics.two_sample import differs, exceeds, isotonic, rate_below, rate_exceeds
+from penstock.core.statistics.two_sample import (
+    add_difference_batch,
+    add_excess_batch,
+    fit_isotonic,
+    rate_below,
+    rate_exceeds,
+)
 from tests.budgets import examples
 
 rates = st.floats(0.001, 0.999)
@@ -28,7 +34,7 @@ def test_a_batch_is_worth_one_on_average_when_nothing_differs(
     generator = np.random.default_rng(seed)
     truth = np.array(weights) / sum(weights)
     evidence = Evidence()
-    take = exceeds if ordered else differs
+    take = add_excess_batch if ordered else add_difference_batch
     for n_a, n_b in sizes:
         evidence = take(evidence, generator.multinomial(n_a, truth), generator.multinomial(n_b, truth))
     eye = np.eye(len(truth))
@@ -69,7 +75,7 @@ def test_rates_are_worth_at_most_one_anywhere_in_the_null(
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
 def test_isotonic_keeps_the_mean_and_never_falls(values: list[float], seed: int) -> None:
     weights = np.random.default_rng(seed).uniform(0.1, 1.0, len(values))
-    found = isotonic(np.array(values), weights)
+    found = fit_isotonic(np.array(values), weights)
     assert len(found) == len(values)
     assert (np.diff(found) >= -1e-9).all()
     assert found @ weights == pytest.approx(np.array(values) @ weights, abs=1e-9)
@@ -113,7 +119,7 @@ def test_a_canary_that_has_moved_down_gives_no_evidence_of_harm() -> None:
     for _ in range(400):
         a = np.bincount(np.minimum(generator.poisson(4, 5), 19), minlength=20)
         b = np.bincount(np.minimum(generator.poisson(6, 95), 19), minlength=20)
-        evidence = exceeds(evidence, a, b)
+        evidence = add_excess_batch(evidence, a, b)
     assert evidence.peak < math.log(100)
     assert evidence.n_canary == 2000
 
@@ -124,6 +130,6 @@ def test_slower_is_found_and_any_difference_too() -> None:
     for _ in range(400):
         a = np.bincount(np.minimum(generator.poisson(8, 5), 19), minlength=20)
         b = np.bincount(np.minimum(generator.poisson(6, 95), 19), minlength=20)
-        slower, other = exceeds(slower, a, b), differs(other, b[::-1], a[::-1])
+        slower, other = add_excess_batch(slower, a, b), add_difference_batch(other, b[::-1], a[::-1])
     assert slower.log_e > math.log(1e6)
     assert other.log_e > math.log(1e6)

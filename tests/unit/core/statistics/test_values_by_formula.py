@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.statistics.autocorrelation import MOST, crossing_inflation, variance_inflation
 from penstock.core.statistics.change_detection import ChangeDetector
-from penstock.core.statistics.confidence_sequences import Mean, confidence, log_evidence
+from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence, log_evidence
 from penstock.core.statistics.distributions import shares, total_variation
 from penstock.core.statistics.performance_estimation import CalibrationCurve, calibration_curve, estimate
 from penstock.core.statistics.recovery import _log_0f1
@@ -74,23 +74,26 @@ def test_means_add_up() -> None:
 
 @pytest.mark.parametrize(("count", "total"), [(1, 0.0), (1, 1.0), (20, 5.0), (1000, 1.0), (1000, 999.5), (10, 0.25)])
 def test_a_confidence_sequence_ends_where_the_evidence_is_enough(count: int, total: float) -> None:
-    found = confidence(Mean(count, total, total), 0.05)
+    found = find_confidence_sequence(Mean(count, total, total), 0.05)
     for edge, end in ((found.low, 0.0), (found.high, 1.0)):
         if 1e-9 < edge < 1 - 1e-9:
             assert log_evidence(count, total, edge) == pytest.approx(math.log(20))
         else:
             assert edge == pytest.approx(end)
     assert found.low <= total / count <= found.high
-    wider = confidence(Mean(count, total, total), 0.01)
+    wider = find_confidence_sequence(Mean(count, total, total), 0.01)
     assert wider.low <= found.low <= found.high <= wider.high
-    mirrored = confidence(Mean(count, count - total, count - total), 0.05)
+    mirrored = find_confidence_sequence(Mean(count, count - total, count - total), 0.05)
     assert [mirrored.low, mirrored.high] == pytest.approx([1 - found.high, 1 - found.low])
 
 
 def test_without_values_anything_may_be() -> None:
-    found = confidence(Mean(), 0.05)
+    found = find_confidence_sequence(Mean(), 0.05)
     assert (found.low, found.high) == (0.0, 1.0)
-    assert (confidence(Mean(5, 0.0), 0.05).low, confidence(Mean(5, 5.0), 0.05).high) == (0.0, 1.0)
+    assert (find_confidence_sequence(Mean(5, 0.0), 0.05).low, find_confidence_sequence(Mean(5, 5.0), 0.05).high) == (
+        0.0,
+        1.0,
+    )
 
 
 def test_evidence_is_the_beta_binomial_ratio() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from penstock.registry.admission import examiner, locales
-from penstock.registry.admission.examiner import AdmissionOptions, basis
+from penstock.registry.admission.examiner import AdmissionOptions, describe_basis
 from penstock.registry.records import AdmissionReport
 from penstock.registry.repository.copies import PreparedVersion
 from penstock.registry.repository.verdicts import CopyVerdict, VerdictCache
@@ -63,21 +63,21 @@ def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_a_verdict_rests_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "C.utf8").mkdir()
     monkeypatch.setattr(locales, "FOLDER", tmp_path)
-    first = basis(AdmissionOptions())
-    assert basis(AdmissionOptions()) == first
+    first = describe_basis(AdmissionOptions())
+    assert describe_basis(AdmissionOptions()) == first
     assert first["machine"]
     assert "C.utf8" in str(first["locales"])
-    assert basis(AdmissionOptions(seconds=9.0)) != first
-    assert basis(AdmissionOptions(memory_bytes=1 << 30)) != first
+    assert describe_basis(AdmissionOptions(seconds=9.0)) != first
+    assert describe_basis(AdmissionOptions(memory_bytes=1 << 30)) != first
     (tmp_path / "en_US.utf8").mkdir()
-    installed = basis(AdmissionOptions())
+    installed = describe_basis(AdmissionOptions())
     assert installed != first
     (tmp_path / "locale-archive").write_text("one")
-    archived = basis(AdmissionOptions())
+    archived = describe_basis(AdmissionOptions())
     assert archived != installed
     (tmp_path / "locale-archive").write_text("another")
-    assert basis(AdmissionOptions()) != archived
+    assert describe_basis(AdmissionOptions()) != archived
     monkeypatch.setattr(examiner, "__version__", "the next one")
-    assert basis(AdmissionOptions())["penstock"] == "the next one"
+    assert describe_basis(AdmissionOptions())["penstock"] == "the next one"
     monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
-    assert "LC_ALL=tr_TR.UTF-8" in str(basis(AdmissionOptions())["locales"])
+    assert "LC_ALL=tr_TR.UTF-8" in str(describe_basis(AdmissionOptions())["locales"])

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from penstock.api.admin.access import caller_document
 from penstock.api.admin.caller_check import caller_of
-from penstock.api.console.markup import Child, Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.core.access.permissions import Permission
 from penstock.core.errors import Fault
@@ -17,7 +17,9 @@ async def build(services: ConsoleServices, request: Request, _: Mapping[str, str
     """Build the page; a caller that administers no keys gets the reason in their place."""
     caller = caller_document(caller_of(request))
     grants = [f"{', '.join(grant['roles'])} for {grant['models']}" for grant in caller["grants"]]
-    you = facts([("Name", caller["name"]), ("Known by", caller["method"]), ("Roles", "; ".join(grants) or "none")])
+    you = description_list(
+        [("Name", caller["name"]), ("Known by", caller["method"]), ("Roles", "; ".join(grants) or "none")]
+    )
     return Page("Access", join(element("h2", "You"), you, element("h2", "API keys"), await _keys(services, request)))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, element, facts, join, table
+from penstock.api.console.markup import Markup, description_list, element, join, table
 from penstock.api.console.pages.monitor import show_number, show_state, show_time
 from penstock.api.console.services import ConsoleServices, Page
 
@@ -38,7 +38,7 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
 def _summary(document: Document) -> Markup:
     column = document["column"]
     evidence = f"{show_number(column['log_e'])} of {show_number(document['log_e_threshold'])} for an alarm"
-    return facts(
+    return description_list(
         (
             ("State", show_state(column["state"])),
             ("Since", show_time(column["since"]) or "-"),

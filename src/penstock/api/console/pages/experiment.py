@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from penstock.api.console.markup import element, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import beginning, history, number, percent, state_badge
+from penstock.api.console.trial_tables import beginning, history, number, percent_text, state_badge
 
 Document = Mapping[str, Any]
 
@@ -31,4 +31,4 @@ async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]
 def _arm_row(arm: str, item: Document) -> tuple[str, ...]:
     interval = f"{number(item['low'])} to {number(item['high'])}" if item["rewards"] else "no rewards yet"
     counts = str(item["requests"]), str(item["rewards"])
-    return arm, percent(item["weight"]), *counts, number(item["mean"]), interval
+    return arm, percent_text(item["weight"]), *counts, number(item["mean"]), interval

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Markup, badge, description_list, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.version_facts import format_bytes, format_milliseconds, memory_bytes, run_time_ms
 from penstock.core.errors import Fault
@@ -36,7 +36,7 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
         element("h2", "Aliases"),
         table(f"Aliases of {name}", ("Alias", "Version", "Earlier"), aliases, "No aliases."),
         element("h2", "Settings"),
-        facts(settings),
+        description_list(settings),
     )
     return Page(name, body)
 

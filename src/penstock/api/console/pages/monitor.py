@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Child, Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.monitor.shown_columns import ShownColumns
 
@@ -90,7 +90,9 @@ def _quality(document: Document) -> Markup | None:
     quality = document.get("quality")
     if quality is None:
         return None
-    counts = facts((kind.replace("_", " "), show_number(count)) for kind, count in quality["violations"].items())
+    counts = description_list(
+        (kind.replace("_", " "), show_number(count)) for kind, count in quality["violations"].items()
+    )
     rows = (
         (item["name"], item["kind"].replace("_", " "), f"{item['rates'][item['kind']]:.2%}", show_time(item["since"]))
         for item in quality["violated"]

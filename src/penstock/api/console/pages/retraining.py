@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Child, Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
 from penstock.api.console.pages.monitor import show_time
 from penstock.api.console.services import ConsoleServices, Page
 
@@ -52,7 +52,7 @@ def _requests(document: Document) -> Markup:
     under_way = f"a request of version {flight['version']} since {show_time(flight['since'])}" if flight else "nothing"
     made = f"{len(document['requests'])} of at most {limits['budget_per_day']}"
     approval = "a person approves each" if limits["approval"] else "need no approval"
-    return facts((("Under way", under_way), ("Requests in the last day", made), ("Candidates", approval)))
+    return description_list((("Under way", under_way), ("Requests in the last day", made), ("Candidates", approval)))
 
 
 def _rules(rules: Sequence[Document]) -> Markup:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from penstock.api.console.markup import Markup, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import beginning, history, number, percent, state_badge
+from penstock.api.console.trial_tables import beginning, history, number, percent_text, state_badge
 
 Document = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]
 
 
 def _summary(rollout: Document) -> Markup:
-    versions = f" version {rollout['from']} → {rollout['to']} at {percent(rollout['weight'])}"
+    versions = f" version {rollout['from']} → {rollout['to']} at {percent_text(rollout['weight'])}"
     return element("p", state_badge(rollout["state"]), versions, f": {rollout['reason']}" if rollout["reason"] else "")
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from penstock.api.console.markup import element, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import percent, state_badge, trial_link
+from penstock.api.console.trial_tables import percent_text, state_badge, trial_link
 
 Document = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
 
 def _rollout_row(request: Request, model: str, item: Document) -> tuple[str, ...]:
     link = trial_link(request, model, "rollouts", item["id"], f"{item['from']} → {item['to']}")
-    shown = state_badge(item["state"]), percent(item["weight"]), item["created_at"]
+    shown = state_badge(item["state"]), percent_text(item["weight"]), item["created_at"]
     return link, *shown, item["created_by"], item["reason"] or "-"
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.markup import Markup, element, facts, join, table
+from penstock.api.console.markup import Markup, description_list, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.trial_tables import number
 
@@ -31,7 +31,7 @@ async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]
 
 
 def _numbers(shadow: Document) -> Markup:
-    return facts(
+    return description_list(
         (
             ("Compared", f"{shadow['pairs']} of {shadow['mirrored']} mirrored requests"),
             ("Disagreements", str(shadow["disagreements"])),

@@ -6,9 +6,9 @@ from typing import Any
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, element, facts, join, table
+from penstock.api.console.markup import Markup, description_list, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import number, percent, trial_link
+from penstock.api.console.trial_tables import number, percent_text, trial_link
 
 Document = Mapping[str, Any]
 
@@ -44,9 +44,10 @@ def _trial(request: Request, model: str, route: Document) -> Markup | None:
 
 def _split(route: Document, recent: Document) -> Markup:
     rows = [
-        (version, percent(weight), *_last_minute(recent.get(version, {}))) for version, weight in route["split"].items()
+        (version, percent_text(weight), *_last_minute(recent.get(version, {})))
+        for version, weight in route["split"].items()
     ]
-    about = facts(
+    about = description_list(
         (
             ("Sticky by", route["sticky"] or "nothing: each request is drawn anew"),
             ("Answers for versions that cannot", route["stable"] or "-"),
@@ -61,7 +62,7 @@ def _last_minute(version: Document) -> tuple[str, ...]:
     """What a version really did: its share, rate, ratio of errors, and slow answers."""
     names = ("share_basis_points", "requests_per_second", "error_ratio", "p99_ms")
     share, rate, errors, slow = (version.get(name) for name in names)
-    return "-" if share is None else percent(share), number(rate), number(errors), number(slow)
+    return "-" if share is None else percent_text(share), number(rate), number(errors), number(slow)
 
 
 def _rules(route: Document) -> Markup | None:

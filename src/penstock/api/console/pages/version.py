@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Child, Markup, badge, element, facts, join, table
+from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
 from penstock.api.console.pages.model import digest_code, state_badge, version_link
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.version_facts import (
@@ -26,10 +26,10 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     gates = await _gates(services, model["name"], version["version"])
     body = join(
         _summary(request, model, version),
-        _section("Admission", facts(admission_facts(version)) if version.get("admission") else None),
+        _section("Admission", description_list(admission_facts(version)) if version.get("admission") else None),
         _section("Gates", gates),
         _section("Lineage", _lineage(request, model, version)),
-        _section("Model card", facts(flat_metadata(version["card"])) if version.get("card") else None),
+        _section("Model card", description_list(flat_metadata(version["card"])) if version.get("card") else None),
         element("h2", "Signature"),
         table("Inputs and outputs", ("Tensor", "Side", "Datatype", "Shape"), tensor_rows(version), "Not known yet."),
     )
@@ -55,7 +55,7 @@ def _summary(request: Request, model: Mapping[str, Any], version: Mapping[str, A
         ("digest", digest_code(version.get("digest"))),
         ("size", format_bytes(version.get("size"))),
     ]
-    return join(facts(pairs), element("p", ask))
+    return join(description_list(pairs), element("p", ask))
 
 
 def _section(title: str, content: Markup | None) -> Markup:
@@ -84,4 +84,4 @@ def _lineage(request: Request, model: Mapping[str, Any], version: Mapping[str, A
     links = [version_link(request, model["name"], item) for item in before]
     pairs: list[tuple[str, Child]] = [("parents", join(*(join(link, " ") for link in links)))] if links else []
     pairs += [(name, text) for name, text in flat_metadata(version["metadata"]) if name != "parent"]
-    return facts(pairs) if pairs else None
+    return description_list(pairs) if pairs else None

@@ -10,7 +10,7 @@ MOST_COLUMNS = 8
 """The most columns in a sentence; events list all."""
 
 
-def sentence(change: DriftChange, columns: Sequence[str]) -> str:
+def describe_change(change: DriftChange, columns: Sequence[str]) -> str:
     """Describe a change; ``columns`` are all that drift (or violate quality) after it."""
     if not change.begins:
         return f"{change.feature} {_recovered_text(change)}{_others_text(columns, change.feature, 'still affected')}"

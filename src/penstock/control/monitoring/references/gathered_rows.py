@@ -63,7 +63,7 @@ def interleave(parts: Sequence[GatheredRows]) -> GatheredRows:
     return _choose(rows, np.argsort(at, kind="stable"), rows.confidence)
 
 
-def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
+def draw_rows(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
     """Draw ``number`` rows at random, in their order; all rows if there are not more."""
     if number >= len(rows):
         return rows
@@ -85,7 +85,7 @@ def pack(rows: GatheredRows, most: int = MOST_BYTES) -> tuple[int, bytes]:
     packed = zlib.compress(json.dumps(values).encode(), _FAST)
     if len(packed) <= most:
         return len(rows), packed
-    return pack(drawn(rows, len(rows) // 2, 0), most) if len(rows) > 1 else (0, b"")
+    return pack(draw_rows(rows, len(rows) // 2, 0), most) if len(rows) > 1 else (0, b"")
 
 
 def unpack(packed: bytes) -> GatheredRows:

@@ -9,7 +9,7 @@ from penstock.control.calls.repeated_read import RepeatedRead
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
-    drawn,
+    draw_rows,
     interleave,
     learn,
     seed_of,
@@ -130,7 +130,7 @@ class ReferenceLearning:
             except ValueError as fault:
                 log.error("model %s version %s: gateway %s is left out: %s", *key, gateway, fault)
                 return self._learn(key, gathering.without(gateway), most)
-            parts[gateway] = drawn(rows, number, seed_of(*key, gateway))
+            parts[gateway] = draw_rows(rows, number, seed_of(*key, gateway))
         if not parts:
             raise ValueError("no gateway has submitted rows that can be read")
         return learn(interleave([parts[name] for name in sorted(parts)])), len(parts)

@@ -9,7 +9,7 @@ import pytest
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
     concatenate_gathered,
-    drawn,
+    draw_rows,
     interleave,
     learn,
     pack,
@@ -69,12 +69,12 @@ def test_rows_of_another_form_are_refused(packed: bytes) -> None:
 
 def test_rows_are_drawn_in_their_order_and_everywhere_the_same() -> None:
     whole = rows(100, sure=(60, 40))
-    found = drawn(whole, 30, seed_of("m", "1", "a"))
+    found = draw_rows(whole, 30, seed_of("m", "1", "a"))
     assert values(found) == sorted(values(found))
-    assert values(drawn(whole, 30, seed_of("m", "1", "a"))) == values(found)
-    assert values(drawn(whole, 30, seed_of("m", "1", "b"))) != values(found)
+    assert values(draw_rows(whole, 30, seed_of("m", "1", "a"))) == values(found)
+    assert values(draw_rows(whole, 30, seed_of("m", "1", "b"))) != values(found)
     assert found.confidence == ConfidenceHistogram(2, (18, 12))
-    assert drawn(whole, 100, 0) is whole
+    assert draw_rows(whole, 100, 0) is whole
 
 
 def test_rows_of_the_same_time_take_turns_and_those_of_one_part_stay_as_they_are() -> None:
