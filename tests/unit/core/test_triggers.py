@@ -328,7 +328,7 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
         ({"triggers": [{"name": "a", "when": {"drift": {}}, "cooldown_seconds": -1}]}, "cooldown_seconds"),
         ({"triggers": [{"name": "a", "when": {"drift": {}}}] * 2}, "two triggers are called 'a'"),
         ({"retraining": {"auto_rollout": {"to": "2"}}}, "'retraining.auto_rollout'"),
-        ({"retraining": {"budget_per_day": "many"}}, "'retraining.budget_per_day' must be a number"),
+        ({"retraining": {"budget_per_day": "many"}}, "'retraining.budget_per_day' must be a whole number"),
         ({"sinks": {"a": {"carrier-pigeon": {}}}}, "'sinks.a' must be an object with one of"),
         ({"sinks": {"a": {"webhook": {"url": "ftp://x"}}}}, "an http or https address"),
         ({"sinks": {"a": {"webhook": {"url": "http://u:p@x/"}}}}, "without a user in it"),
