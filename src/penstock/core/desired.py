@@ -145,7 +145,7 @@ def serving_version(
     or the newest whose loading has not failed, leaving out ``but``; None where no version is known.
 
     This is intent: a version that is being loaded, as after a worker's restart, keeps its place. Which versions answer
-    at this moment say ``able_versions`` and ``routing.effective``.
+    at this moment say ``able_versions`` and ``routing.resolve_split``.
     """
     states = {status.version: status.state for status in statuses if status.version}
     chosen = route.stable if route is not None else champion

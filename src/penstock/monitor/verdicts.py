@@ -379,7 +379,7 @@ class VersionMonitor:
         return evidence
 
     def distances(self) -> tuple[list[float], list[float]]:
-        """Return the PSI and the Jensen-Shannon distance of each column's window (see ``effect_sizes.scores``)."""
+        """Return the PSI and the Jensen-Shannon distance of each column's window (see ``compare_counts``)."""
         base = self._window[0][1]
         windows = self._drift.detector.batch(
             [np.subtract(now, then) for now, then in zip(self._last.counts, base.counts, strict=True)]
