@@ -58,6 +58,18 @@ class LazyCollection:
         file: pytest.Collector = LazyFile.from_parent(parent, path=module_path)
         return file
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+        """Select no file by `-m` or `-k`, which are about its tests."""
+        if not all(isinstance(item, TestsOfFile) for item in items):
+            return (yield)
+        asked = config.option.markexpr, config.option.keyword
+        config.option.markexpr = config.option.keyword = ""
+        try:
+            return (yield)
+        finally:
+            config.option.markexpr, config.option.keyword = asked
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run all tests of a file."""

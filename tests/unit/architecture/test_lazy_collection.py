@@ -71,3 +71,11 @@ def test_fixtures_end_as_they_do_where_all_is_collected_first(tmp_path: Path) ->
 def test_tests_that_are_named_are_collected_first(tmp_path: Path) -> None:
     result = run(tmp_path, "--numprocesses", "1", "--dist", "loadfile", "test_a.py::test_two")
     assert "1 passed" in result.stdout, result.stdout
+
+
+@pytest.mark.processes
+def test_names_and_marks_select_tests_and_not_files(tmp_path: Path) -> None:
+    by_name = run(tmp_path, "--numprocesses", "1", "--dist", "loadfile", "-k", "test_two", "--ignore", "test_c.py")
+    assert "1 passed" in by_name.stdout, by_name.stdout
+    by_mark = run(tmp_path, "--numprocesses", "1", "--dist", "loadfile", "-m", "slow", "--ignore", "test_c.py")
+    assert "1 failed" in by_mark.stdout, by_mark.stdout
