@@ -163,7 +163,9 @@ def test_a_version_whose_record_was_changed_behind_its_back_is_not_loaded(tmp_pa
             database.execute("UPDATE registry SET revision = revision + 1")
             database.execute("UPDATE models SET revision = (SELECT revision FROM registry)")
         wait_until(lambda: "do not allow to load it" in server.log_text(), PATIENCE_S, "the refusal of a worker")
-        assert ask(server, "lin", "1").json()["outputs"][0]["data"] == [1.0] * 3  # the content that was checked
+        answer = ask(server, "lin", "1")
+        assert answer.status == 200, (answer, server.log_text())
+        assert answer.json()["outputs"][0]["data"] == [1.0] * 3  # the content that was checked
         verified = harness.run_command("models", "verify", folder=folder, env=settings(folder))
         assert verified.returncode == 8
         assert "lin:1" in verified.stdout
