@@ -4,7 +4,7 @@ import { html, useAsync, useEffect, useSignal, useState, valueTo } from "../lib/
 import { get, send } from "../lib/api.js";
 import { usePermissions } from "../lib/access.js";
 import { ago, duration, milliseconds, number, percent, time } from "../lib/format.js";
-import { columnsOf, metricRows, movedText, sliceRows } from "../lib/evidence.js";
+import { columnsOf, metricRows, movedText, retrainingOf, sliceRows } from "../lib/evidence.js";
 import { useDocument, useNewestEvent } from "../lib/refresh.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Alarms, Evidence } from "../components/column-parts.js";
@@ -67,13 +67,14 @@ function monitorPath(model, query) {
   return `/models/${encodeURIComponent(model)}/monitor?columns=${query.all ? MOST_SHOWN : SHOWN_COLUMNS}${more.join("")}`;
 }
 
-/** Fetches the newest alarms of a model, and its requests for retraining. @param {string} model */
+/** Fetches the newest alarms of a model, those before them that have caused a request, and the requests for retraining. @param {string} model */
 async function eventsOf(model) {
-  const about = (/** @type {string} */ kind) => get(`/timeline?model=${encodeURIComponent(model)}&kind=${kind}&limit=10`);
+  const about = (/** @type {string} */ kind) => get(`/timeline?model=${encodeURIComponent(model)}&kind=${kind}&limit=100`);
   const [requests, ...alarms] = await Promise.all(["retraining.requested", "drift.detected", "quality.violated", "performance.degraded"].map(about));
   const entries = alarms.flatMap((page) => page.entries);
   entries.sort((/** @type {Document} */ one, /** @type {Document} */ other) => other.seq - one.seq);
-  return { requests: requests.entries, alarms: entries.slice(0, 10) };
+  const shown = entries.filter((/** @type {Document} */ entry, /** @type {number} */ index) => index < 10 || retrainingOf(entry, requests.entries));
+  return { requests: requests.entries, alarms: shown.slice(0, 20) };
 }
 
 /** @param {{model: string, value: Document, again: () => void}} props */
