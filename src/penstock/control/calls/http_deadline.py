@@ -47,6 +47,7 @@ def exchanging(
     resolved once, and a connection is opened only to an address that ``permits`` allows (any by default).
 
     Raises:
+        TimeoutError: the connection was ended; what the block has read may be cut off, which it does not see.
         OSError, HTTPException, ValueError: as ``urllib`` does.
     """
     deadline = ConnectionDeadline(wait_s * WHOLE, permits)
@@ -57,6 +58,8 @@ def exchanging(
         opener = urllib.request.build_opener(_PlainHandler(deadline), _SecureHandler(deadline), *handlers)
         with opener.open(request, timeout=wait_s) as answer:
             yield answer
+        if deadline.is_over:
+            raise TimeoutError("timed out")
     finally:
         timer.cancel()
         deadline.close()

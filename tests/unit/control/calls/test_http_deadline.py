@@ -87,6 +87,15 @@ def test_so_it_is_over_tls(begin: bytes, certificate: tuple[str, str], monkeypat
         assert ends(url)
 
 
+def test_what_is_cut_off_is_no_answer() -> None:
+    with (
+        dripping(BODY) as url,
+        pytest.raises(TimeoutError),
+        exchanging(urllib.request.Request(url), WAIT_S) as answer,
+    ):
+        answer.read(100)  # as readers with a limit do: http.client says nothing of what is missing
+
+
 def test_an_answer_in_time_is_read_as_a_whole() -> None:
     whole = BODY.replace(b"1000000", b"3") + b"abc"
     with dripping(whole) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
