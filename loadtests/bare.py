@@ -5,6 +5,9 @@ again and again. With fewer connections than cores, runs on one core and runs th
 measured, and the faster of the two counts. So a single connection pays for the network and for its client, which bare
 runs do not have; from as many connections as cores on, the server can be busy all the time. Where the runs get all
 cores, the client shares them: it takes less than a hundredth of a run of milliseconds.
+
+What a single connection pays anyway is measured in the same rounds: the batching ceiling, which runs the model on its
+event loop, and the ceiling without runs, whose answers take only the client, the network and the protocol.
 """
 
 import argparse
@@ -17,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 
 from rich.box import SIMPLE_HEAD
@@ -55,6 +58,16 @@ class Pair:
     bare: Figures
 
 
+@dataclass(frozen=True, slots=True)
+class LoneRound:
+    """One connection in one round: Penstock, the bare runs, the ceiling, and the ceiling without runs."""
+
+    own: Figures
+    bare: Figures
+    ceiling: Figures
+    without_run: Figures
+
+
 class BareRuns:
     """A process that runs a model on request."""
 
@@ -84,18 +97,23 @@ class BareComparison:
     """One model on some cores: Penstock and the bare runs beside each other. One that is not asked costs nothing."""
 
     def __init__(self, model: BenchModel, codec: Codec, server: Server, bare: Sequence[BareRuns], cores: int) -> None:
-        self._codec, self._server, self._bare, self._cores = codec, server, bare, cores
-        self._address = server.addresses["grpc" if codec.grpc else "http"]
-        self._size = ReferenceCalls(model).check(codec, self._address) + GRPC_PREFIX
+        self._model, self._codec, self._server, self._bare, self._cores = model, codec, server, bare, cores
+        self._size = ReferenceCalls(model).check(codec, self._address(server)) + GRPC_PREFIX
         self._call: Call = codec.write(model, model.rows(1))
+
+    def _address(self, server: Server) -> str:
+        return server.addresses["grpc" if self._codec.grpc else "http"]
 
     def own(self, connections: int, seconds: float) -> Figures:
         """Measure Penstock."""
-        cpu_s = self._server.cpu_s()
+        return self._answers(self._server, connections, seconds)
+
+    def _answers(self, server: Server, connections: int, seconds: float) -> Figures:
+        cpu_s = server.cpu_s()
         window = closed_loop(
             self._codec,
             self._call,
-            self._address,
+            self._address(server),
             connections=connections,
             seconds=seconds,
             cores=halves()[1],
@@ -103,7 +121,13 @@ class BareComparison:
         )
         if window.errors:
             raise RuntimeError(f"{window.errors} of {window.done} answers are errors")
-        return Figures(window.rate, (self._server.cpu_s() - cpu_s) * 1e6 / max(window.done, 1))
+        return Figures(window.rate, (server.cpu_s() - cpu_s) * 1e6 / max(window.done, 1))
+
+    def lone(self, ceiling: Server, without_run: Server, seconds: float, own_first: bool) -> LoneRound:
+        """Measure one connection beside the ceiling and the ceiling without runs."""
+        pair = self.pair(1, seconds, own_first)
+        least, none = (self._answers(server, 1, seconds) for server in (ceiling, without_run))
+        return LoneRound(pair.own, pair.bare, least, none)
 
     def bare(self, connections: int, seconds: float) -> Figures:
         """Measure the bare runs; where both kinds are possible, the faster one."""
@@ -127,6 +151,20 @@ def open_comparison(model: BenchModel, codec: Codec, cores: Sequence[int]) -> It
         server = stack.enter_context(running(penstock(model.folder, "--workers", "1"), cores))
         bare = [stack.enter_context(bare_runs(model, threads, cores)) for threads in sorted({1, len(cores)})]
         yield BareComparison(model, codec, server, bare, len(cores))
+
+
+def measure_lone(model: BenchModel, codec: Codec, cores: Sequence[int], rounds: int, seconds: float) -> list[LoneRound]:
+    """Measure one connection on some cores, beside the ceilings."""
+    repository(model)
+    seconds *= model.longer
+    command = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
+    with (
+        running([*command, "--threads", str(len(cores))], cores) as ceiling,
+        running([*command, "--without-run"], cores) as without_run,
+        open_comparison(model, codec, cores) as both,
+    ):
+        both.own(1, _WARM_UP_S)
+        return [both.lone(ceiling, without_run, seconds, number % 2 == 0) for number in range(rounds)]
 
 
 def measure(
@@ -168,17 +206,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cores", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="of the runs (1 and 2)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a window (default 2)")
+    parser.add_argument("--lone", action="store_true", help="one connection alone, beside the ceilings")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     h2load.require()
     every = sorted(os.sched_getaffinity(0))
+    console = Console(width=max(Console().width, _WIDTH))
     for name, count in product(arguments.models, arguments.cores):
-        cores = halves()[0][:1] if count == 1 else every[:count]
-        found = measure(MODELS[name], CODECS[arguments.codec], cores, arguments.rounds, arguments.seconds)
-        Console(width=max(Console().width, _WIDTH)).print(table(f"{name}, cores: {count}", found))
+        cores, title = halves()[0][:1] if count == 1 else every[:count], f"{name}, cores: {count}"
+        what = (MODELS[name], CODECS[arguments.codec], cores, arguments.rounds, arguments.seconds)
+        console.print(lone_table(title, measure_lone(*what)) if arguments.lone else table(title, measure(*what)))
     return 0
+
+
+def lone_table(title: str, rounds: Sequence[LoneRound]) -> Table:
+    """The table of one connection: medians over the rounds."""
+    rows = Table(title=f"{title}, one connection", title_justify="left", box=SIMPLE_HEAD)
+    for head in ("", "a second", "µs", "of bare", "min-max", "CPU µs"):
+        rows.add_column(head, justify="right" if head else "left", no_wrap=True)
+    bare = [one.bare for one in rounds]
+    rows.add_row("bare runs", *lone_cells(bare, bare))
+    rows.add_row("penstock", *lone_cells([one.own for one in rounds], bare))
+    rows.add_row("ceiling", *lone_cells([one.ceiling for one in rounds], bare))
+    rows.add_row("ceiling without runs", *lone_cells([one.without_run for one in rounds], bare))
+    return rows
+
+
+def lone_cells(figures: Sequence[Figures], bare: Sequence[Figures]) -> list[str]:
+    """Medians over the rounds of a server: its rate, the time and the processor time of an answer."""
+    rate, cpu_us = (statistics.median(values) for values in zip(*map(astuple, figures), strict=True))
+    ratios = [own.rate / least.rate for own, least in zip(figures, bare, strict=True)]
+    spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+    return [f"{rate:,.0f}", f"{1e6 / rate:,.0f}", f"{statistics.median(ratios):.3f}", spread, f"{cpu_us:,.0f}"]
 
 
 def table(title: str, found: Mapping[int, Sequence[Pair]]) -> Table:

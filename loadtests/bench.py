@@ -37,30 +37,46 @@ LOADS = (Load(ONE, 2.0, connections=1), PEAK, *HALF_LOADS)
 HALF_LOAD_S = 60.0
 """The length of a window of half load where nothing else is measured."""
 
+CODECS = ("json", "binary", "grpc")
+
 _ROUNDS, _HALF_LOAD_ROUNDS = 3, 5
 _TWO_WORKERS = "2 workers"
 _QUICK = 0.35
 _WIDTH = 150  # of the tables, also where the terminal is narrower or there is none
 _WARM_UP_S = 0.5
+_START_S, _BESIDE_S = 2.0, 1.5
+"""Seconds for the start of a server, and those of a window beside its load: a comparison of answers, and the client's
+start and reckoning; as seen on two cores."""
 
 Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: models, windows, rounds, the servers left out, and those of others that can be had."""
+    """What to measure: models, windows, rounds, the servers left out, those of others that can be had, and the codecs.
+    ``pairs``: only Penstock and the batching ceiling."""
 
     models: tuple[BenchModel, ...]
     loads: tuple[Load, ...]
     rounds: int
     without: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    codecs: tuple[str, ...] = CODECS
+    pairs: bool = False
 
     def contenders(self, model: BenchModel, number: int = 0) -> list[Contender]:
         """Who takes part, in the order of that round: every second one goes backwards."""
         all_of = [*contenders(model), *(peer for peer in peers() if peer.server in self.beside)]
-        chosen = [contender for contender in all_of if contender.server not in self.without]
+        chosen = [contender for contender in all_of if self._takes_part(contender)]
         return chosen[::-1] if number % 2 else chosen
+
+    def _takes_part(self, contender: Contender) -> bool:
+        is_paired = contender.server == "penstock" or contender.name == contender.batched
+        return (
+            contender.server not in self.without
+            and contender.ceiling_codec in self.codecs
+            and (is_paired or not self.pairs)
+        )
 
     def windows(self, model: BenchModel, number: int = 0) -> list[tuple[Load, Contender]]:
         """What is measured in that round, in order: an open loop only where the peak that sets its rate is measured."""
@@ -74,6 +90,16 @@ class Plan:
     def steps(self) -> int:
         """How many windows that makes."""
         return self.rounds * sum(len(self.windows(model)) for model in self.models)
+
+    def estimate_s(self) -> float:
+        """About how many seconds it takes."""
+        return self.rounds * sum(self._estimate_model_s(model) for model in self.models)
+
+    def _estimate_model_s(self, model: BenchModel) -> float:
+        chosen = self.contenders(model)
+        servers = {contender.server for contender in chosen}
+        windows = sum(load.seconds * model.longer + _BESIDE_S for load, _ in self.windows(model))
+        return _START_S * len(servers) + (_WARM_UP_S + _BESIDE_S) * len(chosen) + windows
 
 
 class BenchRound:
@@ -173,15 +199,26 @@ def _with_progress(plan: Plan, console: Console) -> tuple[list[Measurement], lis
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    names = arguments.models or (["tiny"] if arguments.quick else list(MODELS))
-    scale = arguments.scale * (_QUICK if arguments.quick else 1.0)
-    half = [PEAK, *(replace(load, seconds=HALF_LOAD_S) for load in HALF_LOADS)]
+    half = arguments.half_load
+    names = arguments.models or (["tiny"] if arguments.quick or half else list(MODELS))
     return Plan(
         models=tuple(MODELS[name] for name in names),
-        loads=tuple(replace(load, seconds=load.seconds * scale) for load in (half if arguments.half_load else LOADS)),
-        rounds=arguments.rounds or (_HALF_LOAD_ROUNDS if arguments.half_load else _ROUNDS),
-        without=(*arguments.without, *_impossible()),
-        beside=_available_peers() if arguments.peers else (),
+        loads=_loads(arguments),
+        rounds=arguments.rounds or (_HALF_LOAD_ROUNDS if half else _ROUNDS),
+        without=(*arguments.without, *(() if half else _impossible())),
+        beside=_available_peers() if arguments.peers and not half else (),
+        codecs=tuple(arguments.only),
+        pairs=half,
+    )
+
+
+def _loads(arguments: argparse.Namespace) -> tuple[Load, ...]:
+    """The loads, and how long their windows are."""
+    scale = arguments.scale * (_QUICK if arguments.quick else 1.0)
+    chosen = (PEAK, *(replace(load, seconds=HALF_LOAD_S) for load in HALF_LOADS)) if arguments.half_load else LOADS
+    return tuple(
+        replace(load, seconds=load.seconds * scale if load.connections else arguments.seconds or load.seconds * scale)
+        for load in chosen
     )
 
 
@@ -210,12 +247,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the benchmark."""
     parser.add_argument("--quick", action="store_true", help="short windows and the tiny model alone: some minutes")
     parser.add_argument(
-        "--half-load", action="store_true", help="the peaks, and then half load alone, in windows of a minute"
+        "--half-load",
+        action="store_true",
+        help="the peaks, and then half load alone, of Penstock and the batching ceiling: the tiny model, windows of a "
+        "minute",
     )
+    parser.add_argument("--seconds", type=float, help="length of a window of half load (default 60; 4 in a full run)")
+    parser.add_argument("--only", nargs="+", choices=CODECS, default=CODECS, help="which codecs (default all)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the windows' lengths (default 1)")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave the servers of others out")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3; 5 with --half-load)")
-    parser.add_argument("--models", nargs="+", choices=MODELS, help="which models (default all; tiny with --quick)")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, help="which models (default all; tiny with --quick or --half-load)"
+    )
     parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", help="servers to leave out")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of the JSON report")
 
@@ -226,6 +270,7 @@ def main(arguments: argparse.Namespace) -> int:
     console, errors, plan = Console(width=max(Console().width, _WIDTH)), Console(stderr=True), _plan(arguments)
     for model in plan.models:
         repository(model)
+    errors.print(f"about {plan.estimate_s() / 60:.1f} minutes: {plan.rounds} rounds, {plan.steps()} windows")
     try:
         measurements, facts = _with_progress(plan, errors)
     except (WrongAnswer, RuntimeError) as failure:

@@ -141,6 +141,12 @@ def _runner(model: BenchModel, threads: int) -> Run:
     return rows
 
 
+def without_run(run: Run, model: BenchModel) -> Run:
+    """Return the outputs of one run again and again: what is left is the protocol, the network and the client."""
+    outputs = run(model.rows(1))
+    return lambda _: outputs
+
+
 def inline(run: Run, encode: Encode) -> Accept:
     """Run the session for each request at once."""
 
@@ -349,6 +355,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     model, loop = MODELS[arguments.model], asyncio.get_running_loop()
     decoder, encoder, protocol = _CODECS[arguments.codec]
     run = _runner(model, arguments.threads)
+    if arguments.without_run:
+        run = without_run(run, model)
     encode, decode = encoder(model), decoder()
     run(model.rows(1))
     accept = LoopBatcher(run, encode, model.max_join, loop).accept if arguments.batched else inline(run, encode)
@@ -364,6 +372,7 @@ def main() -> None:
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--codec", choices=_CODECS, required=True)
     parser.add_argument("--batched", action="store_true", help="join what became ready in one turn of the loop")
+    parser.add_argument("--without-run", action="store_true", help="give every request the answer to the first row")
     parser.add_argument("--threads", type=int, default=1, help="threads of the session")
     parser.add_argument("--ready-file", required=True, help="where to write the address once it listens")
     uvloop.run(_serve(parser.parse_args()))

@@ -28,9 +28,14 @@ class Contender:
         """Where to send its load."""
         return server.addresses["grpc" if self.codec.grpc else "http"]
 
+    @property
+    def ceiling_codec(self) -> str:
+        """The codec of the ceilings it is compared with."""
+        return self.batched.removeprefix("batched ")
+
     def beside(self, server: str) -> str:
         """The name of the contender of another server that it is compared with."""
-        return f"{server} {self.batched.removeprefix('batched ')}"
+        return f"{server} {self.ceiling_codec}"
 
 
 _BEYOND = frozenset({"large"})

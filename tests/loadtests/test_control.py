@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.control import Sample, ThreadSampler, bursts_ms
+from loadtests.control import (
+    ROUNDS,
+    WINDOW_S,
+    LoadedWindow,
+    Round,
+    Sample,
+    ThreadSampler,
+    bursts_ms,
+    estimate_s,
+    verdict,
+)
+from loadtests.latencies import Latencies
+from loadtests.openloop import Misses, OpenWindow
 
 MS = 1_000_000
 
@@ -61,3 +73,32 @@ def test_the_bursts_of_a_thread_are_seen() -> None:
 def _work(over: threading.Event) -> None:
     while not over.wait(0.001):
         sum(range(10_000))
+
+
+def _round(beside: float, without: float) -> Round:
+    def loaded(p999: float) -> LoadedWindow:
+        durations = Latencies(1.0, 1.0, p999, 9)
+        return LoadedWindow(OpenWindow(9, 0, 1.0, durations, 1.0, Misses(), 0, 0.0, durations, durations), 0.0)
+
+    return Round(loaded(beside), loaded(without))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "bursts", "passed", "text"),
+    [
+        ([1.0, 1.04, 3.0], [0.2, 0.9], True, "passed: p99.9 is 1.04"),
+        ([1.0, 1.06, 3.0], [], False, "p99.9 is 1.06"),
+        ([1.0], [0.2, 1.5], False, "for 1.50 ms at a time"),
+    ],
+)
+def test_the_verdict_rests_on_the_median_of_the_rounds_and_the_longest_burst(
+    ratios: list[float], bursts: list[float], passed: bool, text: str
+) -> None:
+    found = verdict([_round(2 * ratio, 2.0) for ratio in ratios], bursts)
+    assert found[0] is passed
+    assert text in found[1]
+
+
+def test_the_measurement_takes_less_than_four_minutes_unless_more_is_asked_for() -> None:
+    assert estimate_s(ROUNDS, WINDOW_S) < 240
+    assert estimate_s(ROUNDS, 60.0) > 600

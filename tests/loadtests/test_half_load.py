@@ -1,5 +1,6 @@
 """The half load of the benchmark: schedules, percentiles, ratios and misses, and one short run of it."""
 
+import argparse
 import math
 import socket
 from collections.abc import Iterator, Sequence
@@ -121,6 +122,37 @@ def test_everybody_gets_the_rate_of_the_same_peak_and_nobody_where_it_is_not_mea
     assert {("penstock", "fastapi"), ("batched", "fastapi"), ("penstock", "penstock grpc")} <= asked
     assert ("batched", "penstock grpc") not in asked
     assert plan.steps() == 2 * len(plan.windows(TINY, 1))
+
+
+def _plan(*options: str) -> Plan:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return bench._plan(parser.parse_args(["--half-load", *options]))
+
+
+def test_half_load_measures_penstock_and_the_ceiling_with_the_codecs_that_are_chosen() -> None:
+    plan = _plan("--only", "json")
+    assert [contender.name for contender in plan.contenders(TINY)] == ["penstock json", "batched json"]
+    assert [contender.name for contender in plan.contenders(TINY, 1)] == ["batched json", "penstock json"]
+    assert (plan.models, plan.rounds, plan.steps()) == ((TINY,), 5, 5 * 2 * 3)
+    assert len(_plan().contenders(TINY)) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "peak_s", "half_s"),
+    [([], 4.0, 60.0), (["--seconds", "6"], 4.0, 6.0), (["--scale", "0.1"], 0.4, 6.0)],
+)
+def test_the_windows_of_half_load_are_as_long_as_stated(options: list[str], peak_s: float, half_s: float) -> None:
+    assert [load.seconds for load in _plan(*options).loads] == pytest.approx([peak_s, half_s, half_s])
+
+
+def test_the_estimate_follows_the_windows_and_the_rounds() -> None:
+    short, long, twice = (
+        _plan("--only", "json", "--rounds", *options)
+        for options in (("1", "--seconds", "6"), ("1", "--seconds", "60"), ("2", "--seconds", "6"))
+    )
+    assert long.estimate_s() - short.estimate_s() == pytest.approx(4 * 54)
+    assert twice.estimate_s() == pytest.approx(2 * short.estimate_s())
 
 
 def test_two_workers_are_left_out_where_they_would_share_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
