@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,10 @@ from tests import forks
 DEADLINE_FACTOR = "TESTS_DEADLINE_FACTOR"
 """A variable of the environment: by what factor the deadlines of a gateway's calls to its database are longer than for
 users, 4 by default, because a read takes seconds on a busy machine. Tests of silent neighbours set it to 1."""
+
+PLUGIN = "TESTS_PLUGIN"
+"""A variable of the environment: a module of the tests, and the argument for its ``install``, which runs in the process
+of the command before the command does."""
 
 
 class Command:
@@ -79,6 +84,9 @@ def _command(arguments: tuple[str, ...], environment: dict[str, str], out: str, 
         os.close(file)
     forks.use_server(server)
     blocking.DEADLINE_FACTOR = float(environment.pop(DEADLINE_FACTOR, 4.0))
+    if plugin := environment.pop(PLUGIN, ""):
+        module, argument = plugin.split(" ", 1)
+        import_module(module).install(argument)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["penstock", *arguments]

@@ -45,14 +45,17 @@ LIMITS = {
 COMMAND = [sys.executable, "-m", "penstock"]
 
 
-def wait_until(check: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
-    """Poll until ``check`` is true; fail with ``what`` when time runs out."""
-    began, pause = time.monotonic(), 0.01
+def wait_until(check: Callable[[], bool], seconds: float, what: str | Callable[[], str], pause: float = 0.01) -> None:
+    """Poll until ``check`` is true; fail with ``what`` when time runs out. After ``pause`` seconds it is asked again,
+    and then less and less often."""
+    began = time.monotonic()
     while not check():
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(pause)
-        pause = min(1.2 * pause, 0.3)  # what takes long is not asked so often: the answers cost processor time
+        pause = max(
+            pause, min(1.2 * pause, 0.3)
+        )  # what takes long is not asked so often: the answers cost processor time
 
 
 def is_ever_within(seconds: float, measure: Callable[[str], float]) -> bool:

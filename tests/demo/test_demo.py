@@ -1,4 +1,4 @@
-"""The demo as people run it: a process of its own, real training, real traffic."""
+"""The demo as people run it: real training, a gateway of its own, real traffic."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engine.scratch import is_scratch
 from tests import forks
 from tests.harness import PATIENCE_S
 
@@ -22,6 +23,18 @@ TRAFFIC_S = 1.0
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
     return {**kept, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+AS_INSTALLED = (sys.executable, "-m", "penstock")
+
+
+def in_fork(folder: Path, program: str) -> tuple[str, str]:
+    """The command that runs a program in a fork that has imported scikit-learn; its gateway is no fork."""
+    file = folder / "program.py"
+    file.write_text(
+        f"import tempfile\n\ntempfile.tempdir = None  # which the fork has of another environment\n{program}"
+    )
+    return str(forks.caller_folder() / "python"), str(file)
 
 
 def short_traffic() -> str:
@@ -43,7 +56,7 @@ cli.main()
 
 @contextmanager
 def started(folder: Path, *program: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, *program, "demo"]
+    command = [*program, "demo"]
     with (folder / "stderr").open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(folder))
     with process:
@@ -68,7 +81,7 @@ def story_of(process: subprocess.Popen[str], last: str) -> str:
 
 def leftovers(folder: Path) -> list[str]:
     """Folders of the demo, and processes that were started for it."""
-    folders = [str(path) for path in folder.glob("penstock-demo-*")]
+    folders = [str(path) for path in folder.iterdir() if is_scratch(path.name)]
     return folders + [str(path.parent) for path in Path("/proc").glob("[0-9]*/environ") if str(folder) in text_of(path)]
 
 
@@ -87,8 +100,9 @@ def test_the_demo_runs_its_whole_story_and_serves_with_commands_that_work_until_
                 held = stack.enter_context(socket.socket())
                 held.bind(("127.0.0.1", port))
                 held.listen()
-        process = stack.enter_context(started(tmp_path, "-c", short_traffic()))
+        process = stack.enter_context(started(tmp_path, *in_fork(tmp_path, short_traffic())))
         story = story_of(process, LAST_LINE)
+        assert leftovers(tmp_path)
         check_story(story)
         try_commands(story, tmp_path)
         process.send_signal(signal.SIGINT)
@@ -143,7 +157,7 @@ def try_commands(story: str, folder: Path) -> None:
 
 def once(folder: Path, *program: str) -> subprocess.CompletedProcess[str]:
     """Run a demo that ends by itself."""
-    command = [sys.executable, *program, "demo", "--once"]
+    command = [*program, "demo", "--once"]
     seconds = 3 * PATIENCE_S  # a whole story
     return subprocess.run(
         command, capture_output=True, text=True, timeout=seconds, env=environment(folder), check=False
@@ -164,7 +178,7 @@ cli.main()
 
 
 def test_once_ends_by_itself(tmp_path: Path) -> None:
-    done = once(tmp_path, "-c", SHORT)
+    done = once(tmp_path, *in_fork(tmp_path, SHORT))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("The gateway has drained and stopped.\n")
     assert LAST_LINE not in done.stdout
@@ -173,14 +187,14 @@ def test_once_ends_by_itself(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_with_once_runs_its_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
-    done = once(tmp_path, "-m", "penstock")
+    done = once(tmp_path, *AS_INSTALLED)
     assert done.returncode == 0, done.stdout + done.stderr
     check_story(done.stdout)
     assert leftovers(tmp_path) == []
 
 
 def test_an_interrupt_in_the_middle_stops_the_gateway_too(tmp_path: Path) -> None:
-    with started(tmp_path, "-m", "penstock") as process:
+    with started(tmp_path, *AS_INSTALLED) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("Traffic for"):

@@ -18,7 +18,7 @@ MIGRATIONS = sorted(DOCS.glob("how-to/migrate-*.md"))
 COMPOSE = DOCS / "how-to/docker-compose.md"
 """Its reader is in tests/integration/deploy, where its services run."""
 
-AS_INSTALLED = frozenset({"README", "first-model"})
+AS_INSTALLED = frozenset({"README"})
 """Pages whose commands start as those of a user. On others, processes of `penstock` are forks that have its imports
 already, but for the nightly run."""
 

@@ -9,17 +9,17 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import PLUGIN
+from tests.faults import durable_calls
 from tests.faults.changes import MODEL, Change
 from tests.faults.test_gateway_kills import Gateway, check, check_changes, deliveries, opened
 from tests.harness import PATIENCE_S, wait_until
 from tests.integration.traffic.drive import FEATURES, scorer
 
-PLUGIN = Path(__file__).parent / "durable_calls"
 SAMPLE = 8
 """Points of the fast suite."""
 
@@ -206,7 +206,7 @@ class Script:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     workspace = tmp_path_factory.mktemp("calls")
-    with opened(workspace, {"PYTHONPATH": str(PLUGIN), "DURABLE_CALLS": str(workspace)}) as made:
+    with opened(workspace, {PLUGIN: f"{durable_calls.__name__} {workspace}"}) as made:
         yield made
 
 

@@ -72,9 +72,9 @@ def _listens(pid: int, address: str) -> bool:
 
 def test_a_killed_worker_is_replaced_and_only_its_calls_are_lost(two: Server) -> None:
     before = scrape(two)
-    with Load(two) as load:
+    with Load(two, pause=0.03) as load:
         for _ in range(2):
-            time.sleep(1.0)
+            time.sleep(0.5)
             victim = worker_pids(two)[0]
             os.kill(victim, signal.SIGKILL)
             wait_until(partial(_whole_again, two, victim), PATIENCE_S, "two ready workers")
@@ -215,7 +215,7 @@ def test_a_call_that_is_far_slower_than_the_warm_up_disturbs_no_other(tmp_path: 
     """The cost of ``steps`` lies in its data, so that the warm-up cannot have seen it."""
     zoo.save(zoo.looping(None), tmp_path / "models" / "steps.onnx")
     zoo.save(zoo.logistic(), tmp_path / "models" / "logistic.onnx")
-    long = [Input.of("x", "FP32", [1]), Input.of("steps", "INT64", 2500)]
+    long = [Input.of("x", "FP32", [1]), Input.of("steps", "INT64", 1000)]
     with harness.running(tmp_path / "models", tmp_path) as started, ThreadPoolExecutor(1) as pool:
         running = pool.submit(RestJson(started).infer, Ask("steps", long))
         wait_until(lambda: total(scrape(started), "penstock_inflight_requests") == 1, PATIENCE_S, "the long call")

@@ -74,7 +74,7 @@ def policy(hook: Receiver, runs: Path) -> dict[str, Any]:
         },
         "sinks": {
             "hook": {"webhook": {"url": hook.url}},
-            "train": {"command": {"argv": train, "timeout_seconds": 60}},
+            "train": {"command": {"argv": train, "timeout_seconds": 600}},
         },
     }
 
@@ -371,7 +371,7 @@ def asking(callers: Sequence[Caller]) -> Iterator[None]:
     over = threading.Event()
 
     def work(caller: Caller) -> None:
-        while not over.wait(PAUSE_S):
+        while not over.wait(4 * PAUSE_S):  # each request has ten rows, and all of them are captured
             caller.ask(drifted=True)
         caller.close()
 

@@ -110,9 +110,7 @@ class Gateway:
 
 
 def launch(workspace: Path, environment: Mapping[str, str]) -> Server:
-    # A plugin that notes or makes kills is loaded at the start of an interpreter, which a fork does not have.
-    program = harness.COMMAND if "PYTHONPATH" in environment else ()
-    return harness.launch(None, workspace, "--workers", "1", env=environment, program=program)
+    return harness.launch(None, workspace, "--workers", "1", env=environment)
 
 
 def policy(workspace: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from tests.harness import PATIENCE_S, wait_until
 from tests.integration.packaging.container import ENTER, SYSTEM, bind
 
 Service = Mapping[str, Any]
+HEALTH_PAUSE_S = 1.0
+"""Between two health checks of a service, each of which starts a program. An engine waits for five times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class Stack:
             assert container.process.poll() is None, f"{name} has ended\n{container.log_text()}"
             return self.check_health(name).returncode == 0
 
-        wait_until(is_healthy, PATIENCE_S, lambda: f"{name} is healthy\n{container.log_text()}")
+        wait_until(is_healthy, PATIENCE_S, lambda: f"{name} is healthy\n{container.log_text()}", HEALTH_PAUSE_S)
 
     def check_health(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run the health check of a service once."""

@@ -77,7 +77,7 @@ def test_a_route_of_one_holds_at_the_other(fleet: list[Server]) -> None:
 
 def test_a_rollout_counts_at_both_and_outlives_its_leader(fleet: list[Server]) -> None:
     first, second = fleet
-    trial = begin(first, to=SAME, min_step_seconds=2)
+    trial = begin(first, to=SAME, steps=[3000, 5000, 10_000], min_step_seconds=2)
     with calling(first, second, threads=2):
         wait_until(lambda: look(second, trial)["evidence"]["errors"]["n_canary"] > 100, PATIENCE_S, "evidence")
         states = [look(server, trial) for server in fleet]

@@ -321,7 +321,7 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
         wait_until(lambda: bool(server.admin("GET", rollouts).json()["rollouts"]), PATIENCE_S, "a rollout")
         [begun] = server.admin("GET", rollouts).json()["rollouts"]
         assert (begun["to"], begun["created_by"]) == ("2", "rules")
-        with traffic(server):
+        with traffic(server, threads=1):
             wait_until(lambda: champion(server) == "2", PATIENCE_S, "the promotion")
         reported = [event["type"] for event in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
         wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
@@ -405,7 +405,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         )
         assert done.returncode == 0, done.stderr
         assert "passed" in done.stdout
-        with traffic(server):
+        with traffic(server, threads=1):
             wait_until(lambda: champion(server) == "3", PATIENCE_S, "the promotion")
         reported = [event["type"].removeprefix("io.penstock.") for event in events(server)]
         assert [item for item in reported if item.startswith("candidate.")] == [

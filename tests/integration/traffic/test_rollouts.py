@@ -66,7 +66,8 @@ def server(shared: Server) -> Server:
 
 def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
     with traffic(server) as askers:
-        trial = begin(server, to=SAME, guards=[ERRORS, LATENCY, "outputs", QUALITY], reason="a better one")
+        guards = [ERRORS, LATENCY, "outputs", QUALITY]
+        trial = begin(server, to=SAME, guards=guards, steps=[3000, 5000, 10_000], reason="a better one")
         weights, state = set(), trial
 
         def is_over() -> bool:
@@ -77,7 +78,7 @@ def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
 
         wait_until(is_over, PATIENCE_S, "the end of the rollout")
         assert state["state"] == "promoted", json.dumps(state)
-        assert weights <= {1000, 5000, 9500}  # until promotion, the control keeps its hold-back
+        assert weights <= {3000, 5000, 9500}  # until promotion, the control keeps its hold-back
         assert champion(server) == SAME
     assert {status for asker in askers for _, _, status in asker.seen} == {200}
     assert server.admin("GET", ROUTE).json()["split"] == {SAME: 10_000}
@@ -128,14 +129,14 @@ def kill_control(server: Server) -> None:
 
 
 STAGES = ("first step", "paused", "second step", "rolled back", "promoted")
-WEIGHTS = {"first step": 1000, "second step": 5000}
+WEIGHTS = {"first step": 3000, "second step": 5000}
 
 
 def reach(server: Server, stage: str) -> dict[str, Any]:
     """Bring the model that is called after a stage there; its rollout."""
     model = stage.replace(" ", "-")
     promote_champion(server, GOOD, model)
-    steps = [1000, {"weight": 5000, "approval": True}, 10000]  # nothing goes on behind the test's back
+    steps = [3000, {"weight": 5000, "approval": True}, 10_000]  # nothing goes on behind the test's back
     slow = stage in ("first step", "paused")
     trial = begin(server, model, to=SAME, steps=steps, min_step_seconds=300 if slow else 0.5)
     verb = {"paused": "pause", "rolled back": "abort", "promoted": "promote"}.get(stage)
@@ -274,7 +275,7 @@ def prometheus(server: Server, prometheus_port: int, tmp_path: Path) -> Iterator
 @pytest.mark.usefixtures("prometheus")
 def test_a_real_prometheus_has_a_say(server: Server) -> None:
     query = 'sum(penstock_requests_total{model="m",code="200"})'
-    with traffic(server):
+    with traffic(server, threads=1):
         good = begin(server, to=SAME, steps=[10_000], guards=[{"metric": "promql", "query": query, "min": 1}])
         assert until(server, good, "promoted")["evidence"][f"promql:{query}"]["effect"] >= 1
         bad = begin(server, to=SLOW, guards=[{"metric": "promql", "query": query, "max": 0}])

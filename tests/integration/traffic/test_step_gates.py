@@ -97,7 +97,10 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{others.server_port}"
         options = ("--workers", "1")
         env = {"PENSTOCK_PROMETHEUS__URL": address}
-        with harness.running(models(tmp_path / "models"), tmp_path, *options, env=env) as server, traffic(server):
+        with (
+            harness.running(models(tmp_path / "models"), tmp_path, *options, env=env) as server,
+            traffic(server, threads=1),
+        ):
             promote_champion(server, GOOD)
             harness.write_secret(tmp_path / "home" / "hook.key", SECRET)
             sinks = {

@@ -12,13 +12,16 @@ from rich.console import Console
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document, RestClient
 from penstock.cli.demo.gateway import DemoGateway
-from penstock.cli.demo.traffic import CallingThread, RestTransport, drive
+from penstock.cli.demo.traffic import ROLLOUT_PAUSE_SECONDS, CallingThread, RestTransport, drive
 from penstock.cli.demo.training import MODEL, SIDE, DigitRows
 from penstock.cli.demo.training_command import VERSION
 from penstock.cli.upload import read_upload
 from penstock.core.tensors import Array
 
 ROWS_A_CALL = 3
+LABELLED_CALLS = 20
+"""Requests whose labels are sent in one call."""
+
 LABELS_WANTED = 1200
 HELD_OUT = 0.2
 CALL_SECONDS = 10.0
@@ -40,7 +43,8 @@ def shift_digits(rows: Array) -> Array:
 
 def policy(ops: str) -> Document:
     """Return the policy of the demo: request training when the digits drift and enough labels have arrived."""
-    rollout = {"steps": [2500, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]}
+    errors = {"metric": "errors", "max_increase": 0.01}
+    rollout = {"steps": [2500, 10_000], "min_step_seconds": 1, "guards": [errors]}
     return {
         "capture": {"sample": 1.0},
         "triggers": [
@@ -118,6 +122,7 @@ class Loop:
                 "rest",
                 RestTransport(self.gateway.http, "", *map(self.request_of, rows[index::CALLERS, None])),
                 "",
+                ROLLOUT_PAUSE_SECONDS,
             )
             for index in range(CALLERS)
         ]
@@ -131,23 +136,30 @@ class Loop:
         return version == VERSION
 
     def send_and_label(self) -> None:
-        """Send every digit once, and after each request its true labels."""
+        """Send every digit once, and after some requests their true labels."""
         rows = shift_digits(np.concatenate([self.digits.train_rows, self.digits.test_rows]))
         labels = np.concatenate([self.digits.train_labels, self.digits.test_labels])
         right = 0
         with RestClient(self.gateway.http, CALL_SECONDS) as client:
-            for start in range(0, len(rows), ROWS_A_CALL):
-                part, truth = rows[start : start + ROWS_A_CALL], labels[start : start + ROWS_A_CALL]
-                call_id = f"scan-{start}"
-                reply = client.infer(MODEL, "", {**self.request_of(part), "id": call_id})
-                self.sent[reply.version, "rest"] += 1
-                [scores] = [output for output in reply.document["outputs"] if output["name"] == "probabilities"]
-                right += int((np.array(scores["data"]).reshape(len(part), -1).argmax(axis=1) == truth).sum())
-                client.feedback(MODEL, [{"id": call_id, "label": truth.tolist()}])
+            for first in range(0, len(rows), ROWS_A_CALL * LABELLED_CALLS):
+                feedback: list[Document] = []
+                for start in range(first, min(len(rows), first + ROWS_A_CALL * LABELLED_CALLS), ROWS_A_CALL):
+                    part, truth = rows[start : start + ROWS_A_CALL], labels[start : start + ROWS_A_CALL]
+                    right += int((self.classify(client, f"scan-{start}", part) == truth).sum())
+                    feedback.append({"id": f"scan-{start}", "label": truth.tolist()})
+                client.feedback(MODEL, feedback)
                 self.follow()
         self.say(
             f"{len(rows)} digits arrived shifted by one pixel: version 2 got {right / len(rows):.1%} of them right"
         )
+
+    def classify(self, client: RestClient, call_id: str, rows: Array) -> Array:
+        """Send rows in one request; return the class of each by whichever version answers."""
+        reply = client.infer(MODEL, "", {**self.request_of(rows), "id": call_id})
+        self.sent[reply.version, "rest"] += 1
+        [scores] = [output for output in reply.document["outputs"] if output["name"] == "probabilities"]
+        classes: Array = np.array(scores["data"]).reshape(len(rows), -1).argmax(axis=1)
+        return classes
 
     def rolling(self) -> bool:
         """Whether the rollout of the new version has started."""

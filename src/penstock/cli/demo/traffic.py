@@ -1,4 +1,4 @@
-"""The demo's traffic: callers at full speed, each with its own connection, that check every answer."""
+"""The demo's traffic: callers, each with its own connection, that check every answer."""
 
 import json
 import socket
@@ -18,6 +18,10 @@ from penstock.cli.grpc_client import to_message
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 
 CALL_SECONDS = 5.0
+ROLLOUT_PAUSE_SECONDS = 0.002
+"""Between two requests of a caller in a rollout, which waits for the clock as well as for evidence: requests at full
+speed would only take processor time from the gateway."""
+
 HEADER_END = b"\r\n\r\n"
 
 
@@ -98,12 +102,14 @@ class GrpcTransport:
 
 @dataclass(slots=True)
 class CallingThread:
-    """One thread that calls without pause; other threads may read its results. ``expected`` "" is any version."""
+    """One thread that calls again and again, ``pause`` seconds (0: none) after each answer; other threads may read its
+    results. ``expected`` "" is any version."""
 
     title: str
     protocol: str
     transport: Transport
     expected: str
+    pause: float = 0.0
     times: list[float] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     problem: str = ""
@@ -111,7 +117,7 @@ class CallingThread:
     def run(self, stop: threading.Event) -> None:
         """Call until ``stop`` is set or a call fails."""
         try:
-            while not stop.is_set():
+            while not stop.wait(self.pause):
                 self._once()
         except (WrongAnswer, OSError, grpc.RpcError) as error:
             self.problem = f"{self.title}: {error}"

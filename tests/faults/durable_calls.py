@@ -1,5 +1,4 @@
-"""Python runs this first where its folder is on the path: in a control process, notes each durable call, and kills the
-process at the one that ``order.json`` names.
+"""Notes each durable call of the control process of a test, and kills the process at the one that ``order.json`` names.
 
 A durable call is one that makes a change last: an fsync, a change of names in a folder, or a commit of the database.
 Its site is what of the gateway's code leads to it on its thread. Nothing here is part of a gateway.
@@ -16,7 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-FOLDER = os.environ.get("DURABLE_CALLS", "")
+from sqlalchemy.engine.default import DefaultDialect
+
 CALLS = ("fsync", "fdatasync", "replace", "rename", "link", "unlink", "rmdir", "mkdir")
 SOURCE = f"{os.sep}penstock{os.sep}"
 GENERAL = (
@@ -110,7 +110,7 @@ def replace(owner: object, name: str, call: Callable[..., Any]) -> None:
 
 
 def install(folder: str) -> None:
-    """Watch this process."""
+    """Watch this process; orders and notes are in ``folder``."""
     watch = Watch(folder)
     for name in CALLS:
         call = getattr(os, name)
@@ -119,10 +119,4 @@ def install(folder: str) -> None:
             if call in known:
                 known.add(made)
         replace(os, name, made)
-    from sqlalchemy.engine.default import DefaultDialect
-
     replace(DefaultDialect, "do_commit", watched(watch, "commit", DefaultDialect.do_commit))
-
-
-if FOLDER and "penstock" in sys.orig_argv and "serve" in sys.orig_argv:
-    install(FOLDER)
