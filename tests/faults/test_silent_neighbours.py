@@ -75,7 +75,7 @@ def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path
             query = {"query": gates.QUERY, "operator": "<", "limit": 0.5}
             steps = [{"weight": 5000, "query": query}, 10_000]
             trial = begin(server, to=SAME, steps=steps)
-            with traffic(server, threads=1) as [asker]:
+            with traffic(server, threads=1, pause=0.05) as [asker]:
                 wait_until(lambda: asked(tmp_path / "home" / "events.jsonl") == 1, PATIENCE_S, "the rule asks")
                 waiting = gates.waits(server, trial, "Prometheus")
                 wait_until(lambda: "hook" in errors_of(server), PATIENCE_S, "the webhook is given up for now")

@@ -71,16 +71,18 @@ ERRORS = {"metric": "errors", "max_increase": 0.05}
 GOOD, SAME, SLOW, TURNED, BREAKING = "1", "2", "3", "4", "5"
 
 
-def models(root: Path) -> Path:
-    """A folder with one model: two sound versions, a slow one, one that answers otherwise, one that breaks."""
-    versions = {
+def models(root: Path, *versions: str) -> Path:
+    """A folder with one model, which has these versions or all: two sound ones, a slow one, one that answers otherwise,
+    one that breaks. Each is examined, loaded and warmed up at the start of a gateway.
+    """
+    made = {
         GOOD: scorer(),
         SAME: scorer(),
         SLOW: scorer(work=600),
         TURNED: scorer(sign=-1.0),
         BREAKING: scorer(breaks=True),
     }
-    zoo.place(root, "m", versions)
+    zoo.place(root, "m", {version: made[version] for version in versions or made})
     return root
 
 
@@ -156,12 +158,12 @@ def ask_many(
 
 
 @contextmanager
-def traffic(*servers: Server, threads: int = 3, model: str = "m") -> Iterator[list[Asker]]:
-    """Callers that ask again and again, for the time of a block."""
+def traffic(*servers: Server, threads: int = 3, model: str = "m", pause: float = PAUSE_S) -> Iterator[list[Asker]]:
+    """Callers that ask again and again, for the time of a block, ``pause`` seconds after each answer."""
     askers, over = [Asker(server, seed, model) for server in servers for seed in range(threads)], threading.Event()
 
     def work(asker: Asker) -> None:
-        while not over.wait(PAUSE_S):
+        while not over.wait(pause):
             asker.ask()
         asker.close()
 

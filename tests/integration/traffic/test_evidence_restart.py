@@ -35,7 +35,7 @@ def grow(server: Server, points: int, span_s: float = 0.0) -> dict[str, Any]:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_new_gateway_continues_the_line_of_the_one_before(tmp_path: Path, how: signal.Signals) -> None:
-    folder = models(tmp_path / "models")
+    folder = models(tmp_path / "models", GOOD)
     first = harness.launch(folder, tmp_path, "--workers", "1")
     try:
         assert call(first.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv()).status == 201

@@ -34,7 +34,7 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as running:
+    with harness.running(models(tmp_path / "models", GOOD, SAME, TURNED), tmp_path, "--workers", "2") as running:
         promote_champion(running, GOOD)
         yield running
 

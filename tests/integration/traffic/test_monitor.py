@@ -223,7 +223,7 @@ def test_the_commands(referenced: Server, tmp_path: Path) -> None:
 
 def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(csv(400))
-    models(tmp_path / "models")
+    models(tmp_path / "models", GOOD)
     graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
     push = ("models", "push", "m", str(graph), "--version", "1", "--reference", str(tmp_path / "train.csv"), "--json")
     manually = harness.run_command(*push, folder=tmp_path)
@@ -264,7 +264,7 @@ def answer(server: Server, call_id: str, rows: int = 1) -> int:
 
 
 def test_labels_outlive_every_process(tmp_path: Path) -> None:
-    folder = models(tmp_path / "models")
+    folder = models(tmp_path / "models", GOOD)
     first = harness.launch(folder, tmp_path, "--workers", "2")
     try:
         truth = {f"r{number}": answer(first, f"r{number}") for number in range(40)}
@@ -294,7 +294,7 @@ def test_bad_feedback_is_refused(server: Server) -> None:
 
 def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> None:
     policy = {"capture": {"sample": 1.0, "mask": ["x[1]"]}}
-    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as running:
+    with harness.running(models(tmp_path / "models", GOOD), tmp_path, "--workers", "1") as running:
         answer(running, "before")
         assert running.as_owner("PUT", "/admin/v1/models/m/policy", policy).status == 200
         ids = (f"after {number}" for number in range(1000))

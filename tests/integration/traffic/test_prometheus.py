@@ -111,7 +111,7 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
         for number in range(3):
             workspace = tmp_path / str(number)
             workspace.mkdir()
-            one = stack.enter_context(harness.running(models(workspace / "models"), workspace, "--workers", "1"))
+            one = stack.enter_context(harness.running(models(workspace / "models", GOOD), workspace, "--workers", "1"))
             made = call(one.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
             assert made.status == 201, made
             servers.append(one)

@@ -101,7 +101,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_receives_the_event(tmp_path:
         f"shutil.copy(os.environ['PENSTOCK_ROWS'], {str(tmp_path / 'rows.parquet')!r})\n"
         "print('trained')\n"
     )
-    with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
+    with receiving() as hook, harness.running(models(tmp_path / "models", GOOD), tmp_path, "--workers", "2") as server:
         home = tmp_path / "home"
         harness.write_secret(home / "hook.key", SECRET + b"\n")
         give_reference(server)
@@ -175,7 +175,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_receives_the_event(tmp_path:
 
 
 def test_what_was_decided_is_delivered_after_a_crash(tmp_path: Path) -> None:
-    folder = models(tmp_path / "models")
+    folder = models(tmp_path / "models", GOOD)
     with receiving() as hook:
         policy = {
             "triggers": [{"name": "often", "when": {"age": {"days": 0}}, "send": ["hook"]}],
@@ -214,7 +214,7 @@ def states(server: Server) -> list[str]:
 
 
 def test_a_failed_training_is_run_once_reported_and_ends_its_request(tmp_path: Path) -> None:
-    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
+    with harness.running(models(tmp_path / "models", GOOD), tmp_path, "--workers", "2") as server:
         set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
         wait_until(lambda: states(server) == ["dead"], PATIENCE_S, "the end of the training")
@@ -236,7 +236,7 @@ def test_a_failed_training_is_run_once_reported_and_ends_its_request(tmp_path: P
 
 
 def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path: Path) -> None:
-    folder, runs = models(tmp_path / "models"), tmp_path / "runs"
+    folder, runs = models(tmp_path / "models", GOOD), tmp_path / "runs"
     first = harness.launch(folder, tmp_path, "--workers", "1")
     try:
         set_policy(first, sinks=training(tmp_path, "import time", "time.sleep(5)"))
@@ -287,7 +287,7 @@ def test_what_cannot_be_asked(plain: Server, path: str, body: dict[str, Any], st
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     workspace = tmp_path_factory.mktemp("retraining")
-    with harness.running(models(workspace / "models"), workspace, "--workers", "1") as running:
+    with harness.running(models(workspace / "models", GOOD, SAME), workspace, "--workers", "1") as running:
         yield running
 
 

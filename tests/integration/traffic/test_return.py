@@ -59,7 +59,7 @@ def drifted_columns(server: Server) -> set[str]:
 
 
 def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_path: Path) -> None:
-    folder, generator = models(tmp_path / "models"), np.random.default_rng(1)
+    folder, generator = models(tmp_path / "models", GOOD, BREAKING), np.random.default_rng(1)
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None
     try:
@@ -91,7 +91,7 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
 
 def test_a_worker_that_ended_while_nobody_watched_is_known_to_have_ended(tmp_path: Path) -> None:
     """It had no calls in hand: it is replaced, and no canary is to blame."""
-    folder = models(tmp_path / "models")
+    folder = models(tmp_path / "models", GOOD, BREAKING)
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None
     try:

@@ -98,7 +98,7 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
         options = ("--workers", "1")
         env = {"PENSTOCK_PROMETHEUS__URL": address}
         with (
-            harness.running(models(tmp_path / "models"), tmp_path, *options, env=env) as server,
+            harness.running(models(tmp_path / "models", GOOD, SAME), tmp_path, *options, env=env) as server,
             traffic(server, threads=1),
         ):
             promote_champion(server, GOOD)

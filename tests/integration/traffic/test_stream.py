@@ -149,7 +149,7 @@ def test_streams_are_bounded_and_the_next_one_gets_a_clear_error(server: Server)
 
 
 def test_a_stream_is_resumed_after_the_gateway_has_started_again(tmp_path: Path) -> None:
-    folder, path = models(tmp_path / "models"), f"{STREAM}events,route:m"
+    folder, path = models(tmp_path / "models", GOOD, SAME), f"{STREAM}events,route:m"
     with harness.running(folder, tmp_path) as running:
         promote_champion(running, GOOD)
         finish_rollouts(running, 1)

@@ -30,7 +30,7 @@ BAD = 5.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as running:
+    with harness.running(models(tmp_path / "models", GOOD, BREAKING), tmp_path, "--workers", "2") as running:
         promote_champion(running, GOOD)
         yield running
 

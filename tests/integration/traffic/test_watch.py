@@ -9,7 +9,10 @@ from tests.integration.traffic.drive import GOOD, SAME, models, promote_champion
 
 def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) -> None:
     options = ("--workers", "1")
-    with harness.running(models(tmp_path / "models"), tmp_path, *options) as server, traffic(server, threads=1):
+    with (
+        harness.running(models(tmp_path / "models", GOOD, SAME), tmp_path, *options) as server,
+        traffic(server, threads=1),
+    ):
         promote_champion(server, GOOD)
         asked = ["rollout", "start", "m", "--to", SAME, "--guard", "errors:0.05", "--min-step-seconds", "3"]
         command = [*harness.COMMAND, *asked, "--steps", "3000,5000,10000", "--watch", "--url", server.ops]
