@@ -215,7 +215,7 @@ def approve_the_candidate(page: GuardedPage, server: Server, digits: Digits) -> 
     app_of(page).get_by_role("link", name="Version 3").wait_for()
     label(server, shift_digits(digits.scans.train_rows[:LABELLED_ROWS]), digits.scans.train_labels[:LABELLED_ROWS])
     page.wait_until(lambda: candidate_state(server, MODEL, "3") == "waits_for_approval", "the exam")
-    marks = app_of(page).get_by_role("region", name="Marks of the exam")
+    marks = app_of(page).get_by_role("region", name="Scores of the exam")
     marks.get_by_text("all rows").wait_for()
     app_of(page).locator("summary", has_text="Gates").click()
     app_of(page).locator("details[open]").first.wait_for()

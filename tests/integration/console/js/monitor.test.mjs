@@ -150,6 +150,6 @@ test("what a rule rests on is a sentence", () => {
 });
 
 test("the marks of an exam are rows", () => {
-  const rows = retraining.marksOf({ whole: { rows: 200, candidate: 0.9, champion: 0.8 }, slices: { "country = de": { rows: 20, candidate: 0.7, champion: null } }, noised: 0.85 });
+  const rows = retraining.examRows({ whole: { rows: 200, candidate: 0.9, champion: 0.8 }, slices: { "country = de": { rows: 20, candidate: 0.7, champion: null } }, noised: 0.85 });
   assert.deepEqual(rows.map((row) => [row.name, row.candidate, row.champion]), [["all rows", 0.9, 0.8], ["country = de", 0.7, null], ["with noise", 0.85, null]]);
 });

@@ -7,7 +7,7 @@ import { startLive } from "./lib/live.js";
 import { announce } from "./lib/page.js";
 import { match, navigate, route, startRouter } from "./lib/router.js";
 import { ErrorBox, Loading } from "./components/notes.js";
-import { KeyLine, Overlays, openOverlay } from "./components/overlays.js";
+import { KeyHints, Overlays, openOverlay } from "./components/overlays.js";
 import { Status } from "./components/status.js";
 import { Tabs } from "./components/tabs.js";
 
@@ -165,6 +165,6 @@ startKeys();
 startLive();
 loadWhoami().catch(() => undefined);
 mount("status", html`<${Status} />`);
-mount("keys", html`<${KeyLine} />`);
+mount("keys", html`<${KeyHints} />`);
 mount("dialogs", html`<${Overlays} />`);
 mount("app", html`<${App} />`);

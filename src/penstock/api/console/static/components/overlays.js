@@ -100,7 +100,7 @@ function KeyList({ title, keys }) {
 }
 
 /** The keys of the present view and the first ones of the console, drawn on the page. */
-export function KeyLine() {
+export function KeyHints() {
   const own = useSignal(viewKeys);
   const on = useSignal(keysOn);
   if (!on) return null;

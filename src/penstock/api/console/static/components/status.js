@@ -9,7 +9,7 @@ import { link } from "../lib/router.js";
 import { openOverlay } from "./overlays.js";
 
 export function Status() {
-  return html`<${LiveMark} /><${Who} />
+  return html`<${LiveBadge} /><${CallerName} />
     <button type="button" class="button quiet" onClick=${() => openOverlay("search")}>Search <kbd>/</kbd></button>
     <button type="button" class="button quiet" onClick=${() => openOverlay("help")}>Keys <kbd>?</kbd></button>
     <${ThemeSwitch} />`;
@@ -17,7 +17,7 @@ export function Status() {
 
 const TEXTS = { idle: "", live: "live", stale: "stale since", paused: "paused since" };
 
-function LiveMark() {
+function LiveBadge() {
   const { state, since } = useSignal(liveState);
   const [problem] = Object.entries(useSignal(problems));
   if (state === "idle") return null;
@@ -27,7 +27,7 @@ function LiveMark() {
 }
 
 /** Who is signed in; where there is no authentication, nobody is. */
-function Who() {
+function CallerName() {
   const caller = useSignal(whoami);
   if (!caller || caller.method === "anonymous") return null;
   return html`<a class="small" href=${link("/console/access")}>${caller.name}</a>

@@ -25,7 +25,7 @@ export function evidenceText(evidence) {
   const { statistic, feature, value, threshold, features } = evidence;
   const names = Array.isArray(features) ? features.map((item) => item.name).join(", ") : "";
   const subject = [feature, statistic === "e-SR" ? "drifting columns" : statistic].filter(Boolean).join(": ");
-  const parts = [`${subject} ${shownMark(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${shownMark(threshold)}`];
+  const parts = [`${subject} ${valueText(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${valueText(threshold)}`];
   return parts.filter(Boolean).join(", ") + (names ? ` (${names})` : "");
 }
 
@@ -33,19 +33,19 @@ export function evidenceText(evidence) {
  * @param {any} value
  * @returns {string}
  */
-function shownMark(value) {
+function valueText(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(Math.round(value * 10000) / 10000);
   if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${shownMark(item)}`).join(", ");
+  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${valueText(item)}`).join(", ");
 }
 
 /**
- * Returns the marks of an exam as rows: over all rows, by slices, and with noise on the inputs.
+ * Returns the scores of an exam as rows: over all rows, by slices, and with noise on the inputs.
  * @param {Document} exam
  * @returns {{name: string, candidate: number | null, champion: number | null, rows: number | null}[]}
  */
-export function marksOf(exam) {
+export function examRows(exam) {
   const row = (/** @type {string} */ name, /** @type {Document} */ scores) => ({ name, candidate: scores.candidate ?? null, champion: scores.champion ?? null, rows: scores.rows ?? null });
   const slices = Object.entries(exam.slices || {}).map(([name, scores]) => row(name, /** @type {Document} */ (scores)));
   const noised = typeof exam.noised === "number" ? [row("with noise", { candidate: exam.noised })] : [];

@@ -17,7 +17,7 @@ import { requestText } from "./request.js";
  * @param {Record<string, string>} fields header fields for rules and sticky splits
  * @returns {Promise<Prediction>}
  */
-export async function ask(model, version, request, fields) {
+export async function predict(model, version, request, fields) {
   const body = requestText(request);
   /** @type {Record<string, string>} */
   const stated = Object.keys(fields).length ? { "penstock-forward": JSON.stringify(fields) } : {};
@@ -43,7 +43,7 @@ export async function ask(model, version, request, fields) {
  * @param {import("./request.js").InferRequest} request
  * @param {Record<string, string>} parameters
  */
-export function askWhy(model, version, request, parameters) {
+export function explain(model, version, request, parameters) {
   const body = `{"parameters":${JSON.stringify(parameters)},${requestText(request).slice(1)}`;
   const path = `/models/${encodeURIComponent(model)}/explain?version=${encodeURIComponent(version)}`;
   return send("POST", path, new Blob([body], { type: "application/json" }));

@@ -186,7 +186,7 @@ export function readJson(text, specs) {
   }
   if (Array.isArray(document.inputs) && !specs.some((spec) => spec.name === "inputs"))
     return readInputs(document.inputs, specs);
-  return Object.entries(document).map(([name, values]) => named(name, () => tensorOf(specNamed(name, specs), values)));
+  return Object.entries(document).map(([name, values]) => nameFault(name, () => tensorOf(specNamed(name, specs), values)));
 }
 
 /** @param {string} text */
@@ -206,7 +206,7 @@ function readInputs(inputs, specs) {
   return inputs.map((item) => {
     if (!isObject(item) || typeof item.name !== "string") throw new InputFault("an input of the request has no name");
     const [spec, shape] = [specNamed(item.name, specs), item.shape];
-    const tensor = named(spec.name, () => tensorOf(spec, item.data));
+    const tensor = nameFault(spec.name, () => tensorOf(spec, item.data));
     return Array.isArray(shape) ? { ...tensor, shape: shape.map(Number) } : tensor;
   });
 }
@@ -228,7 +228,7 @@ function specNamed(name, specs) {
  * @param {() => T} read
  * @returns {T}
  */
-function named(name, read) {
+function nameFault(name, read) {
   try {
     return read();
   } catch (fault) {
@@ -289,7 +289,7 @@ function readColumns(specs, lines) {
     const place = head.indexOf(spec.name);
     if (place < 0) throw new InputFault(`the first line does not name the input '${spec.name}'`);
     const column = rows.map((row) => row[place] ?? "");
-    return named(spec.name, () => tensorOf(spec, spec.shape.length > 1 ? column.map((word) => [word]) : column));
+    return nameFault(spec.name, () => tensorOf(spec, spec.shape.length > 1 ? column.map((word) => [word]) : column));
   });
 }
 

@@ -73,10 +73,10 @@ function KeyTable() {
   };
   return html`<p><button type="button" class="button primary" onClick=${() => setTask({ kind: "create" })}>Create a key</button></p>
     <${Table} caption="API keys" columns=${keyColumns(setTask)} rows=${value.keys} keyOf=${(/** @type {Key} */ key) => key.id} empty="No keys yet." />
-    ${task?.kind === "create" && html`<${Create} onClose=${close} onDone=${done} />`}
-    ${task?.kind === "rotate" && html`<${Rotate} name=${task.key.name} onClose=${close} onDone=${done} />`}
-    ${task?.kind === "revoke" && html`<${Revoke} subject=${task.key} onClose=${close} onDone=${done} />`}
-    ${made && html`<${ShownOnce} made=${made} onClose=${() => setMade(null)} />`}`;
+    ${task?.kind === "create" && html`<${CreateKey} onClose=${close} onDone=${done} />`}
+    ${task?.kind === "rotate" && html`<${RotateKey} name=${task.key.name} onClose=${close} onDone=${done} />`}
+    ${task?.kind === "revoke" && html`<${RevokeKey} subject=${task.key} onClose=${close} onDone=${done} />`}
+    ${made && html`<${NewKey} made=${made} onClose=${() => setMade(null)} />`}`;
 }
 
 /**
@@ -107,7 +107,7 @@ function KeyActions({ subject, begin }) {
 /** @typedef {{onClose: () => void, onDone: (result: any) => void}} DialogProps */
 
 /** @param {DialogProps} props */
-function Create({ onClose, onDone }) {
+function CreateKey({ onClose, onDone }) {
   const [name, setName] = useState("");
   const [role, setRole] = useState("caller");
   const [models, setModels] = useState("*");
@@ -128,7 +128,7 @@ function Create({ onClose, onDone }) {
 }
 
 /** @param {DialogProps & {name: string}} props */
-function Rotate({ name, onClose, onDone }) {
+function RotateKey({ name, onClose, onDone }) {
   return html`<${ReasonDialog} title="Rotate ${name}" action="Rotate" optional onClose=${onClose} onDone=${onDone}
     perform=${(/** @type {{reason: string}} */ { reason }) => send("POST", `/keys/${encodeURIComponent(name)}/rotate`, {}, { reason })}>
     <p>A new key takes the place of the present one, which ends a day later.</p>
@@ -136,7 +136,7 @@ function Rotate({ name, onClose, onDone }) {
 }
 
 /** @param {DialogProps & {subject: Key}} props */
-function Revoke({ subject, onClose, onDone }) {
+function RevokeKey({ subject, onClose, onDone }) {
   return html`<${ReasonDialog} title="Revoke ${subject.name}" action="Revoke" danger onClose=${onClose} onDone=${onDone}
     perform=${(/** @type {{reason: string}} */ { reason }) => send("DELETE", `/keys/${encodeURIComponent(subject.id)}`, {}, { reason })}>
     <p>The key <code>${subject.id}</code> is refused from now on, and sessions that were begun with it end.</p>
@@ -144,7 +144,7 @@ function Revoke({ subject, onClose, onDone }) {
 }
 
 /** @param {{made: Made, onClose: () => void}} props */
-function ShownOnce({ made, onClose }) {
+function NewKey({ made, onClose }) {
   const [copied, setCopied] = useState(false);
   const copy = () => navigator.clipboard.writeText(made.key).then(() => setCopied(true));
   return html`<${Dialog} title="The key of ${made.name}" onClose=${onClose}>

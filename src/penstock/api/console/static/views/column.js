@@ -25,10 +25,10 @@ function ColumnView({ params: { model = "", column = "" } }) {
   const path = `/models/${encodeURIComponent(model)}/monitor/column?name=${encodeURIComponent(column)}${version}`;
   const { value, error, again } = useDocument(path, `monitor:${model}`);
   const events = useAsync(() => alarmsOf(model, column), [model, column, value?.column.state, useNewestEvent(model)]);
-  if (error && !value) return html`<${Up} model=${model} /><${ErrorBox} error=${error} again=${again} />`;
+  if (error && !value) return html`<${BackLink} model=${model} /><${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   const shown = value.column;
-  return html`<${Up} model=${model} />
+  return html`<${BackLink} model=${model} />
     <${ErrorBox} error=${error} again=${again} />
     <${ColumnSummary} value=${value} />
     <div class="grid">
@@ -36,7 +36,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
         <${Histogram} counts=${shown.counts} reference=${shown.reference_counts} names=${shown.bins} label=${shown.name} />
         <p class="small muted">Bars: ${shown.rows ? `${number(shown.rows)} rows of the window` : "no rows came in the window"}, from bin ${shown.bins?.[0]} at the left to ${shown.bins?.at(-1)}, the highest ${percent(Math.max(...binShares(shown.counts)))}. Dashed outline: the reference, mean ${number(value.moments?.mean)}, standard deviation ${number(value.moments?.std)}. Moved most: ${(shown.rows && movedText(shown, 3)) || "nothing"}.</p>
       </section>
-      <section class="card"><h2>Evidence over time</h2><${Evolution} value=${value} /></section>
+      <section class="card"><h2>Evidence over time</h2><${EvidenceHistory} value=${value} /></section>
     </div>
     <div class="grid wide">
       <section class="card"><h2>Effect sizes</h2><${EffectTable} column=${shown} /></section>
@@ -48,7 +48,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
 }
 
 /** @param {{model: string}} props */
-function Up({ model }) {
+function BackLink({ model }) {
   return html`<p><a href=${link(pathTo("models", model, "monitor"))}>← All columns</a></p>`;
 }
 
@@ -76,7 +76,7 @@ function ColumnSummary({ value }) {
 }
 
 /** @param {{value: Document}} props */
-function Evolution({ value: { history, log_e_threshold } }) {
+function EvidenceHistory({ value: { history, log_e_threshold } }) {
   if (!history) return html`<${Empty}>The gateway that leads the fleet has the series.<//>`;
   if (history.at.length < 2) return html`<${Empty}>There are too few points yet; they come every ${history.step_seconds} s while rows arrive.<//>`;
   return html`<${Chart} at=${history.at} series=${[{ name: "evidence", values: history.log_e }]} levels=${log_e_threshold ? [{ name: "alarm", value: log_e_threshold }] : []} label="Evidence over time" />

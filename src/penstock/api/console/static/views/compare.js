@@ -30,7 +30,7 @@ function CompareView({ params }) {
     </div>
     <${Metrics} a=${a} b=${b} />
     <${Rows} title="Signature" rows=${compareSignatures(a, b)} a=${a} b=${b} />
-    <${LatencyBeside} model=${name} a=${a} b=${b} />
+    <${LatencyTable} model=${name} a=${a} b=${b} />
     <${Rows} title="Admission" rows=${compareAdmission(a, b)} a=${a} b=${b} />
     <${Rows} title="Metadata" rows=${compareMetadata(a, b)} a=${a} b=${b} />
     <${Shadow} model=${name} versions=${[a, b]} />`;
@@ -89,7 +89,7 @@ const QUANTILES = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99
 const DIGITS = 4;
 
 /** @param {{model: string, a: Version, b: Version}} props */
-function LatencyBeside({ model, a, b }) {
+function LatencyTable({ model, a, b }) {
   const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=1&version=${encodeURIComponent(version.version)}`;
   const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => getServed(item, path(item)))), [model, a.version, b.version]);
   const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
@@ -116,11 +116,11 @@ function Shadow({ model, versions }) {
   const found = (value ?? []).filter((document) => document && document.pairs > 0);
   return html`<section aria-labelledby="shadow"><h2 id="shadow">Answers in shadow</h2>
     ${!found.length && html`<${Empty}>Neither has answered in shadow here.<//>`}
-    ${found.map((document) => html`<${ShadowOf} key=${document.version} model=${model} document=${document} />`)}</section>`;
+    ${found.map((document) => html`<${ShadowTable} key=${document.version} model=${model} document=${document} />`)}</section>`;
 }
 
 /** @param {{model: string, document: any}} props */
-function ShadowOf({ model, document }) {
+function ShadowTable({ model, document }) {
   const samples = (document.samples ?? []).slice(0, 5).map((/** @type {any} */ sample, /** @type {number} */ index) => ({ ...sample, index: String(index + 1) }));
   const columns = [
     { key: "index", title: "Request", cell: (/** @type {any} */ item) => item.id || item.index },

@@ -45,11 +45,11 @@ const GATEWAYS = [
   { key: "version", title: "Release", sort: true },
   { key: "started", title: "Started", sort: true, cell: (item) => html`<span title=${time(item.started)}>${ago(item.started)}</span>` },
   { key: "revision", title: "Revision", align: "end", sort: true },
-  { key: "serves", title: "Serves", cell: (item) => html`<${Serves} serves=${item.serves} />` },
+  { key: "serves", title: "Serves", cell: (item) => html`<${ServedModels} serves=${item.serves} />` },
 ];
 
 /** @param {{serves: Record<string, string[]>}} props */
-function Serves({ serves }) {
+function ServedModels({ serves }) {
   const models = Object.entries(serves);
   const list = models.map(([model, versions]) => html`<li key=${model}><a href=${link(pathTo("models", model))}>${model}</a> ${versions.join(", ")}</li>`);
   if (models.length < 4) return html`<ul class="plain">${list}</ul>`;

@@ -33,7 +33,7 @@ function ModelView({ params }) {
   return html`
     ${model.reason && html`<div class="note bad" role="alert"><p>${model.reason}</p></div>`}
     ${model.problem && html`<div class="note warn"><p>${model.problem}</p></div>`}
-    <${AnswersNow} model=${name} route=${route} />
+    <${CurrentRoute} model=${name} route=${route} />
     <${VersionTable} model=${model} traffic=${traffic?.models?.[name]} />
     <${Aliases} model=${model} onDone=${again} />
     <${Push} model=${model} onDone=${again} />
@@ -51,7 +51,7 @@ function newest(live, fresh) {
 }
 
 /** @param {{model: string, route: any}} props */
-function AnswersNow({ model, route }) {
+function CurrentRoute({ model, route }) {
   if (!route) return null;
   const parts = Object.entries(route.split).map(([version, share]) => ({ name: version, share: Number(share) }));
   return html`<section aria-labelledby="answers"><h2 id="answers">Who answers</h2>

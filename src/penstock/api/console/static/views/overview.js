@@ -66,10 +66,10 @@ const OVERVIEW_COLUMNS = [
   { key: "rate", title: "Requests/s", align: "end", sort: (row) => row.traffic?.requests_per_second, cell: (row) => number(row.traffic?.requests_per_second) },
   { key: "errors", title: "Errors", align: "end", sort: (row) => row.traffic?.error_ratio, cell: (row) => percent(row.traffic?.error_ratio) },
   { key: "p99", title: "p50 / p99", align: "end", sort: (row) => row.traffic?.p99_ms, cell: (row) => html`<${LatencyLine} traffic=${row.traffic} />` },
-  { key: "drift", title: "Drift", sort: (row) => row.drift?.columns, cell: (row) => html`<${Watch} watched=${row.drift} />` },
-  { key: "quality", title: "Quality", sort: (row) => row.quality?.columns, cell: (row) => html`<${Watch} watched=${row.quality} />` },
+  { key: "drift", title: "Drift", sort: (row) => row.drift?.columns, cell: (row) => html`<${VerdictBadge} watched=${row.drift} />` },
+  { key: "quality", title: "Quality", sort: (row) => row.quality?.columns, cell: (row) => html`<${VerdictBadge} watched=${row.quality} />` },
   { key: "trial", title: "Rollout", sort: (row) => row.trial?.id, cell: (row) => html`<${OpenTrial} row=${row} />` },
-  { key: "event", title: "Last event", sort: (row) => row.event?.time, cell: (row) => html`<${Last} row=${row} />` },
+  { key: "event", title: "Last event", sort: (row) => row.event?.time, cell: (row) => html`<${NewestEvent} row=${row} />` },
 ];
 
 /** @param {{row: Row}} props */
@@ -92,7 +92,7 @@ function LatencyLine({ traffic }) {
 }
 
 /** @param {{watched: Watched | null}} props */
-function Watch({ watched }) {
+function VerdictBadge({ watched }) {
   if (!watched) return html`<span class="muted">–</span>`;
   const text = watched.columns ? `${watched.columns} ${watched.columns === 1 ? "column" : "columns"}` : watched.state;
   return html`<${State} value=${text} kind=${watched.columns ? "bad" : undefined} title=${watched.state} />`;
@@ -106,7 +106,7 @@ function OpenTrial({ row: { name, trial } }) {
 }
 
 /** @param {{row: Row}} props */
-function Last({ row: { name, event } }) {
+function NewestEvent({ row: { name, event } }) {
   if (!event) return html`<span class="muted">–</span>`;
   const kind = event.type.replace(/^io\.penstock\.|\.v\d+$/g, "").replace(/[._]/g, " ");
   return html`<a href=${link(`/console/timeline?model=${encodeURIComponent(name)}&entry=event-${event.sequence}`)}>${kind}</a> <${Ago} at=${event.time} />`;

@@ -5,7 +5,7 @@ import { get, send } from "../lib/api.js";
 import { usePermissions } from "../lib/access.js";
 import { ago, duration, number, time } from "../lib/format.js";
 import { toYaml } from "../lib/policy-form.js";
-import { deliveriesOf, evidenceText, marksOf } from "../lib/retraining.js";
+import { deliveriesOf, evidenceText, examRows } from "../lib/retraining.js";
 import { useDocument } from "../lib/refresh.js";
 import { kindText } from "../lib/timeline.js";
 import { link, pathTo } from "../lib/router.js";
@@ -110,7 +110,7 @@ function Candidate({ model, candidate, isOpen, begin }) {
     <div class="row between"><h3><a href=${link(pathTo("models", model, "versions", version))}>Version ${version}</a></h3><${State} value=${state} kind=${kind} /></div>
     ${against && html`<p>Against version ${against} (<a href=${link(compare)}>compare</a>)</p>`}
     ${reasons.length > 0 && html`<ul>${reasons.map((/** @type {string} */ reason) => html`<li>${reason}</li>`)}</ul>`}
-    ${exam && html`<${Marks} exam=${exam} />`}
+    ${exam && html`<${ExamScores} exam=${exam} />`}
     ${rows && html`<p class="small muted">${number(rows.rows)} held-out rows have a label.</p>`}
     <${CandidateGates} model=${model} version=${version} />
     ${candidate.approved && html`<p class="small">A person has approved it: it is rolled out as soon as it passes its other gates.</p>`}
@@ -119,8 +119,8 @@ function Candidate({ model, candidate, isOpen, begin }) {
 }
 
 /** @param {{exam: Document}} props */
-function Marks({ exam }) {
-  return html`<${Table} caption="Marks of the exam" rows=${marksOf(exam)} columns=${[
+function ExamScores({ exam }) {
+  return html`<${Table} caption="Scores of the exam" rows=${examRows(exam)} columns=${[
     { key: "name", title: "Exam" },
     { key: "candidate", title: "Candidate", align: "end" },
     { key: "champion", title: "Present version", align: "end" },

@@ -17,7 +17,7 @@ function ShadowPage({ params }) {
   const { value, error, again } = useDocument(path, `traffic:${model}`); // pairs come with requests
   const { query } = useSignal(route);
   if (!value) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
-  return html`<${Numbers} model=${model} shadow=${value} />
+  return html`<${ShadowNumbers} model=${model} shadow=${value} />
     <h2>Where it differs most</h2>
     <div class="toolbar"><label><input type="checkbox" checked=${query.all === "1"} onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ all: event.currentTarget.checked ? "1" : null })} /> Show elements that are the same, too</label></div>
     ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} version=${version} sample=${sample} all=${query.all === "1"} />`)
@@ -25,7 +25,7 @@ function ShadowPage({ params }) {
 }
 
 /** @param {{model: string, shadow: any}} props */
-function Numbers({ model, shadow }) {
+function ShadowNumbers({ model, shadow }) {
   const share = shadow.pairs ? shadow.disagreements / shadow.pairs : null;
   return html`<section class="card" aria-label="Numbers"><dl class="facts">
     <dt>Compared</dt><dd>${number(shadow.pairs)} of ${number(shadow.mirrored)} mirrored requests (${number(shadow.missed)} missed, ${number(shadow.dropped)} dropped)</dd>

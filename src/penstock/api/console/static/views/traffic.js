@@ -33,7 +33,7 @@ function Traffic({ params }) {
   const { query } = useSignal(route);
   if (!present || !document) return html`<${Loading} />`;
   const recent = traffic?.models?.[model];
-  return html`<${Now} model=${model} present=${present} recent=${recent} />
+  return html`<${CurrentTraffic} model=${model} present=${present} recent=${recent} />
     <${LastMinutes} series=${recent?.series} end=${traffic?.at} at=${query.at} />
     <${RouteEditor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
 }
@@ -44,7 +44,7 @@ function readyVersions(document) {
 }
 
 /** @param {{model: string, present: any, recent: any}} props */
-function Now({ model, present, recent }) {
+function CurrentTraffic({ model, present, recent }) {
   const versions = Object.entries(recent?.versions || {}).filter(([, item]) => !(/** @type {any} */ (item).shadow));
   const real = versions.map(([name, item]) => ({ name, share: /** @type {any} */ (item).share_basis_points || 0 }));
   const split = Object.entries(present.split).map(([name, share]) => ({ name, share: Number(share) }));
@@ -82,7 +82,7 @@ function RouteEditor({ model, present, versions, recent }) {
   const allowed = usePermissions(model)("operate");
   for (const name of Object.keys(actions)) delete actions[name];
   if (!allowed.allowed) return html`<${Permitted} action="Change the traffic" reason=${allowed.reason} />`;
-  if (present.trial) return html`<${HeldBy} model=${model} trial=${present.trial} />`;
+  if (present.trial) return html`<${TrialNote} model=${model} trial=${present.trial} />`;
 
   const from = base || { document: present, route: routeOf(present) };
   const shown = own || from.route;
@@ -101,7 +101,7 @@ function RouteEditor({ model, present, versions, recent }) {
   actions.discard = leave;
   return html`<section aria-label="Change the traffic">
     <h2>Change</h2>
-    ${base && base.document.revision !== present.revision && html`<${ChangedMeanwhile} model=${model} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
+    ${base && base.document.revision !== present.revision && html`<${RouteChanged} model=${model} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
     <${SplitEditor} split=${shown.split} locked=${locked} versions=${versions} recent=${recent}
       onChange=${(/** @type {any} */ split, /** @type {any} */ locks) => {
         setLocked(locks);
@@ -126,12 +126,12 @@ function RouteEditor({ model, present, versions, recent }) {
 }
 
 /** @param {{model: string, trial: {kind: string, id: string}}} props */
-function HeldBy({ model, trial }) {
+function TrialNote({ model, trial }) {
   return html`<div class="note"><p>${trial.kind === "rollout" ? "A rollout" : "An experiment"} decides the traffic until it is over.${" "}<a href=${link(pathTo("models", model, `${trial.kind}s`, trial.id))}>Look at it</a>; end it there to change the route by hand.</p></div>`;
 }
 
 /** @param {{model: string, base: Base, present: any, own: Route, onTheirs: () => void, onKeep: () => void}} props */
-function ChangedMeanwhile({ model, base, present, own, onTheirs, onKeep }) {
+function RouteChanged({ model, base, present, own, onTheirs, onKeep }) {
   const { value } = useAsync(() => lastEntries(model), [present.revision]);
   return html`<div class="note warn" role="status"><p><strong>Somebody changed it in between.</strong> You began with revision ${base.document.revision}; now it is ${present.revision}.</p>
     <${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${value || []} />

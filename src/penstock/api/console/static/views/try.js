@@ -11,7 +11,7 @@ import { Explain } from "../components/explanation.js";
 import { Permitted, Empty, ErrorBox, Loading } from "../components/notes.js";
 import { Answer, Snippets } from "../components/prediction.js";
 import { useCall } from "../components/use-call.js";
-import { ask, askWhy } from "../predict/ask.js";
+import { explain, predict } from "../predict/ask.js";
 import { requestOf } from "../predict/request.js";
 import { imageShape, shapeText } from "../predict/signature.js";
 import { InputFault, readCsv, readJson, readValue, tensorOf } from "../predict/values.js";
@@ -102,7 +102,7 @@ function TryForm({ model, others, wanted, version, split, mode }) {
     const request = read.tensors && requestOf(read.tensors);
     if (!request) return;
     void run(async () => {
-      const prediction = await ask(model, wanted, request, stated);
+      const prediction = await predict(model, wanted, request, stated);
       announce(`Version ${prediction.version} has answered`);
       return { prediction, request };
     });
@@ -119,7 +119,7 @@ function TryForm({ model, others, wanted, version, split, mode }) {
       <${ErrorBox} error=${error} />
       ${value && html`<${Answer} prediction=${value.prediction} />`}
     </div>
-    ${value && html`<${Explain} key=${value.prediction.id} action="Explain" allowed=${allowed} versions=${others} ask=${(/** @type {Record<string, string>} */ parameters) => askWhy(model, value.prediction.version, value.request, parameters)} />`}
+    ${value && html`<${Explain} key=${value.prediction.id} action="Explain" allowed=${allowed} versions=${others} ask=${(/** @type {Record<string, string>} */ parameters) => explain(model, value.prediction.version, value.request, parameters)} />`}
     <${Snippets} question=${read.tensors && { model, version: wanted, request: requestOf(read.tensors), fields: stated }} />`;
 }
 

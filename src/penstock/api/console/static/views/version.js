@@ -34,10 +34,10 @@ function VersionView({ params }) {
     <${VersionActions} model=${model} version=${version} onDone=${again} />
     <div class="grid wide">
       <${Admission} version=${version} /><${VersionGates} model=${model} version=${version} />
-      <${Lineage} model=${model} version=${version} /><${Card} card=${version.card} />
+      <${Lineage} model=${model} version=${version} /><${ModelCard} card=${version.card} />
     </div>
     <${SignatureTable} version=${version} />
-    <${Trust} version=${version} />`;
+    <${Approvals} version=${version} />`;
 }
 
 /** @param {{model: Model, version: Version}} props */
@@ -98,7 +98,7 @@ function metadataText(value) {
 }
 
 /** @param {{card: Record<string, unknown> | null}} props */
-function Card({ card }) {
+function ModelCard({ card }) {
   const pairs = Object.entries(card ?? {}).map(([name, value]) => [name.replaceAll("_", " "), cardText(value)]);
   return html`<section class="card" aria-labelledby="card"><h2 id="card">Model card</h2>
     ${pairs.length ? html`<${Facts} pairs=${pairs} />` : html`<${Empty}>It has none.<//>`}</section>`;
@@ -125,7 +125,7 @@ function SignatureTable({ version }) {
 }
 
 /** @param {{version: Version}} props */
-function Trust({ version }) {
+function Approvals({ version }) {
   const approvals = (version.approvals ?? []).map((item) => ({ key: `approval ${item.actor}`, kind: item.counts ? "approval" : "approval of another content", who: item.actor, at: item.at, detail: item.reason }));
   const signatures = (version.signatures ?? []).map((item) => ({ key: `signature ${item.digest}`, kind: "signature", who: item.signers.join(", "), at: item.added_at, detail: `added by ${item.added_by}` }));
   const columns = [
