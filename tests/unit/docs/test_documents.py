@@ -53,6 +53,11 @@ def test_the_readme_leads_to_the_ways_into_the_code() -> None:
         "where a drift alarm is decided",
         "where a webhook is signed",
         "where a new metric goes",
+        "where the queue of a model is bounded",
+        "where a label is joined to its prediction",
+        "where the leader's lease is renewed",
+        "where a `traceparent` is parsed",
+        "where a model's signature is inferred",
     ):
         assert re.search(rf"^\| {asked} \|[^|]*`[\w/]+\.py` `\w+`", ways, re.MULTILINE), asked
 

@@ -37,7 +37,7 @@ def signed(tmp_path: Path, secret: list[str], mode: str = "structured", at: floa
     """A request as the gateway makes it; names of headers have any case, as in HTTP."""
     sources = {name: SecretSource(value=Secret(name, key)) for name, key in (("new", NEW), ("old", OLD))}
     context = SinkContext(tmp_path, secrets=SecretStore(sources), clock=lambda: at)
-    body, headers = webhook._message({"secret": secret, "mode": mode}, EVENT, context)
+    body, headers = webhook._make_message({"secret": secret, "mode": mode}, EVENT, context)
     message = Message()
     for name, value in headers.items():
         message[name.title()] = value
