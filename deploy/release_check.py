@@ -24,7 +24,7 @@ def find_problems(source: str, changelog: str, tag: str = "") -> Iterator[str]:
     headings = HEADING.findall(changelog)
     names = [name for name, _ in headings]
     if not RELEASE.fullmatch(version):
-        yield f"{version} is no version; expected MAJOR.MINOR.PATCH, perhaps with a1, b1 or rc1 behind it"
+        yield f"{version} is not a version; expected MAJOR.MINOR.PATCH, perhaps with a1, b1 or rc1 behind it"
     if names[:1] != ["Unreleased"]:
         yield "CHANGELOG.md does not begin with ## [Unreleased]; add it, even if it is empty"
     if names[1:2] != [version]:

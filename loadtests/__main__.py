@@ -39,13 +39,13 @@ from loadtests import (
     verdicts,
 )
 from loadtests.drill import command as rollout_drill
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 
 
 def _models(_: argparse.Namespace) -> int:
     for model in MODELS.values():
-        print(repository(model))
+        print(find_repository(model))
     return 0
 
 

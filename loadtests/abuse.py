@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.codecs import BINARY, GRPC
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 from loadtests.openloop import OpenWindow, open_loop
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 from penstock.loadtest.http2_wire import grpc_body
 
 OFFENDERS = 16
@@ -137,7 +137,7 @@ class Offenders:
         return False
 
 
-def _good(server: Server, seconds: float, cores: Sequence[int]) -> OpenWindow:
+def _measure_good(server: Server, seconds: float, cores: Sequence[int]) -> OpenWindow:
     call = BINARY.write(_MODEL, _MODEL.rows(1))
     address = server.addresses["http"]
     return open_loop(BINARY, call, address, rate=RATE, seconds=seconds, cores=cores[:1])
@@ -150,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Attack, measure and print; 1 where good requests failed."""
-    repository(_MODEL)
+    find_repository(_MODEL)
     console = Console(width=max(Console().width, 120))
     table = Table(title=f"{OFFENDERS} offenders beside {RATE:,.0f} good requests a second", box=SIMPLE_HEAD)
     for head in (
@@ -166,11 +166,11 @@ def main(arguments: argparse.Namespace) -> int:
     ):
         table.add_column(head, justify="right", no_wrap=True)
     failed = 0
-    with running(penstock(_MODEL.folder, "--workers", "1"), halves()[0]) as server:
-        cores = halves()[1]
+    with run_server(penstock(_MODEL.folder, "--workers", "1"), split_cores()[0]) as server:
+        cores = split_cores()[1]
         os.sched_setaffinity(0, cores[1:] or cores)  # offenders take nothing from the server's cores
-        _good(server, 1.0, cores)
-        quiet, memory = _good(server, arguments.seconds, cores), server.rss_bytes()
+        _measure_good(server, 1.0, cores)
+        quiet, memory = _measure_good(server, arguments.seconds, cores), server.rss_bytes()
         table.add_row("none", f"{quiet.latencies.p50:.2f}", f"{quiet.latencies.p99:.2f}", "1.00", str(quiet.errors))
         for name, piece in {**HTTP2, **HTTP1}.items():
             http2 = name in HTTP2
@@ -178,7 +178,7 @@ def main(arguments: argparse.Namespace) -> int:
                 server.addresses["grpc" if http2 else "http"], _PREFACE if http2 else b"", piece, name != "slow readers"
             )
             threads = offenders.run(arguments.seconds)
-            window = _good(server, arguments.seconds, cores)
+            window = _measure_good(server, arguments.seconds, cores)
             grown = (server.rss_bytes() - memory) / 2**20
             for thread in threads:
                 thread.join()

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS, Arrays, BenchModel, cache_folder
 
 PROVIDERS = ("default", "openvino")
@@ -32,7 +32,7 @@ _QUANTIZED = {"cnn": None, "transformer": ["MatMul", "Gemm"]}
 
 def graph_file(model: BenchModel, kind: str) -> Path:
     """Return the graph of a kind; it is made on first use."""
-    repository(model)
+    find_repository(model)
     if kind == "fp32":
         return model.file
     file = cache_folder() / kind / model.file.relative_to(model.folder.parent)
@@ -108,14 +108,14 @@ def _private_bytes() -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024
 
 
-def _measured(name: str, kind: str, provider: str) -> dict[str, Any]:
+def _measure(name: str, kind: str, provider: str) -> dict[str, Any]:
     command = [sys.executable, "-m", __spec__.name, "--only", name, kind, provider]
     done = subprocess.run(command, check=True, capture_output=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
-def _difference(usual: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+def _find_difference(usual: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
     """Return the largest difference, relative to the largest number of its row, and the share of rows whose largest
     number is at the same place."""
     expected, answer = np.array(usual["answers"]), np.array(other["answers"])
@@ -126,17 +126,17 @@ def _difference(usual: dict[str, Any], other: dict[str, Any]) -> tuple[float, fl
 FIGURES = ("alone_ms", "two_ms", "load_s", "memory_mib")
 
 
-def lines(rounds: int) -> Iterator[str]:
+def format_lines(rounds: int) -> Iterator[str]:
     """Yield the lines of the table: medians of the rounds."""
     yield "| model | provider | CPU ms a run, alone | two at once | CPU s to load | MiB, every batch size |"
     yield "|---|---|---|---|---|---|"
     for name in RUNS:
         for kind, title in KINDS.items():
-            results = [{each: _measured(name, kind, each) for each in PROVIDERS} for _ in range(rounds)]
+            results = [{each: _measure(name, kind, each) for each in PROVIDERS} for _ in range(rounds)]
             for provider in PROVIDERS:
                 medians = [statistics.median(found[provider][figure] for found in results) for figure in FIGURES]
                 yield f"| {name}, {title} | {provider} | {' | '.join(f'{value:.2f}' for value in medians)} |"
-            worst, same = _difference(results[0]["default"], results[0]["openvino"])
+            worst, same = _find_difference(results[0]["default"], results[0]["openvino"])
             yield f"{name}, {title}: difference {worst:.2g} of a row's largest number; same largest in {same:.0%}"
 
 
@@ -147,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the table."""
-    for line in lines(arguments.rounds):
+    for line in format_lines(arguments.rounds):
         print(line, flush=True)
     return 0
 

@@ -15,7 +15,7 @@ ANSWER_S = 60.0
 
 
 @contextmanager
-def environment(home: Path, settings: Mapping[str, str]) -> Iterator[None]:
+def set_environment(home: Path, settings: Mapping[str, str]) -> Iterator[None]:
     """Have gateways that are started within use this home and these settings."""
     wanted = {"PENSTOCK_HOME": str(home), **settings}
     before = {name: os.environ.get(name) for name in wanted}

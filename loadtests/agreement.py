@@ -25,9 +25,9 @@ import numpy as np
 
 from loadtests import h2load
 from loadtests.codecs import JSON, Call, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
-from loadtests.processes import halves, penstock, pinned, running
+from loadtests.processes import penstock, pin_children, run_server, split_cores
 from penstock.loadtest.generator import Generator
 from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.http1_wire import Http1Wire, http1_request
@@ -59,16 +59,16 @@ def main(arguments: argparse.Namespace) -> int:
     h2load.require()
     model = MODELS[arguments.model]
     call = ReferenceCalls(model).calls(JSON)[0]
-    server_cores, client_cores = halves()
-    with running(penstock(repository(model), "--workers", "1"), server_cores) as server:
+    server_cores, client_cores = split_cores()
+    with run_server(penstock(find_repository(model), "--workers", "1"), server_cores) as server:
         address = server.addresses["http"]
         peak = h2load.closed_loop(
             JSON, call, address, connections=32, seconds=5, cores=client_cores, answer_bytes=0
         ).rate
         rate = peak * arguments.share
         print(f"{model.name}: peak {peak:.0f}/s, load {rate:.0f}/s")
-        with pinned(client_cores):
-            pairs = [_round(call, address, rate, arguments.seconds) for _ in range(arguments.rounds)]
+        with pin_children(client_cores):
+            pairs = [_run_round(call, address, rate, arguments.seconds) for _ in range(arguments.rounds)]
     ratios = {name: [found[name] for found, _ in pairs] for name in pairs[0][0]}
     wrong = _show(ratios, arguments.within)
     problems = [problem for _, window in pairs if (problem := window.generator_problem(arguments.max_lag))]
@@ -89,7 +89,7 @@ def _show(ratios: dict[str, list[float]], within: float) -> bool:
     return wrong
 
 
-def _round(call: Call, address: str, rate: float, seconds: float) -> tuple[dict[str, float], Measurement]:
+def _run_round(call: Call, address: str, rate: float, seconds: float) -> tuple[dict[str, float], Measurement]:
     """Send by both, and return the ratios of percentiles (penstock loadtest to h2load)."""
     connections = max(LEAST_CONNECTIONS, math.ceil(rate / MOST_RATE))
     due, took = _by_h2load(call, address, connections, rate, seconds)
@@ -120,10 +120,10 @@ def _by_h2load(call: Call, address: str, connections: int, rate: float, seconds:
         starts, statuses, took = np.loadtxt(log, dtype=np.float64, usecols=(0, 1, 2), ndmin=2).T
     if not (statuses == 200).all():
         raise RuntimeError(f"{int((statuses != 200).sum())} answers to h2load were errors")
-    return _settled(starts, took)
+    return _drop_start(starts, took)
 
 
-def _settled(starts: Moments, took: Moments) -> tuple[Moments, Moments]:
+def _drop_start(starts: Moments, took: Moments) -> tuple[Moments, Moments]:
     """Leave out the beginning, in which all connections open at once; in the order of sending."""
     order = np.argsort(starts)
     due = (starts[order] - starts.min()) / 1e6

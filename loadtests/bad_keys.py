@@ -20,12 +20,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.access import ACCEPT_KEYS, create_key, environment
+from loadtests.access import ACCEPT_KEYS, create_key, set_environment
 from loadtests.codecs import JSON, Call, WrongAnswer, send
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 from loadtests.openloop import OpenWindow, open_loop
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 from penstock.core.access.keys import SECRET_BYTES, write_key
 
 MOST_RATIO = 1.5
@@ -37,19 +37,19 @@ _MODEL = MODELS["tiny"]
 _ID = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def _key() -> str:
+def _make_key() -> str:
     return write_key("".join(secrets.choice(_ID) for _ in range(12)), secrets.token_bytes(SECRET_BYTES))
 
 
-def _token() -> str:
+def _make_token() -> str:
     return ".".join(secrets.token_urlsafe(60) for _ in range(3))
 
 
 KINDS: Mapping[str, Callable[[], str]] = {
     "probes": lambda: "",
     "random text": lambda: secrets.token_urlsafe(40),
-    "unknown keys": _key,
-    "unknown tokens": _token,
+    "unknown keys": _make_key,
+    "unknown tokens": _make_token,
 }
 """Credentials by kind; the first kind has none, and is what the others are compared with."""
 
@@ -121,12 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where a good caller waits longer, a good request failed, or the worker has grown."""
-    repository(_MODEL)
+    find_repository(_MODEL)
     console = Console(width=max(Console().width, 120))
     with (
         TemporaryDirectory(prefix="penstock-loadtests-") as name,
-        environment(Path(name), ACCEPT_KEYS),
-        running(penstock(_MODEL.folder, "--workers", "1"), halves()[0]) as server,
+        set_environment(Path(name), ACCEPT_KEYS),
+        run_server(penstock(_MODEL.folder, "--workers", "1"), split_cores()[0]) as server,
     ):
         key = create_key(Path(name), "good")
         _wait_accepted(server, key)
@@ -134,7 +134,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _measure(server: Server, key: str, arguments: argparse.Namespace, console: Console) -> int:
-    cores = halves()[1]
+    cores = split_cores()[1]
     os.sched_setaffinity(0, cores[1:] or cores)  # the flood takes nothing from the server's cores
     _window(server, key, 2.0, cores)
     memory, failed = server.rss_bytes(), 0

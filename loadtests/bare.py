@@ -29,10 +29,10 @@ from rich.table import Table
 
 from loadtests import h2load
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Call, Codec, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
-from loadtests.processes import Server, halves, penstock, pinned, running
+from loadtests.processes import Server, penstock, pin_children, run_server, split_cores
 
 CONNECTIONS = (1, 4, 32)
 LONG = ("gbm", "transformer", "cnn")
@@ -87,7 +87,7 @@ class BareRuns:
 def bare_runs(model: BenchModel, threads: int, cores: Sequence[int]) -> Iterator[BareRuns]:
     """Start the bare runs of a model on these cores, with a session of so many threads."""
     command = [sys.executable, "-m", "loadtests.bare", model.name, str(threads)]
-    with pinned(cores):
+    with pin_children(cores):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
         yield BareRuns(process)  # the end of its input ends it
@@ -116,7 +116,7 @@ class BareComparison:
             self._address(server),
             connections=connections,
             seconds=seconds,
-            cores=halves()[1],
+            cores=split_cores()[1],
             answer_bytes=self._size,
         )
         if window.errors:
@@ -148,19 +148,19 @@ class BareComparison:
 def open_comparison(model: BenchModel, codec: Codec, cores: Sequence[int]) -> Iterator[BareComparison]:
     """Start both on these cores."""
     with ExitStack() as stack:
-        server = stack.enter_context(running(penstock(model.folder, "--workers", "1"), cores))
+        server = stack.enter_context(run_server(penstock(model.folder, "--workers", "1"), cores))
         bare = [stack.enter_context(bare_runs(model, threads, cores)) for threads in sorted({1, len(cores)})]
         yield BareComparison(model, codec, server, bare, len(cores))
 
 
 def measure_lone(model: BenchModel, codec: Codec, cores: Sequence[int], rounds: int, seconds: float) -> list[LoneRound]:
     """Measure one connection on some cores, beside the ceilings."""
-    repository(model)
+    find_repository(model)
     seconds *= model.longer
     command = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
     with (
-        running([*command, "--threads", str(len(cores))], cores) as ceiling,
-        running([*command, "--without-run"], cores) as without_run,
+        run_server([*command, "--threads", str(len(cores))], cores) as ceiling,
+        run_server([*command, "--without-run"], cores) as without_run,
         open_comparison(model, codec, cores) as both,
     ):
         both.own(1, _WARM_UP_S)
@@ -171,7 +171,7 @@ def measure(
     model: BenchModel, codec: Codec, cores: Sequence[int], rounds: int, seconds: float
 ) -> dict[int, list[Pair]]:
     """Measure a model on some cores: the rounds of each number of connections."""
-    repository(model)
+    find_repository(model)
     seconds *= model.longer
     found: dict[int, list[Pair]] = {connections: [] for connections in CONNECTIONS}
     with open_comparison(model, codec, cores) as both:
@@ -193,7 +193,7 @@ def cpu_ratio(pairs: Sequence[Pair]) -> float:
 
 def bare_ratios(name: str, rounds: int, seconds: float) -> dict[str, float]:
     """Figures of a model on one core as parts of those of bare runs; less is worse."""
-    found = measure(MODELS[name], BINARY, halves()[0][:1], rounds, seconds)
+    found = measure(MODELS[name], BINARY, split_cores()[0][:1], rounds, seconds)
     rates = {f"of bare runs, {name}, {connections}": rate_ratio(pairs) for connections, pairs in found.items()}
     busy = found[CONNECTIONS[-1]]
     return {**rates, f"of bare runs, {name}, processor time": cpu_ratio(busy)}
@@ -215,7 +215,7 @@ def main(arguments: argparse.Namespace) -> int:
     every = sorted(os.sched_getaffinity(0))
     console = Console(width=max(Console().width, _WIDTH))
     for name, count in product(arguments.models, arguments.cores):
-        cores, title = halves()[0][:1] if count == 1 else every[:count], f"{name}, cores: {count}"
+        cores, title = split_cores()[0][:1] if count == 1 else every[:count], f"{name}, cores: {count}"
         what = (MODELS[name], CODECS[arguments.codec], cores, arguments.rounds, arguments.seconds)
         console.print(lone_table(title, measure_lone(*what)) if arguments.lone else table(title, measure(*what)))
     return 0

@@ -18,15 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtests import h2load, report
 from loadtests.codecs import GRPC_PREFIX, ReferenceCalls, WrongAnswer
-from loadtests.contenders import Contender, all_running, contenders, peers
-from loadtests.graphs import repository
+from loadtests.contenders import Contender, all_running, list_contenders, list_peers
+from loadtests.graphs import find_repository
 from loadtests.h2load import Window, closed_loop
 from loadtests.measurements import CLOSED, MANY, ONE, Load, Measurement, Results, Row, ServerFacts
 from loadtests.models import MODELS, BenchModel
 from loadtests.openloop import open_loop
 from loadtests.peers.environments import python_of
 from loadtests.peers.launch import PEERS
-from loadtests.processes import Server, halves, steal_s
+from loadtests.processes import Server, split_cores, steal_s
 
 PEAK = Load(MANY, 4.0, connections=32)
 HALF_LOADS = (
@@ -66,7 +66,7 @@ class Plan:
 
     def contenders(self, model: BenchModel, number: int = 0) -> list[Contender]:
         """Who takes part, in the order of that round: every second one goes backwards."""
-        all_of = [*contenders(model), *(peer for peer in peers() if peer.server in self.beside)]
+        all_of = [*list_contenders(model), *(peer for peer in list_peers() if peer.server in self.beside)]
         chosen = [contender for contender in all_of if self._takes_part(contender)]
         return chosen[::-1] if number % 2 else chosen
 
@@ -107,7 +107,7 @@ class BenchRound:
 
     def __init__(self, number: int, model: BenchModel, servers: Mapping[str, Server]) -> None:
         self._number, self._model, self._servers = number, model, servers
-        self._cores = halves()[1]
+        self._cores = split_cores()[1]
         self._reference = ReferenceCalls(model)
         self._peaks: dict[str, float] = {}
 
@@ -165,7 +165,7 @@ def run(plan: Plan, step: Step) -> tuple[list[Measurement], list[ServerFacts]]:
     for number in range(plan.rounds):
         for model in plan.models:
             chosen = plan.contenders(model, number)
-            with all_running(chosen, model, halves()[0]) as servers:
+            with all_running(chosen, model, split_cores()[0]) as servers:
                 chosen = [contender for contender in chosen if contender.server in servers]
                 bout = BenchRound(number, model, servers)
                 for contender in chosen:
@@ -224,7 +224,7 @@ def _loads(arguments: argparse.Namespace) -> tuple[Load, ...]:
 
 def _impossible() -> tuple[str, ...]:
     """Servers that this machine has too few cores for."""
-    if len(halves()[0]) > 1:
+    if len(split_cores()[0]) > 1:
         return ()
     print(f"{_TWO_WORKERS} are left out: they need two cores, and the client two more", file=sys.stderr)
     return (_TWO_WORKERS,)
@@ -269,7 +269,7 @@ def main(arguments: argparse.Namespace) -> int:
     h2load.require()
     console, errors, plan = Console(width=max(Console().width, _WIDTH)), Console(stderr=True), _plan(arguments)
     for model in plan.models:
-        repository(model)
+        find_repository(model)
     errors.print(f"about {plan.estimate_s() / 60:.1f} minutes: {plan.rounds} rounds, {plan.steps()} windows")
     try:
         measurements, facts = _with_progress(plan, errors)

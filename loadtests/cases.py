@@ -21,7 +21,7 @@ BLOCK = 64
 """Rows of an autoregression that are made together."""
 
 
-def autoregression(noise: Floats, last: Floats, correlation: float) -> tuple[Floats, Floats]:
+def draw_autoregression(noise: Floats, last: Floats, correlation: float) -> tuple[Floats, Floats]:
     """Rows [rows, columns] of an autoregression of first order, of independent ones and the row before them [columns];
     and the last row of it. Every row is as spread as the ones before."""
     lags = np.arange(BLOCK)[:, None] - np.arange(BLOCK)

@@ -104,7 +104,7 @@ def _compare(codec: Codec, expected: Arrays, got: Arrays) -> None:
             raise WrongAnswer(f"{codec.name}: {name} is {got[name].ravel()[:8]}, not {values.ravel()[:8]}")
 
 
-def short(rows: Floats) -> list[float]:
+def shorten(rows: Floats) -> list[float]:
     """The values flat, in the four decimals they were made with."""
     return [round(value, 4) for value in rows.ravel().tolist()]
 
@@ -114,7 +114,7 @@ def _path(model: BenchModel) -> str:
 
 
 def _write_json(model: BenchModel, rows: Floats) -> Call:
-    tensor = {"name": model.input, "shape": rows.shape, "datatype": "FP32", "data": short(rows)}
+    tensor = {"name": model.input, "shape": rows.shape, "datatype": "FP32", "data": shorten(rows)}
     body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
     return Call(_path(model), body, {"content-type": "application/json"})
 
@@ -183,7 +183,7 @@ GRPC_PREFIX = 5
 
 
 def _write_rows(_: BenchModel, rows: Floats) -> Call:
-    body = json.dumps({"rows": [short(row) for row in rows]}, separators=(",", ":")).encode()
+    body = json.dumps({"rows": [shorten(row) for row in rows]}, separators=(",", ":")).encode()
     return Call("/predict", body, {"content-type": "application/json"})
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.cases import add_stream_arguments, autoregression, report, write_figures
+from loadtests.cases import add_stream_arguments, draw_autoregression, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
@@ -205,7 +205,7 @@ class _Autoregression:
     def __call__(self, rows: int) -> Floats:
         numbers = self._generator.standard_normal((rows, len(self._last)))
         if self.follows:
-            numbers, self._last = autoregression(numbers, self._last, self._correlation)
+            numbers, self._last = draw_autoregression(numbers, self._last, self._correlation)
         return numbers
 
 

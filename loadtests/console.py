@@ -14,9 +14,9 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
-from loadtests.processes import Server, cpu_s, halves, penstock, running
+from loadtests.processes import Server, cpu_s, penstock, run_server, split_cores
 
 MODEL = "tiny"
 PAGES = 10
@@ -29,9 +29,9 @@ SETTLE_S = 5.0
 
 
 @contextmanager
-def copies(models: int, versions: int) -> Iterator[Path]:
+def copy_models(models: int, versions: int) -> Iterator[Path]:
     """Yield a folder with so many models of so many versions, all of one graph."""
-    repository(MODELS[MODEL])
+    find_repository(MODELS[MODEL])
     with TemporaryDirectory(prefix="penstock-console-") as name:
         for model in range(models):
             for version in range(1, versions + 1):
@@ -77,7 +77,7 @@ def ask(http: str, rate: float, over: threading.Event) -> None:
     connection.close()
 
 
-def used(server: Server, seconds: float) -> tuple[float, float]:
+def measure_used(server: Server, seconds: float) -> tuple[float, float]:
     """Return the shares of a core that the control process and the workers use in so many seconds."""
     pids, began = (server.pid, *server.workers), time.monotonic()
     before = [cpu_s(pid) for pid in pids]
@@ -100,19 +100,19 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure, print, and return 1 if ten pages use more than they may."""
     over, costs = threading.Event(), list[float]()
     with (
-        copies(arguments.models, arguments.versions) as folder,
+        copy_models(arguments.models, arguments.versions) as folder,
         TemporaryDirectory() as home,
-        running(["env", f"PENSTOCK_HOME={home}", *penstock(folder)], halves()[0], wait_s=600) as server,
+        run_server(["env", f"PENSTOCK_HOME={home}", *penstock(folder)], split_cores()[0], wait_s=600) as server,
     ):
         asking = threading.Thread(target=ask, args=(server.addresses["http"], arguments.rate, over))
         asking.start()
         names = [f"m{index % arguments.models:03d}" for index in range(PAGES)]
         for _ in range(arguments.rounds):
             time.sleep(SETTLE_S)
-            alone = used(server, arguments.seconds)
+            alone = measure_used(server, arguments.seconds)
             with open_pages(server.addresses["ops"], names):
                 time.sleep(SETTLE_S)
-                watched = used(server, arguments.seconds)
+                watched = measure_used(server, arguments.seconds)
             costs.append(watched[0] - alone[0])
             print(
                 f"control process: {alone[0]:.2%} of a core without a page, {watched[0]:.2%} with {PAGES}; "

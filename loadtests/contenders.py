@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Codec
 from loadtests.models import BenchModel
 from loadtests.peers.launch import PEERS
-from loadtests.processes import Server, penstock, running
+from loadtests.processes import Server, penstock, run_server
 
 Command = Callable[[BenchModel, int], list[str]]
 """Writes the command that serves a model on that many cores."""
@@ -42,9 +42,9 @@ _BEYOND = frozenset({"large"})
 """Models whose answers are over a client's first window, which the gRPC ceilings do not heed."""
 
 
-def contenders(model: BenchModel) -> list[Contender]:
+def list_contenders(model: BenchModel) -> list[Contender]:
     """Everybody, in the order of the first round."""
-    everybody = _everybody(model)
+    everybody = _list_all(model)
     return (
         [contender for contender in everybody if contender.server not in ("inline grpc", "batched grpc")]
         if model.name in _BEYOND
@@ -52,42 +52,42 @@ def contenders(model: BenchModel) -> list[Contender]:
     )
 
 
-def _everybody(model: BenchModel) -> list[Contender]:
+def _list_all(model: BenchModel) -> list[Contender]:
     large = model.many_threads
-    fastapi = _against("fastapi", "fastapi", IMAGE if large else ROWS, "binary" if large else "json")
+    fastapi = _make_contender("fastapi", "fastapi", IMAGE if large else ROWS, "binary" if large else "json")
     return [
-        _against("inline json", "inline json", JSON, "json"),
-        _against("penstock json", "penstock", JSON, "json"),
-        _against("batched json", "batched json", JSON, "json"),
+        _make_contender("inline json", "inline json", JSON, "json"),
+        _make_contender("penstock json", "penstock", JSON, "json"),
+        _make_contender("batched json", "batched json", JSON, "json"),
         fastapi,
-        _against("inline binary", "inline binary", BINARY, "binary"),
-        _against("penstock binary", "penstock", BINARY, "binary"),
-        _against("batched binary", "batched binary", BINARY, "binary"),
-        _against("inline grpc", "inline grpc", GRPC, "grpc"),
-        _against("penstock grpc", "penstock", GRPC, "grpc"),
-        _against("batched grpc", "batched grpc", GRPC, "grpc"),
-        _against("2 workers json", "2 workers", JSON, "json"),
-        _against("2 workers binary", "2 workers", BINARY, "binary"),
-        _against("2 workers grpc", "2 workers", GRPC, "grpc"),
+        _make_contender("inline binary", "inline binary", BINARY, "binary"),
+        _make_contender("penstock binary", "penstock", BINARY, "binary"),
+        _make_contender("batched binary", "batched binary", BINARY, "binary"),
+        _make_contender("inline grpc", "inline grpc", GRPC, "grpc"),
+        _make_contender("penstock grpc", "penstock", GRPC, "grpc"),
+        _make_contender("batched grpc", "batched grpc", GRPC, "grpc"),
+        _make_contender("2 workers json", "2 workers", JSON, "json"),
+        _make_contender("2 workers binary", "2 workers", BINARY, "binary"),
+        _make_contender("2 workers grpc", "2 workers", GRPC, "grpc"),
     ]
 
 
-def peers() -> list[Contender]:
+def list_peers() -> list[Contender]:
     """Servers that others have made, each with the codecs it has."""
     return [
-        _against("litserve json", "litserve", ROWS, "json"),
-        _against("bentoml json", "bentoml", ROWS, "json"),
-        _against("kserve json", "kserve", JSON, "json"),
-        _against("kserve grpc", "kserve", GRPC, "grpc"),
-        _against("mlserver json", "mlserver", JSON, "json"),
-        _against("mlserver grpc", "mlserver", GRPC, "grpc"),
-        _against("triton json", "triton", JSON, "json"),
-        _against("triton binary", "triton", BINARY, "binary"),
-        _against("triton grpc", "triton", GRPC, "grpc"),
+        _make_contender("litserve json", "litserve", ROWS, "json"),
+        _make_contender("bentoml json", "bentoml", ROWS, "json"),
+        _make_contender("kserve json", "kserve", JSON, "json"),
+        _make_contender("kserve grpc", "kserve", GRPC, "grpc"),
+        _make_contender("mlserver json", "mlserver", JSON, "json"),
+        _make_contender("mlserver grpc", "mlserver", GRPC, "grpc"),
+        _make_contender("triton json", "triton", JSON, "json"),
+        _make_contender("triton binary", "triton", BINARY, "binary"),
+        _make_contender("triton grpc", "triton", GRPC, "grpc"),
     ]
 
 
-def _against(name: str, server: str, codec: Codec, ceiling: str) -> Contender:
+def _make_contender(name: str, server: str, codec: Codec, ceiling: str) -> Contender:
     return Contender(name, server, codec, f"inline {ceiling}", f"batched {ceiling}")
 
 
@@ -100,12 +100,12 @@ def _ceiling(codec: str, *options: str) -> Command:
     return command
 
 
-def _fastapi(model: BenchModel, cores: int) -> list[str]:
+def _fastapi_command(model: BenchModel, cores: int) -> list[str]:
     threads = str(model.threads(cores))
     return [sys.executable, "-m", "loadtests.peers.fastapi_app", model.name, "--threads", threads]
 
 
-def _penstock(model: BenchModel, cores: int) -> list[str]:
+def _penstock_command(model: BenchModel, cores: int) -> list[str]:
     return penstock(model.folder, "--workers", "1")
 
 
@@ -128,9 +128,9 @@ _COMMANDS: dict[str, Command] = {
     "batched binary": _ceiling("binary", "--batched"),
     "inline grpc": _ceiling("grpc"),
     "batched grpc": _ceiling("grpc", "--batched"),
-    "penstock": _penstock,
+    "penstock": _penstock_command,
     "2 workers": _two_workers,
-    "fastapi": _fastapi,
+    "fastapi": _fastapi_command,
     **{name: _peer(name) for name in PEERS},
 }
 
@@ -143,7 +143,7 @@ def all_running(wanted: Sequence[Contender], model: BenchModel, cores: Sequence[
         servers: dict[str, Server] = {}
         for name in dict.fromkeys(contender.server for contender in wanted):
             try:
-                servers[name] = stack.enter_context(running(_COMMANDS[name](model, len(cores)), cores))
+                servers[name] = stack.enter_context(run_server(_COMMANDS[name](model, len(cores)), cores))
             except RuntimeError as failure:
                 if name not in PEERS:
                     raise

@@ -26,12 +26,12 @@ from rich.table import Table
 
 from loadtests import h2load
 from loadtests.codecs import JSON, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
-from loadtests.neighbours import neighbours
+from loadtests.neighbours import send_beside
 from loadtests.openloop import OpenWindow, open_loop
-from loadtests.processes import Server, halves, penstock, pinned, running, tree
+from loadtests.processes import Server, list_tree, penstock, pin_children, run_server, split_cores
 
 MAY_SLOW = 1.05
 """How much longer p99.9 may be with the control process."""
@@ -121,11 +121,11 @@ class Gateway:
     """A gateway with one worker, on one core with its control process."""
 
     def __init__(self, server: Server, model: BenchModel) -> None:
-        self._server, self._model, self._cores = server, model, halves()[1]
+        self._server, self._model, self._cores = server, model, split_cores()[1]
         self._call, self._address = JSON.write(model, model.rows(1)), server.addresses["http"]
         ReferenceCalls(model).check(JSON, self._address)
         (self.worker,) = server.workers
-        self.control = [pid for pid in tree(server.pid) if pid != self.worker]
+        self.control = [pid for pid in list_tree(server.pid) if pid != self.worker]
 
     def peak(self, seconds: float) -> float:
         """Requests a second that it answers at most."""
@@ -162,7 +162,7 @@ class Gateway:
         """Inside, its metrics are read as Prometheus would."""
         over = threading.Event()
         thread = threading.Thread(target=self._scrape, args=(over,))
-        with pinned(self._cores):  # a thread begins on the cores of the one that starts it
+        with pin_children(self._cores):  # a thread begins on the cores of the one that starts it
             thread.start()
         try:
             yield
@@ -183,9 +183,9 @@ class Gateway:
         """The bursts of the control process in milliseconds, sorted, beside scrapes and few requests."""
         watch = ThreadSampler(self.control)
         thread = threading.Thread(target=watch.run)
-        with pinned(self._cores):
+        with pin_children(self._cores):
             thread.start()
-        with neighbours(self._model, self._server.addresses, self._cores), self.scraped():
+        with send_beside(self._model, self._server.addresses, self._cores), self.scraped():
             time.sleep(seconds)
         watch.stop()
         thread.join()
@@ -231,8 +231,8 @@ def estimate_s(rounds: int, seconds: float) -> float:
 
 def run(model: BenchModel, rounds: int, seconds: float, advance: Callable[[], object] = lambda: None) -> Found:
     """Measure so many rounds and then the bursts, each for that long; ``advance`` is called after each of them."""
-    repository(model)
-    with running(penstock(model.folder, "--workers", "1"), halves()[0][:1]) as server:
+    find_repository(model)
+    with run_server(penstock(model.folder, "--workers", "1"), split_cores()[0][:1]) as server:
         gateway = Gateway(server, model)
         gateway.peak(_WARM_UP_S)
         found = Found(gateway.peak(_PEAK_S) / 2, [], [])

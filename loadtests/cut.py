@@ -22,7 +22,7 @@ from rich.table import Table
 
 from loadtests.codecs import BINARY, GRPC, Codec
 from loadtests.models import BenchModel
-from loadtests.processes import Server, halves, penstock, running, tree
+from loadtests.processes import Server, list_tree, penstock, run_server, split_cores
 from loadtests.wires import connect
 from penstock.loadtest.wire import Wire
 
@@ -35,7 +35,7 @@ _QUIET_S = 0.05  # how long the worker must have been idle to count as done
 _CHAIN = BenchModel("chain", "x", (_WIDE,), ("y",))
 
 
-def chain(steps: int) -> onnx.ModelProto:
+def build_chain(steps: int) -> onnx.ModelProto:
     """So many matrix products, one after the other."""
     weights = np.linalg.qr(np.random.default_rng(0).normal(size=(_WIDE, _WIDE)))[0].astype(np.float32)
     names = ["x", *[f"h{step}" for step in range(1, steps)], "y"]
@@ -81,9 +81,9 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table(title=f"{arguments.takes_ms:g} ms runs, {arguments.timeout_ms} ms to answer", box=SIMPLE_HEAD)
     for head in ("", "whole run ms", "answered ms", "at most", "computing until ms", "at most"):
         table.add_column(head, justify="right", no_wrap=True)
-    with _serving(_TRIED) as served:
+    with _serve_chain(_TRIED) as served:
         steps = max(1, round(_TRIED * arguments.takes_ms / 1000 / served.whole_s(BINARY)))
-    with _serving(steps) as served:
+    with _serve_chain(steps) as served:
         for codec in (BINARY, GRPC):
             whole_s, durations = served.whole_s(codec), served.cut(codec, arguments.timeout_ms, arguments.calls)
             cells = [f"{whole_s * 1000:.0f}"]
@@ -99,7 +99,7 @@ class _Served:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._workers = [pid for pid in tree(server.pid) if pid != server.pid]
+        self._workers = [pid for pid in list_tree(server.pid) if pid != server.pid]
 
     def whole_s(self, codec: Codec) -> float:
         """What a call takes that has all the time it wants."""
@@ -119,10 +119,10 @@ class _Served:
 
 
 @contextmanager
-def _serving(steps: int) -> Iterator[_Served]:
+def _serve_chain(steps: int) -> Iterator[_Served]:
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         model_folder = Path(folder, "chain", "1")
         model_folder.mkdir(parents=True)
-        onnx.save(chain(steps), model_folder / "model.onnx")
-        with running(penstock(Path(folder), "--workers", "1"), halves()[0]) as server:
+        onnx.save(build_chain(steps), model_folder / "model.onnx")
+        with run_server(penstock(Path(folder), "--workers", "1"), split_cores()[0]) as server:
             yield _Served(server)

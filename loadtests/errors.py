@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.cases import add_stream_arguments, autoregression, report, write_figures
+from loadtests.cases import add_stream_arguments, draw_autoregression, report, write_figures
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.calibration import GapWatch
 from penstock.core.statistics.error_watch import ErrorWatch
@@ -96,18 +96,18 @@ GAPS = (
 CASES = STEADY + CHANGED + GAPS
 
 
-def errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -> Floats:
+def draw_errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -> Floats:
     """So many errors of a case in a row [rows]."""
     if case.kind == CHAIN:
-        return _chain(rate, case.correlation, rows, generator)
+        return _draw_chain(rate, case.correlation, rows, generator)
     noise = generator.standard_normal((rows + 1, 1))
-    latent = autoregression(noise[1:], noise[0], case.correlation)[0][:, 0]
+    latent = draw_autoregression(noise[1:], noise[0], case.correlation)[0][:, 0]
     if case.kind == NUMBERS:
         return np.exp(latent / 2)
     return (latent > NormalDist().inv_cdf(1 - rate)).astype(np.float64)
 
 
-def _chain(rate: float, correlation: float, rows: int, generator: np.random.Generator) -> Floats:
+def _draw_chain(rate: float, correlation: float, rows: int, generator: np.random.Generator) -> Floats:
     uniform, found, wrong = generator.random(rows).tolist(), np.zeros(rows), bool(generator.random() < rate)
     again, anew = rate + correlation * (1 - rate), rate * (1 - correlation)
     for index, number in enumerate(uniform):
@@ -128,11 +128,13 @@ def run(case: Case, seed: int, stable_labels: int | None = None) -> Outcome:
     """One stream; ``stable_labels`` is its labels without a change, if not the case's."""
     generator = np.random.default_rng(seed)
     watch = _watch(case)
-    _feed(watch, errors(case, case.rate, stable_labels or case.stable_labels, generator), generator)
+    _feed(watch, draw_errors(case, case.rate, stable_labels or case.stable_labels, generator), generator)
     alarms = watch.alarms
     if case.after is None:
         return Outcome(alarms)
-    return Outcome(alarms, _feed(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
+    return Outcome(
+        alarms, _feed(watch, draw_errors(case, case.after, case.most, generator), generator, until=alarms + 1)
+    )
 
 
 class _CalibrationGap:

@@ -57,15 +57,15 @@ CASES = (
 """What is asked of exams of 1,000 rows at default settings."""
 
 
-def passes(case: Case, seed: int, rows: int = ROWS) -> bool:
+def is_passing(case: Case, seed: int, rows: int = ROWS) -> bool:
     """Whether one of the case's candidates passes its exam against one champion, on the same held-out rows."""
     generator, asked = np.random.default_rng(seed), HoldoutGate("accuracy")
     units = rows // case.request
     right = np.repeat(generator.random(units) < ACCURACY, case.request)
-    return any(_passes(generator, case, right, asked, number + 1) for number in range(case.tries))
+    return any(_is_passing(generator, case, right, asked, number + 1) for number in range(case.tries))
 
 
-def _passes(
+def _is_passing(
     generator: np.random.Generator, case: Case, right: NDArray[np.bool_], asked: HoldoutGate, tries: int
 ) -> bool:
     units = len(right) // case.request
@@ -75,10 +75,10 @@ def _passes(
     candidate = right ^ np.repeat(turned, case.request)
     requests = np.repeat(np.arange(units), case.request)
     held = LabelledRows([Tensor("x", "FP32", np.zeros((len(right), 1), np.float32))], np.ones(len(right)), requests)
-    return not check_exam(asked, compare(asked, held, (_answers(candidate), _answers(right)), tries=tries))
+    return not check_exam(asked, compare(asked, held, (_make_answers(candidate), _make_answers(right)), tries=tries))
 
 
-def _answers(right: NDArray[np.bool_]) -> Answers:
+def _make_answers(right: NDArray[np.bool_]) -> Answers:
     return Answers(CLASS, right.astype(np.float64), np.full((len(right), SCORES), np.nan, np.float32))
 
 
@@ -93,7 +93,7 @@ class Finding:
 
 def find(case: Case, seeds: Sequence[int]) -> Finding:
     """Run a case with these seeds."""
-    return Finding(case, len(seeds), sum(passes(case, seed) for seed in seeds) / len(seeds))
+    return Finding(case, len(seeds), sum(is_passing(case, seed) for seed in seeds) / len(seeds))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

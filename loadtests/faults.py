@@ -20,11 +20,11 @@ from rich.table import Table
 
 from loadtests.callers import Caller, ConnectionLost, EndedCall, GrpcCaller, NoAnswer, RestCaller, find_failed
 from loadtests.codecs import BINARY, JSON, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.latencies import Latencies
 from loadtests.models import MODELS
-from loadtests.processes import Server, penstock, running, tree
-from loadtests.sockets import listening, peers
+from loadtests.processes import Server, list_tree, penstock, run_server
+from loadtests.sockets import find_listening, find_peers
 
 _SETTLE_S = 0.05  # a kill takes the kernel a moment: a call begun this much later may still have met the dead worker
 _GIVE_UP_S = 10.0
@@ -72,7 +72,7 @@ class Gateway:
         """SIGKILL the next worker and watch until another has taken its place."""
         workers = self._listening()
         victim = workers[next(self._turn) % len(workers)]
-        rest, grpc = frozenset(peers(victim, self._http)), frozenset(peers(victim, self._grpc))
+        rest, grpc = frozenset(find_peers(victim, self._http)), frozenset(find_peers(victim, self._grpc))
         at = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         noticed, back = self._watch(at, victim)
@@ -90,7 +90,7 @@ class Gateway:
         return noticed, None
 
     def _listening(self) -> list[int]:
-        return listening(tree(self.server.pid), self._http)
+        return find_listening(list_tree(self.server.pid), self._http)
 
     def counters(self) -> tuple[Counter[str], int]:
         """Successful requests by protocol, and workers replaced, as /metrics counts them."""
@@ -136,8 +136,8 @@ class Drill:
         await self._count()
         progress.update(task, description="counting exactly")
         await self._exact()
-        self.found.faults += misplaced(self.found.ended, self.found.kills)
-        self.found.faults += slow(self.found.kills, self._back_within_s)
+        self.found.faults += find_misplaced(self.found.ended, self.found.kills)
+        self.found.faults += find_slow(self.found.kills, self._back_within_s)
         return self.found
 
     def _callers(self, ended: list[EndedCall]) -> list[Caller]:
@@ -148,7 +148,7 @@ class Drill:
     async def _count(self) -> None:
         """Compare the counters with the clients' own counts; a kill while nothing runs must not change them."""
         self.found.counted, _ = self._gateway.counters()
-        self.found.faults += miscounted(self.found.ended, self.found.counted)
+        self.found.faults += find_miscounted(self.found.ended, self.found.counted)
         self.found.kills.append(await asyncio.to_thread(self._gateway.kill_one))
         counted, restarts = self._gateway.counters()
         if counted != self.found.counted:
@@ -171,7 +171,7 @@ class Drill:
             self.found.faults.append(f"with nothing in flight {len(ended)} calls were counted as {dict(counted)}")
 
 
-def miscounted(ended: Sequence[EndedCall], counted: Counter[str]) -> list[str]:
+def find_miscounted(ended: Sequence[EndedCall], counted: Counter[str]) -> list[str]:
     """A call that failed here may have been counted as a success, when its answer was lost with the worker."""
     faults = []
     for protocol in ("rest", "grpc"):
@@ -182,7 +182,7 @@ def miscounted(ended: Sequence[EndedCall], counted: Counter[str]) -> list[str]:
     return faults
 
 
-def misplaced(ended: Sequence[EndedCall], kills: Sequence[Kill]) -> list[str]:
+def find_misplaced(ended: Sequence[EndedCall], kills: Sequence[Kill]) -> list[str]:
     """Failures other than those of calls the dead worker was answering."""
     faults = [
         f"{call.protocol}: {call.failure}"
@@ -192,24 +192,24 @@ def misplaced(ended: Sequence[EndedCall], kills: Sequence[Kill]) -> list[str]:
     faults += [f"{call.protocol}: a call hung" for call in find_failed(ended) if isinstance(call.failure, NoAnswer)]
     lost = [call for call in find_failed(ended) if isinstance(call.failure, ConnectionLost)]
     faults += [
-        f"{call.protocol}: failed beside every kill: {call.failure}" for call in lost if not _excused(call, kills)
+        f"{call.protocol}: failed beside every kill: {call.failure}" for call in lost if not _is_excused(call, kills)
     ]
     for number, kill in enumerate(kills, 1):
-        calls = sum(call.protocol == "grpc" and _during(call, kill) for call in lost)
+        calls = sum(call.protocol == "grpc" and _is_during(call, kill) for call in lost)
         if calls > len(kill.grpc_ports):
             faults.append(f"kill {number}: {calls} gRPC calls failed on {len(kill.grpc_ports)} connections")
     return faults
 
 
-def _excused(call: EndedCall, kills: Iterable[Kill]) -> bool:
-    return any(_during(call, kill) and (not call.port or call.port in kill.rest_ports) for kill in kills)
+def _is_excused(call: EndedCall, kills: Iterable[Kill]) -> bool:
+    return any(_is_during(call, kill) and (not call.port or call.port in kill.rest_ports) for kill in kills)
 
 
-def _during(call: EndedCall, kill: Kill) -> bool:
+def _is_during(call: EndedCall, kill: Kill) -> bool:
     return call.began <= kill.at + _SETTLE_S and call.ended >= kill.at
 
 
-def slow(kills: Sequence[Kill], back_within_s: float) -> list[str]:
+def find_slow(kills: Sequence[Kill], back_within_s: float) -> list[str]:
     """Kills that readiness did not show, or after which capacity took too long to come back."""
     faults = []
     for number, kill in enumerate(kills, 1):
@@ -227,7 +227,7 @@ def show(console: Console, findings: Findings) -> None:
         table.add_column(head, justify="right" if head else "left")
     for protocol in ("rest", "grpc"):
         table.add_row(
-            protocol, *_cells([call for call in findings.ended if call.protocol == protocol], findings, protocol)
+            protocol, *_format_cells([call for call in findings.ended if call.protocol == protocol], findings, protocol)
         )
     console.print(table)
     noticed = [kill.noticed_s for kill in findings.kills if kill.noticed_s is not None]
@@ -238,10 +238,10 @@ def show(console: Console, findings: Findings) -> None:
         console.print(f"WRONG: {text}" + (f" ({count} times)" if count > 1 else ""), markup=False)
 
 
-def _cells(calls: Sequence[EndedCall], findings: Findings, protocol: str) -> list[str]:
+def _format_cells(calls: Sequence[EndedCall], findings: Findings, protocol: str) -> list[str]:
     good = np.array([(call.ended - call.began) * 1e6 for call in calls if call.failure is None]).astype(np.int64)
     latencies, lost = Latencies.of(good), find_failed(calls)
-    delays = [call.ended - kill.at for call in lost for kill in findings.kills if _during(call, kill)]
+    delays = [call.ended - kill.at for call in lost for kill in findings.kills if _is_during(call, kill)]
     times = (latencies.p50, latencies.p99, max(good, default=0) / 1000, max(delays, default=0) * 1000)
     counts = (len(calls), len(lost), findings.counted[protocol])
     return [*(f"{count:,}" for count in counts), *(f"{value:.3g}" for value in times)]
@@ -260,9 +260,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run the drill; 1 where anything was wrong."""
     model, console = MODELS["tiny"], Console()
-    command = penstock(repository(model), "--workers", str(arguments.workers))
+    command = penstock(find_repository(model), "--workers", str(arguments.workers))
     with (
-        running(command, sorted(os.sched_getaffinity(0))) as server,
+        run_server(command, sorted(os.sched_getaffinity(0))) as server,
         Progress(console=Console(stderr=True)) as progress,
     ):
         drill = Drill(Gateway(server, arguments.workers), ReferenceCalls(model), arguments.back_within)

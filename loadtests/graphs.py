@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from loadtests.models import SEED, BenchModel
 
 
-def repository(model: BenchModel) -> Path:
+def find_repository(model: BenchModel) -> Path:
     """The model's repository folder; the model is built on first use."""
     if not model.file.exists():
         model.file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,12 +22,12 @@ from rich.table import Table
 from loadtests import h2load
 from loadtests.bare import bare_ratios
 from loadtests.bench import HALF_LOADS, PEAK, BenchRound
-from loadtests.contenders import Contender, all_running, contenders
-from loadtests.graphs import repository
+from loadtests.contenders import Contender, all_running, list_contenders
+from loadtests.graphs import find_repository
 from loadtests.instructions import MODEL, lone_ratios, require
-from loadtests.measurements import Load, Measurement, cpu_us, p50, p99, rate, ratio
+from loadtests.measurements import Load, Measurement, cpu_us, median_ratio, p50, p99, rate
 from loadtests.models import MODELS
-from loadtests.processes import halves
+from loadtests.processes import split_cores
 from loadtests.start import start_ratios
 from loadtests.tracing import tracing_ratios
 
@@ -112,11 +112,11 @@ def vendor_of(cpuinfo: str) -> str:
 def measure(case: Case, rounds: int, seconds: float) -> Parts:
     """Measure a case: medians over the rounds."""
     model = MODELS[case.model]
-    repository(model)
+    find_repository(model)
     loads = [replace(load, seconds=seconds * load.seconds / PEAK.seconds) for load in case.loads]
     names = {f"{server} {codec}" for server in ("penstock", "batched") for codec in case.codecs}
-    chosen = [contender for contender in contenders(model) if contender.name in names]
-    with all_running(chosen, model, halves()[0]) as servers:
+    chosen = [contender for contender in list_contenders(model) if contender.name in names]
+    with all_running(chosen, model, split_cores()[0]) as servers:
         for contender in chosen:
             BenchRound(0, model, servers).warm_up(contender)
         measured = []
@@ -138,10 +138,10 @@ def parts(chosen: Sequence[Contender], measured: Sequence[Measurement]) -> Itera
         own, least = of(contender.name, PEAK), of(contender.batched, PEAK)
         own_half, least_half = of(contender.name, HALF_LOAD), of(contender.batched, HALF_LOAD)
         found = {
-            "throughput {}": ratio(own, least, rate),
-            "processor time {}": ratio(least, own, cpu_us),
-            "half load {} p50": ratio(least_half, own_half, p50),
-            "half load {} p99": ratio(least_half, own_half, p99),
+            "throughput {}": median_ratio(own, least, rate),
+            "processor time {}": median_ratio(least, own, cpu_us),
+            "half load {} p50": median_ratio(least_half, own_half, p50),
+            "half load {} p99": median_ratio(least_half, own_half, p99),
         }
         case = f"{measured[0].model} {contender.codec.name}"
         yield from ((name.format(case), part) for name, part in found.items() if part is not None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from loadtests.codecs import Call, Codec
 from loadtests.latencies import Latencies
-from loadtests.processes import pinned
+from loadtests.processes import pin_children
 from penstock.loadtest.http2_wire import grpc_body
 
 _FINISHED = re.compile(r"finished in [\d.]+\w*, ([\d.]+) req/s")
@@ -60,8 +60,8 @@ def logged_loop(
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         log, data = Path(folder, "log"), Path(folder, "body")
         data.write_bytes(grpc_body(call.body) if codec.grpc else call.body)
-        command = _command(codec, call, address, connections, seconds, min(connections, len(cores)))
-        with pinned(cores):
+        command = _make_command(codec, call, address, connections, seconds, min(connections, len(cores)))
+        with pin_children(cores):
             run = subprocess.run(
                 [*command[:-1], "--data", str(data), "--log-file", str(log), command[-1]],
                 capture_output=True,
@@ -74,7 +74,7 @@ def logged_loop(
         return _read(run.stdout, log, connections * answer_bytes if codec.grpc else None, answer_bytes)
 
 
-def _command(codec: Codec, call: Call, address: str, connections: int, seconds: float, threads: int) -> list[str]:
+def _make_command(codec: Codec, call: Call, address: str, connections: int, seconds: float, threads: int) -> list[str]:
     headers = [part for name, value in call.headers.items() for part in ("--header", f"{name}: {value}")]
     protocol = [] if codec.grpc else ["--h1"]
     load = [f"--clients={connections}", f"--threads={threads}", f"--duration={round(seconds * 1000)}ms"]
@@ -82,10 +82,10 @@ def _command(codec: Codec, call: Call, address: str, connections: int, seconds: 
 
 
 def _read(output: str, log: Path, slack: int | None, answer_bytes: int) -> tuple[Window, Times]:
-    done, succeeded = _numbers(_REQUESTS, output)
-    (ok,) = _numbers(_CODES, output)
+    done, succeeded = _find_numbers(_REQUESTS, output)
+    (ok,) = _find_numbers(_CODES, output)
     errors = done - min(succeeded, ok)
-    if slack is not None and abs(_numbers(_DATA, output)[0] - done * answer_bytes) > slack:
+    if slack is not None and abs(_find_numbers(_DATA, output)[0] - done * answer_bytes) > slack:
         errors = done
     logged = np.loadtxt(log, dtype=np.int64, usecols=(0, 2), ndmin=2) if done else np.zeros((0, 2), np.int64)
     began_us, took_us = logged.T
@@ -93,7 +93,7 @@ def _read(output: str, log: Path, slack: int | None, answer_bytes: int) -> tuple
     return Window(done, errors, float(rate[1]) if rate else 0.0, Latencies.of(took_us)), began_us + took_us
 
 
-def _numbers(pattern: re.Pattern[str], output: str) -> tuple[int, ...]:
+def _find_numbers(pattern: re.Pattern[str], output: str) -> tuple[int, ...]:
     match = pattern.search(output)
     if match is None:
         raise RuntimeError(f"h2load said something unexpected:\n{output[-1000:]}")

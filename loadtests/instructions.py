@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests.access import ACCEPT_KEYS, create_key, environment
+from loadtests.access import ACCEPT_KEYS, create_key, set_environment
 from loadtests.codecs import BINARY, GRPC, GRPC_METHOD, JSON, Call, Codec
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS, BenchModel
-from loadtests.processes import Server, penstock, running, tree
+from loadtests.processes import Server, list_tree, penstock, run_server
 from loadtests.wires import connect
 
 MODEL = "tiny"
@@ -61,7 +61,7 @@ def under_callgrind(folder: Path) -> list[str]:
     return ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/%p"]
 
 
-def instructions(text: str) -> int:
+def read_instructions(text: str) -> int:
     """Return the total of a profile that callgrind has written."""
     totals = _TOTAL.findall(text)
     if not totals:
@@ -82,7 +82,7 @@ def count(pid: int, folder: Path, send: Send, requests: int) -> float:
     _control(pid, "-d")
     _control(pid, "-i", "off")
     profiles = [path for path in set(folder.iterdir()) - before if path.name.startswith(f"{pid}.")]
-    return instructions(profiles[0].read_text()) / requests
+    return read_instructions(profiles[0].read_text()) / requests
 
 
 def _control(pid: int, *arguments: str) -> None:
@@ -147,7 +147,7 @@ def _call(infer: Callable[..., bytes], body: bytes, metadata: list[tuple[str, st
 
 def _worker(server: Server) -> int:
     """Return the process that serves: the worker, or the only one."""
-    for pid in tree(server.pid):
+    for pid in list_tree(server.pid):
         if b"loadtests.instrumented\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     return server.pid
@@ -158,7 +158,7 @@ def _counted(
 ) -> dict[str, float]:
     """Return the instructions of one request with each codec, or of so many together, for one server."""
     found = {}
-    with running(command, sorted(os.sched_getaffinity(0)), START_S) as server:
+    with run_server(command, sorted(os.sched_getaffinity(0)), START_S) as server:
         for codec in codecs:
             call = codec.write(model, model.rows(1))
             lone = together == 1
@@ -192,10 +192,10 @@ def measure_access(model: BenchModel, requests: int) -> dict[str, list[float]]:
         folder, home = Path(name, "profiles"), Path(name, "home")
         folder.mkdir()
         gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
-        with environment(home, {}):
+        with set_environment(home, {}):
             found = {name: [count] for name, count in _counted(gateway, folder, model, CODECS, requests, 1).items()}
         cores = sorted(os.sched_getaffinity(0))
-        with environment(home, ACCEPT_KEYS), running(gateway, cores, START_S) as server:
+        with set_environment(home, ACCEPT_KEYS), run_server(gateway, cores, START_S) as server:
             for key in (create_key(home, "plain"), create_key(home, "limited", {"requests": 1e9, "concurrent": 1000})):
                 for codec in CODECS:
                     call = codec.write(model, model.rows(1))
@@ -214,11 +214,11 @@ def measure_tracing(model: BenchModel, requests: int) -> dict[str, list[float]]:
         folder.mkdir()
         gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
         command = [sys.executable, "-m", "loadtests.receiver"]
-        receiver = stack.enter_context(running(command, sorted(os.sched_getaffinity(0))))
+        receiver = stack.enter_context(run_server(command, sorted(os.sched_getaffinity(0))))
         endpoint = {"PENSTOCK_TRACING__OTLP_ENDPOINT": f"http://{receiver.addresses['http']}"}
         for number, ratio in enumerate((None, "0", "1")):
             settings = {} if ratio is None else {**endpoint, "PENSTOCK_TRACING__RATIO": ratio}
-            with environment(Path(name, str(number)), settings):
+            with set_environment(Path(name, str(number)), settings):
                 for codec, counted in _counted(gateway, folder, model, CODECS, requests, 1).items():
                     found[codec].append(counted)
     return found
@@ -226,7 +226,7 @@ def measure_tracing(model: BenchModel, requests: int) -> dict[str, list[float]]:
 
 def lone_ratios(model: BenchModel, requests: int = REQUESTS) -> dict[str, float]:
     """Return the ceiling's instructions as a part of Penstock's, for each codec."""
-    repository(model)
+    find_repository(model)
     return {f"lone {name}": least / own for name, (own, least) in measure(model, requests).items()}
 
 
@@ -267,7 +267,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure each codec, and print the table."""
     require()
     model, console, table = MODELS[arguments.model], Console(), Table(box=SIMPLE_HEAD)
-    repository(model)
+    find_repository(model)
     if arguments.auth:
         console.print(access_table(measure_access(model, arguments.requests)))
         return 0

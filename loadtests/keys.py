@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from loadtests.access import ACCEPT_KEYS, create_key, environment
+from loadtests.access import ACCEPT_KEYS, create_key, set_environment
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Call, Codec, ReferenceCalls, WrongAnswer, send
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import closed_loop, require
 from loadtests.models import MODELS, BenchModel
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 
 MODEL = "tiny"
 CODECS = (JSON, BINARY, GRPC)
@@ -110,13 +110,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where a key costs more than 2 % of the rate or 2 µs."""
     require()
     model = MODELS[MODEL]
-    repository(model)
-    server_cores, client_cores = halves()
+    find_repository(model)
+    server_cores, client_cores = split_cores()
     with TemporaryDirectory(prefix="penstock-loadtests-") as name, ExitStack() as servers:
 
         def start(home: Path, settings: Mapping[str, str]) -> Server:
-            with environment(home, settings):
-                return servers.enter_context(running(penstock(model.folder, "--workers", "1"), server_cores))
+            with set_environment(home, settings):
+                return servers.enter_context(run_server(penstock(model.folder, "--workers", "1"), server_cores))
 
         plain, secured = start(Path(name, "plain"), {}), start(Path(name, "secured"), ACCEPT_KEYS)
         reference = ReferenceCalls(model)

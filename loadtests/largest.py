@@ -41,9 +41,9 @@ _HEAD_BYTES, _METADATA_BYTES = 60 << 10, 30 << 10
 _STREAMED = 4
 
 
-def largest(limits: RequestLimits) -> list[Largest]:
+def list_largest(limits: RequestLimits) -> list[Largest]:
     """All kinds."""
-    return [*_rest(limits), *_grpc(limits), *_answers(limits), *_over(limits)]
+    return [*_list_rest(limits), *_list_grpc(limits), *_list_answers(limits), *_list_over(limits)]
 
 
 # REST.
@@ -59,7 +59,7 @@ def _json_request(model: str, datatype: str, shape: Sequence[int], data: str, mo
     return Request(infer_path(model), [f"{head}{data}}}]{more}}}".encode()], {"content-type": "application/json"})
 
 
-def _json(datatype: str, limits: RequestLimits) -> Request:
+def _request_json(datatype: str, limits: RequestLimits) -> Request:
     count, data = json_data(datatype, limits.max_json_bytes - MARGIN, limits)
     return _json_request(copy_name(datatype), datatype, [1, count], data)
 
@@ -168,10 +168,10 @@ def _compressed(coding: str, plain: Callable[[], Request]) -> Request:
     return Request(request.path, [_DEFLATED[coding](request.bodies[0])], fields)
 
 
-def _rest(limits: RequestLimits) -> Iterator[Largest]:
+def _list_rest(limits: RequestLimits) -> Iterator[Largest]:
     for datatype in NUMPY_TYPES:
         if datatype not in RAW_ONLY:
-            yield Largest(f"rest json {datatype}", partial(_json, datatype, limits))
+            yield Largest(f"rest json {datatype}", partial(_request_json, datatype, limits))
         yield Largest(f"rest binary {datatype}", partial(_binary, datatype, limits))
     others = {
         "rest json rows": _json_rows,
@@ -189,7 +189,7 @@ def _rest(limits: RequestLimits) -> Iterator[Largest]:
     for kind, build in others.items():
         yield Largest(kind, partial(build, limits))
     for coding in _DEFLATED:
-        yield Largest(f"rest json {coding}", partial(_compressed, coding, partial(_json, "FP32", limits)))
+        yield Largest(f"rest json {coding}", partial(_compressed, coding, partial(_request_json, "FP32", limits)))
         yield Largest(f"rest binary {coding}", partial(_compressed, coding, partial(_binary, "FP32", limits)))
 
 
@@ -284,7 +284,7 @@ def _grpc_compressed(coding: grpc.Compression, limits: RequestLimits) -> Request
     return Request(GRPC_METHOD, [_message("FP32", [1, count], data)], coding=coding)
 
 
-def _grpc(limits: RequestLimits) -> Iterator[Largest]:
+def _list_grpc(limits: RequestLimits) -> Iterator[Largest]:
     for datatype in NUMPY_TYPES:
         if datatype in FIELDS:
             yield Largest(f"grpc typed {datatype}", partial(_typed, datatype, limits))
@@ -348,7 +348,7 @@ def _grow_typed(limits: RequestLimits) -> Request:
     return Request(GRPC_METHOD, [request.SerializeToString()])
 
 
-def _answers(limits: RequestLimits) -> Iterator[Largest]:
+def _list_answers(limits: RequestLimits) -> Iterator[Largest]:
     yield Largest("rest answer json numbers", partial(_grow_numbers, limits, {}))
     yield Largest("rest answer binary numbers", partial(_grow_numbers, limits, _BINARY_OUTPUT))
     yield Largest("rest answer json texts", partial(_grow_texts, limits, {}))
@@ -362,20 +362,20 @@ def _answers(limits: RequestLimits) -> Iterator[Largest]:
 # What is over a limit.
 
 
-def _more(limits: RequestLimits, **factors: int) -> RequestLimits:
+def _raise_limits(limits: RequestLimits, **factors: int) -> RequestLimits:
     """Limits of which some are larger."""
     values = {name: getattr(limits, name) for name in limits.__slots__}
     return RequestLimits(**{**values, **{name: values[name] * factor for name, factor in factors.items()}})
 
 
-def _over(limits: RequestLimits) -> Iterator[Largest]:
-    wide, long = _more(limits, max_json_bytes=2), _more(limits, max_body_bytes=2)
-    texts, numbers = _more(limits, max_text_elements=2), _more(limits, max_elements=2)
-    output = _more(limits, max_output_bytes=2)
+def _list_over(limits: RequestLimits) -> Iterator[Largest]:
+    wide, long = _raise_limits(limits, max_json_bytes=2), _raise_limits(limits, max_body_bytes=2)
+    texts, numbers = _raise_limits(limits, max_text_elements=2), _raise_limits(limits, max_elements=2)
+    output = _raise_limits(limits, max_output_bytes=2)
     over: dict[str, Callable[[], Request]] = {
-        "over rest json": partial(_json, "FP32", wide),
+        "over rest json": partial(_request_json, "FP32", wide),
         "over rest binary": partial(_binary, "FP32", long),
-        "over rest inflated json": partial(_compressed, "gzip", partial(_json, "FP32", wide)),
+        "over rest inflated json": partial(_compressed, "gzip", partial(_request_json, "FP32", wide)),
         "over rest inflated binary": partial(_compressed, "gzip", partial(_binary, "FP32", long)),
         "over rest binary texts": partial(_binary, "BYTES", texts),
         "over rest classes": partial(_classification, texts),

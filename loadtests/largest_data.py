@@ -10,7 +10,7 @@ import numpy as np
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.typed_contents import NAMES
 from penstock.core.limits import RequestLimits
-from penstock.core.protobuf_wire import encode_field, varint
+from penstock.core.protobuf_wire import encode_field, encode_varint
 from penstock.core.tensors import NUMPY_TYPES
 
 REGION = "largest"
@@ -87,8 +87,8 @@ def typed_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, by
     if datatype in ("FP32", "FP64"):
         item = np.ones(1, NUMPY_TYPES[datatype]).tobytes()
     elif datatype.startswith("UINT") or datatype == "BOOL":
-        item = varint(1 if datatype == "BOOL" else (1 << int(datatype[4:])) - 1)
+        item = encode_varint(1 if datatype == "BOOL" else (1 << int(datatype[4:])) - 1)
     else:
-        item = varint((1 << 64) - 1)  # -1
+        item = encode_varint((1 << 64) - 1)  # -1
     count = min(limits.max_elements, size // len(item))
     return count, encode_field(number, item * count)

@@ -112,15 +112,15 @@ class Results:
             p999=_median(own, p999),
             samples=min(measurement.window.latencies.count for measurement in own),
             cpu_us=_median(own, cpu_us),
-            to_inline=ratio(own, inline, main),
-            to_batched=ratio(own, batched, main),
-            p99_to_batched=ratio(own, batched, p99),
-            p999_to_batched=ratio(own, batched, p999),
-            cpu_to_batched=ratio(own, batched, cpu_us),
+            to_inline=median_ratio(own, inline, main),
+            to_batched=median_ratio(own, batched, main),
+            p99_to_batched=median_ratio(own, batched, p99),
+            p999_to_batched=median_ratio(own, batched, p999),
+            cpu_to_batched=median_ratio(own, batched, cpu_us),
             errors=sum(measurement.window.errors for measurement in own),
             delayed=sum(window.delayed for window in windows),
             lag_p99_ms=max((window.lag_p99_ms for window in windows), default=0.0),
-            misses=_together([window.misses for window in windows]),
+            misses=_join_misses([window.misses for window in windows]),
         )
 
     def _of(self, model: str, load: str, contender: str) -> list[Measurement]:
@@ -134,7 +134,7 @@ class Results:
 Value = Callable[[Measurement], float]
 
 
-def ratio(own: Sequence[Measurement], ceiling: Sequence[Measurement], value: Value) -> float | None:
+def median_ratio(own: Sequence[Measurement], ceiling: Sequence[Measurement], value: Value) -> float | None:
     """The median of a value's ratio to that of the ceiling in the same round, None where no round has both.
 
     A short window may see no answer of a long run, or no processor time: then there is nothing to divide by.
@@ -175,5 +175,5 @@ def _median(some: Iterable[Measurement], value: Value) -> float:
     return statistics.median(value(measurement) for measurement in some)
 
 
-def _together(misses: Sequence[Misses]) -> Misses:
+def _join_misses(misses: Sequence[Misses]) -> Misses:
     return Misses(*(sum(kind) for kind in zip(*map(astuple, misses), strict=True)))

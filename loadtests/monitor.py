@@ -17,7 +17,7 @@ from rich.progress import track
 
 from loadtests.codecs import JSON, Call
 from loadtests.h2load import Window, closed_loop, require
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 from loadtests.traffic import FEATURES, SMALL, build
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.control.monitoring.drift.version_series import VersionSeries
@@ -50,16 +50,16 @@ def main(arguments: argparse.Namespace) -> int:
     require()
     console = Console()
     figures = {
-        "us_a_row_of_30_at_32": counting(30, 32) / 32,
-        "us_one_row_of_100": counting(100, 1),
-        "scrape_ms": scrape(),
+        "us_a_row_of_30_at_32": measure_counting(30, 32) / 32,
+        "us_one_row_of_100": measure_counting(100, 1),
+        "scrape_ms": measure_scrape(),
     }
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         models = build(Path(folder))
-        server_cores, client_cores = halves()
+        server_cores, client_cores = split_cores()
         cores = [*server_cores, *client_cores[:-1]]
-        with running(penstock(models, "--workers", "1"), cores) as server:
-            figures |= measured(server, arguments, client_cores[-1:])
+        with run_server(penstock(models, "--workers", "1"), cores) as server:
+            figures |= measure_monitor(server, arguments, client_cores[-1:])
     for name, value in figures.items():
         console.print(f"{name} {value:.3f}")
     if arguments.json:
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if figures["rate"] >= 0.95 and figures["p99"] <= 1.05 else 1
 
 
-def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, float]:
+def measure_monitor(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, float]:
     """Medians of rate and p99 with the monitor over those of the windows without it on both sides."""
     gateway = AdminApiClient(server.addresses["ops"])
     lines = [",".join(f"f{index}" for index in range(FEATURES))]
@@ -78,11 +78,11 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
     if made.status != 201:
         raise SystemExit(f"no reference: {made.status}")
     rates, p99s, costs, plain = [], [], [], 0.0
-    window(server, gateway, ON, arguments, cores)  # warm
+    measure_window(server, gateway, ON, arguments, cores)  # warm
     for _ in track(range(arguments.rounds), "measuring", console=Console(stderr=True)):
-        before, cheap = window(server, gateway, OFF, arguments, cores)
-        with_it, dear = window(server, gateway, ON, arguments, cores)
-        after, cheap_too = window(server, gateway, OFF, arguments, cores)
+        before, cheap = measure_window(server, gateway, OFF, arguments, cores)
+        with_it, dear = measure_window(server, gateway, ON, arguments, cores)
+        after, cheap_too = measure_window(server, gateway, OFF, arguments, cores)
         costs.append(2 * dear / (cheap + cheap_too))
         plain = after.rate
         rates.append(2 * with_it.rate / (before.rate + after.rate))
@@ -95,7 +95,7 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
     }
 
 
-def window(
+def measure_window(
     server: Server, gateway: AdminApiClient, policy: Mapping[str, Any], arguments: argparse.Namespace, cores: list[int]
 ) -> tuple[Window, float]:
     """One window of load under a policy, and the server's processor microseconds a request; every answer has to be a
@@ -148,13 +148,13 @@ def _watched(features: int, rows: int) -> tuple[RowCounter, VersionMonitor, list
     return counter, monitor, bunch
 
 
-def counting(features: int, rows: int, number: int = 2000) -> float:
+def measure_counting(features: int, rows: int, number: int = 2000) -> float:
     """Microseconds to count one bunch of so many rows: inputs, outputs, the joint distance, likeness of neighbours."""
     counter, _, bunch = _watched(features, rows)
     return min(timeit.repeat(lambda: counter.count(bunch), number=number, repeat=5)) / number * 1e6
 
 
-def scrape(number: int = 50) -> float:
+def measure_scrape(number: int = 50) -> float:
     """Milliseconds of a scrape of some 4000 series of one version's monitor."""
     _, monitor, _ = _watched(60, 500)
     exposition = Exposition(VersionSeries(("m", "1"), monitor).readings)

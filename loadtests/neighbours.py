@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from loadtests.codecs import BINARY, GRPC
 from loadtests.latencies import Latencies
 from loadtests.models import BenchModel
-from loadtests.openloop import Client, arrivals
-from loadtests.processes import pinned
+from loadtests.openloop import Client, draw_arrivals
+from loadtests.processes import pin_children
 from loadtests.wires import connect
 from penstock.loadtest.wire import Wire
 
@@ -70,7 +70,7 @@ class _Client(Client):
 
 
 @contextmanager
-def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[int]) -> Iterator[Neighbours]:
+def send_beside(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[int]) -> Iterator[Neighbours]:
     """Send beside what is done inside; the result is filled afterwards."""
     result = Neighbours()
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
@@ -85,7 +85,7 @@ def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[
                 "headers": dict(call.headers),
                 "body": str(body),
             }
-        with pinned(cores):
+        with pin_children(cores):
             process = subprocess.Popen([sys.executable, "-m", "loadtests.neighbours", json.dumps(spec)])
         try:
             yield result
@@ -109,7 +109,7 @@ def main() -> None:
     """The client process; its one argument is what ``neighbours`` says."""
     spec = json.loads(sys.argv[1])
     wires = _wires(spec)
-    client = _Client(lambda: next(wires), _CONNECTIONS, arrivals(2 * RATE, _AT_MOST_S, 1))
+    client = _Client(lambda: next(wires), _CONNECTIONS, draw_arrivals(2 * RATE, _AT_MOST_S, 1))
     gc.disable()
     signal.signal(signal.SIGTERM, _raise_ended)
     with suppress(_Ended):

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from loadtests.codecs import Call, Codec
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
-from loadtests.processes import pinned
+from loadtests.processes import pin_children
 from loadtests.wires import connect, is_good
 from penstock.loadtest.wire import BrokenWire, Wire
 
@@ -104,7 +104,7 @@ def open_loop(
         for core in cores:
             result = Path(folder, f"{core}.npz")
             arguments = json.dumps({**spec, "seed": core, "result": str(result)})
-            with pinned([core]):
+            with pin_children([core]):
                 process = subprocess.Popen([sys.executable, "-m", "loadtests.openloop", arguments])
             stack.callback(process.kill)
             parts.append((process, result))
@@ -240,7 +240,7 @@ class Client:
         self._free.append(wire)
 
 
-def arrivals(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
+def draw_arrivals(rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
     """Moments of a Poisson process, in seconds."""
     if not rate:
         return np.zeros(0)
@@ -260,7 +260,7 @@ def main() -> None:
         return connect(spec["grpc"], spec["address"], spec["path"], spec["headers"], body)
 
     try:
-        client = Client(open_wire, spec["connections"], arrivals(spec["rate"], spec["seconds"], spec["seed"]))
+        client = Client(open_wire, spec["connections"], draw_arrivals(spec["rate"], spec["seconds"], spec["seed"]))
         gc.disable()  # a collection would be charged to the server
         took = client.run()
     except (OSError, BrokenWire) as failure:

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import track
 
 from loadtests.h2load import Window, require
-from loadtests.monitor import ON, window
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.monitor import ON, measure_window
+from loadtests.processes import Server, penstock, run_server, split_cores
 from loadtests.traffic import build
 from penstock.cli.admin_api_client import AdminApiClient
 
@@ -49,12 +49,12 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 if the outage costs more than it may, or an event is lost or out of order."""
     require()
     console = Console()
-    with TemporaryDirectory(prefix="penstock-loadtests-") as folder, sinking() as sink:
+    with TemporaryDirectory(prefix="penstock-loadtests-") as folder, listen_sink() as sink:
         models = build(Path(folder))
-        server_cores, client_cores = halves()
+        server_cores, client_cores = split_cores()
         cores = [*server_cores, *client_cores[:-1]]
-        with running(penstock(models, "--workers", "1"), cores) as server:
-            figures = measured(server, sink, arguments, client_cores[-1:])
+        with run_server(penstock(models, "--workers", "1"), cores) as server:
+            figures = measure_outage(server, sink, arguments, client_cores[-1:])
     for name, value in figures.items():
         console.print(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}")
     sound = figures["memory_mib"] <= MEMORY_BYTES / (1 << 20) and figures["p99"] <= P99 and not figures["lost"]
@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def sinking() -> Iterator[Sink]:
+def listen_sink() -> Iterator[Sink]:
     """A sink that listens."""
     sink = Sink()
 
@@ -90,7 +90,9 @@ def sinking() -> Iterator[Sink]:
         http.shutdown()
 
 
-def measured(server: Server, sink: Sink, arguments: argparse.Namespace, cores: list[int]) -> dict[str, float | int]:
+def measure_outage(
+    server: Server, sink: Sink, arguments: argparse.Namespace, cores: list[int]
+) -> dict[str, float | int]:
     """Windows with the sink up and then out: half of the time down, half of it slow; and what arrives afterwards."""
     gateway = AdminApiClient(server.addresses["ops"])
     policy = {**ON, "sinks": {"hook": {"webhook": {"url": f"http://127.0.0.1:{sink.port}"}}}}
@@ -103,7 +105,7 @@ def measured(server: Server, sink: Sink, arguments: argparse.Namespace, cores: l
 
     def load(number: int, name: str) -> list[Window]:
         turns = track(range(number), name, console=Console(stderr=True))
-        return [window(server, gateway, policy, arguments, cores)[0] for _ in turns]
+        return [measure_window(server, gateway, policy, arguments, cores)[0] for _ in turns]
 
     load(3, "warming")
     asking = threading.Thread(target=ask, daemon=True)

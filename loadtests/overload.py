@@ -15,11 +15,11 @@ from rich.table import Table
 
 from loadtests import h2load
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, Call, Codec, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.openloop import OpenWindow, open_loop
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 
 TIMES = (2.0, 5.0, 10.0)
 _CODECS = {"rest": BINARY, "grpc": GRPC}
@@ -32,7 +32,7 @@ class OverloadedServer:
 
     def __init__(self, server: Server, model: BenchModel, codec: Codec, timeout_ms: int | None) -> None:
         self._server, self._codec = server, codec
-        self._cores = halves()[1]
+        self._cores = split_cores()[1]
         self._address = server.addresses["grpc" if codec.grpc else "http"]
         self._call: Call = codec.write(model, model.rows(1))
         self._bytes = ReferenceCalls(model).check(codec, self._address) + GRPC_PREFIX
@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     h2load.require()
     model, seconds = MODELS[arguments.model], arguments.seconds
-    repository(model)
+    find_repository(model)
     console = Console(width=max(Console().width, 120))
     table = Table(title=f"{model.name}, {arguments.protocol}", title_justify="left", box=SIMPLE_HEAD)
     for head in (
@@ -95,7 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
         "RSS MiB",
     ):
         table.add_column(head, justify="right", no_wrap=True)
-    with running(penstock(model.folder, "--workers", "1"), halves()[0]) as server:
+    with run_server(penstock(model.folder, "--workers", "1"), split_cores()[0]) as server:
         load = OverloadedServer(server, model, _CODECS[arguments.protocol], arguments.timeout_ms)
         peak = load.peak(seconds / 2)
         usual = 0.0

@@ -27,7 +27,7 @@ rate to all servers of a codec; requests without a good answer are errors there,
 """
 
 
-def chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
+def draw_chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
     """Bars as SVG, the longest as wide as the space allows; the value stands behind each."""
     height = 34 + len(bars) * (_BAR + _GAP)
     longest, most = _WIDTH - _LABEL - 90, max(value for _, value in bars)
@@ -53,7 +53,7 @@ def _colour(name: str) -> str:
     return _CEILING if name.startswith(("batched", "inline")) else _OTHERS
 
 
-def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
+def render_page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
     """The page; ``pictures`` are their titles and file names."""
     machine, versions, plan = report["machine"], report["versions"], report["plan"]
     cores = f"server on cores {_list(machine['server_cores'])}, client on {_list(machine['client_cores'])}"
@@ -89,7 +89,7 @@ def _table(load: str, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         cells = [
             row["contender"],
-            *(_number(row[key]) for key in ("rate", "p50", "p99", "p999", "cpu_us")),
+            *(_format_number(row[key]) for key in ("rate", "p50", "p99", "p999", "cpu_us")),
             str(row["errors"]),
             *("" if row[key] is None else f"{row[key]:.2f}" for key in measured),
         ]
@@ -97,7 +97,7 @@ def _table(load: str, rows: Sequence[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -120,8 +120,8 @@ def main(arguments: argparse.Namespace) -> int:
     for model, rows in groupby(report["medians"], key=lambda row: row["model"]):
         bars = [(row["contender"], row["rate"]) for row in rows if row["load"] == MANY]
         title, file = f"{model}: requests per second, 32 connections", f"bench-{model}.svg"
-        (folder / file).write_text(chart(title, sorted(bars, key=lambda bar: -bar[1])))
+        (folder / file).write_text(draw_chart(title, sorted(bars, key=lambda bar: -bar[1])))
         pictures.append((title, file))
-    (arguments.docs / "benchmarks-data.md").write_text(page(report, pictures))
+    (arguments.docs / "benchmarks-data.md").write_text(render_page(report, pictures))
     print(arguments.docs / "benchmarks-data.md")
     return 0

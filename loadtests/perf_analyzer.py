@@ -21,9 +21,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS, BenchModel, cache_folder
-from loadtests.processes import halves, penstock, pinned, running
+from loadtests.processes import penstock, pin_children, run_server, split_cores
 
 _WHEELS = ("tritonclient==2.49.0", "nvidia-cuda-runtime-cu12==12.9.79")
 _JSON = ("--input-tensor-format", "json", "--output-tensor-format", "json")
@@ -49,7 +49,7 @@ class Tool:
 
     def measure(self, model: BenchModel, url: str, protocol: str, options: Sequence[str]) -> dict[str, str]:
         """The row of its table; raises RuntimeError with the tool's own words."""
-        with TemporaryDirectory(prefix="penstock-loadtests-") as folder, pinned(halves()[1]):
+        with TemporaryDirectory(prefix="penstock-loadtests-") as folder, pin_children(split_cores()[1]):
             table = Path(folder, "report.csv")
             load = ["--measurement-interval", "1000", "--stability-percentage", "50", "--percentile", "99"]
             command = [str(self.path), "-m", model.name, "-u", url, "-i", protocol, "-f", str(table), *load, *options]
@@ -63,7 +63,7 @@ class Tool:
 def find() -> Tool:
     """The program $PERF_ANALYZER names, else one installed below the cache folder on first use."""
     configured = os.environ.get("PERF_ANALYZER")
-    tool = _tool(Path(configured), ()) if configured else _installed()
+    tool = _make_tool(Path(configured), ()) if configured else _find_installed()
     said = subprocess.run([tool.path, "--version"], env=tool.environment, capture_output=True, text=True, check=False)
     if "libb64" in said.stderr:
         raise Unavailable("perf_analyzer needs libb64.so.0d; install it with: apt-get install libb64-0d")
@@ -72,7 +72,7 @@ def find() -> Tool:
     return tool
 
 
-def _installed() -> Tool:
+def _find_installed() -> Tool:
     folder = cache_folder() / "perf-analyzer"
     if not (folder / "bin" / "perf_analyzer").exists():
         venv.create(folder, with_pip=True, clear=True)
@@ -80,10 +80,10 @@ def _installed() -> Tool:
         done = subprocess.run(install, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"perf_analyzer could not be installed: {done.stderr.strip().splitlines()[-1]}")
-    return _tool(folder / "bin" / "perf_analyzer", sorted(folder.glob("lib/python*/site-packages/nvidia/*/lib")))
+    return _make_tool(folder / "bin" / "perf_analyzer", sorted(folder.glob("lib/python*/site-packages/nvidia/*/lib")))
 
 
-def _tool(path: Path, libraries: Sequence[Path]) -> Tool:
+def _make_tool(path: Path, libraries: Sequence[Path]) -> Tool:
     if not path.exists():
         raise Unavailable(f"perf_analyzer is not at {path}")
     paths = [os.environ.get("LD_LIBRARY_PATH", ""), *map(str, libraries)]
@@ -130,6 +130,6 @@ def _server(arguments: argparse.Namespace, model: BenchModel) -> Iterator[Mappin
     if arguments.http and arguments.grpc:
         yield {"http": arguments.http, "grpc": arguments.grpc}
         return
-    command = penstock(repository(model), "--workers", "1")
-    with running(command, halves()[0]) as server:
+    command = penstock(find_repository(model), "--workers", "1")
+    with run_server(command, split_cores()[0]) as server:
         yield server.addresses

@@ -36,7 +36,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Processor seconds its whole process tree has used so far."""
-        return sum(cpu_s(pid) for pid in tree(self.pid))
+        return sum(cpu_s(pid) for pid in list_tree(self.pid))
 
     def wait_idle(self, at_most_s: float = 10.0) -> None:
         """Wait until it has done with requests whose callers have left, so that they do not disturb what follows."""
@@ -50,10 +50,10 @@ class Server:
 
     def rss_bytes(self) -> int:
         """Resident memory of its process tree; pages shared between its processes count each time."""
-        return sum(_rss_bytes(pid) for pid in tree(self.pid))
+        return sum(_rss_bytes(pid) for pid in list_tree(self.pid))
 
 
-def halves() -> tuple[list[int], list[int]]:
+def split_cores() -> tuple[list[int], list[int]]:
     """The cores this process may use: one half for the server, the other for the client."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -63,7 +63,7 @@ def halves() -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def pinned(cores: Sequence[int]) -> Iterator[None]:
+def pin_children(cores: Sequence[int]) -> Iterator[None]:
     """Child processes started inside may run on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
@@ -74,7 +74,7 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
 
 
 @contextmanager
-def running(command: Sequence[str], cores: Sequence[int], wait_s: float = 60.0) -> Iterator[Server]:
+def run_server(command: Sequence[str], cores: Sequence[int], wait_s: float = 60.0) -> Iterator[Server]:
     """Start a server (``--ready-file PATH`` is added to its command), wait for it, and end it afterwards.
 
     Raises RuntimeError with the end of its output when it does not become ready.
@@ -82,7 +82,7 @@ def running(command: Sequence[str], cores: Sequence[int], wait_s: float = 60.0) 
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         ready, log = Path(folder, "ready.json"), Path(folder, "log")
         began = time.monotonic()
-        with pinned(cores), log.open("wb") as output:
+        with pin_children(cores), log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
@@ -109,7 +109,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        for pid in tree(process.pid):
+        for pid in list_tree(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait()
 
@@ -140,15 +140,15 @@ def write_ready(path: str, port: int) -> None:
     part.replace(path)
 
 
-def tree(pid: int) -> list[int]:
+def list_tree(pid: int) -> list[int]:
     """The process and all that descend from it."""
     pids = [pid]
     for parent in pids:
-        pids.extend(_children(parent))
+        pids.extend(_list_children(parent))
     return pids
 
 
-def _children(pid: int) -> list[int]:
+def _list_children(pid: int) -> list[int]:
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]

@@ -20,7 +20,7 @@ from rich.table import Table
 from loadtests import h2load
 from loadtests.measurements import CLOSED, ONE, Measurement, Row, ServerFacts
 from loadtests.openloop import Misses
-from loadtests.processes import halves
+from loadtests.processes import split_cores
 from penstock.cli.version import request_path
 
 _PACKAGES = (
@@ -62,56 +62,56 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 def _closed(row: Row) -> dict[str, str]:
     what = "p50" if row.load == ONE else "req/s"
     return {
-        "req/s": _number(row.rate),
-        "min-max": f"{_number(row.rate_min)}-{_number(row.rate_max)}",
-        **_times(row),
+        "req/s": _format_number(row.rate),
+        "min-max": f"{_format_number(row.rate_min)}-{_format_number(row.rate_max)}",
+        **_format_times(row),
         "errors": str(row.errors),
-        f"{what}/inline": _ratio(row.to_inline),
-        f"{what}/batched": _ratio(row.to_batched),
-        "CPU/batched": _ratio(row.cpu_to_batched),
+        f"{what}/inline": _format_ratio(row.to_inline),
+        f"{what}/batched": _format_ratio(row.to_batched),
+        "CPU/batched": _format_ratio(row.cpu_to_batched),
     }
 
 
 def _open(row: Row) -> dict[str, str]:
     """Everybody gets the same rate, so that all durations can be compared."""
     return {
-        "req/s": _number(row.rate),
-        **_times(row),
-        "p50/batched": _ratio(row.to_batched),
-        "p99": _ratio(row.p99_to_batched),
-        "p99.9": _ratio(row.p999_to_batched),
-        "CPU": _ratio(row.cpu_to_batched),
+        "req/s": _format_number(row.rate),
+        **_format_times(row),
+        "p50/batched": _format_ratio(row.to_batched),
+        "p99": _format_ratio(row.p99_to_batched),
+        "p99.9": _format_ratio(row.p999_to_batched),
+        "CPU": _format_ratio(row.cpu_to_batched),
         "delayed": f"{row.delayed:,}",
-        "lag ms": _number(row.lag_p99_ms),
-        "missed": missed(row.misses),
+        "lag ms": _format_number(row.lag_p99_ms),
+        "missed": describe_missed(row.misses),
     }
 
 
-def missed(misses: Misses) -> str:
+def describe_missed(misses: Misses) -> str:
     """How many requests got no good answer, and why."""
     kinds = [f"{count:,} {kind}" for kind, count in asdict(misses).items() if count]
     return ", ".join(kinds) or "0"
 
 
-def _times(row: Row) -> dict[str, str]:
+def _format_times(row: Row) -> dict[str, str]:
     return {
-        "p50 ms": _number(row.p50),
-        "p99 ms": _tail(row.p99, row.samples >= 1000),
-        "p99.9 ms": _tail(row.p999, row.samples >= 10_000),
-        "CPU µs": _number(row.cpu_us),
+        "p50 ms": _format_number(row.p50),
+        "p99 ms": _format_tail(row.p99, row.samples >= 1000),
+        "p99.9 ms": _format_tail(row.p999, row.samples >= 10_000),
+        "CPU µs": _format_number(row.cpu_us),
     }
 
 
-def _ratio(value: float | None) -> str:
+def _format_ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _tail(value: float, firm: bool) -> str:
+def _format_tail(value: float, firm: bool) -> str:
     """A tail percentile, marked where fewer than ten durations of a round lie beyond it."""
-    return _number(value) if firm else f"~{_number(value)}"
+    return _format_number(value) if firm else f"~{_format_number(value)}"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -157,7 +157,7 @@ def _commit() -> str:
 def _machine() -> dict[str, Any]:
     info = Path("/proc/cpuinfo").read_text()
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    server, client = halves()
+    server, client = split_cores()
     return {
         "cpu": names[0] if names else platform.machine(),
         "cores": os.cpu_count(),

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from loadtests import h2load
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Codec, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
-from loadtests.processes import halves, penstock, running
+from loadtests.processes import penstock, run_server, split_cores
 
 WORKERS = 2
 
@@ -41,10 +41,10 @@ def require_cores(server: Sequence[int]) -> None:
         )
 
 
-def rate(model: BenchModel, codec: Codec, workers: int, connections: int, seconds: float) -> float:
+def measure_rate(model: BenchModel, codec: Codec, workers: int, connections: int, seconds: float) -> float:
     """Answers a second of that many workers on as many cores."""
-    server_cores, client_cores = halves()
-    with running(penstock(model.folder, "--workers", str(workers)), server_cores[:workers]) as server:
+    server_cores, client_cores = split_cores()
+    with run_server(penstock(model.folder, "--workers", str(workers)), server_cores[:workers]) as server:
         address = server.addresses["grpc" if codec.grpc else "http"]
         size = ReferenceCalls(model).check(codec, address) + GRPC_PREFIX
         call = codec.write(model, model.rows(1))
@@ -59,12 +59,12 @@ def rate(model: BenchModel, codec: Codec, workers: int, connections: int, second
 
 def measure(model: BenchModel, codec: Codec, connections: int, seconds: float) -> Scaling:
     """Measure one round."""
-    one = rate(model, codec, 1, connections, seconds)
-    two = rate(model, codec, WORKERS, WORKERS * connections, seconds)
-    return Scaling(one, two, rate(model, codec, WORKERS, connections, seconds))
+    one = measure_rate(model, codec, 1, connections, seconds)
+    two = measure_rate(model, codec, WORKERS, WORKERS * connections, seconds)
+    return Scaling(one, two, measure_rate(model, codec, WORKERS, connections, seconds))
 
 
-def cells(rounds: Sequence[Scaling]) -> list[str]:
+def format_cells(rounds: Sequence[Scaling]) -> list[str]:
     """The figures of a codec: medians over the rounds, of the ratios round by round."""
     figures = []
     for many in ([one.two for one in rounds], [one.shared for one in rounds]):
@@ -85,9 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     h2load.require()
-    require_cores(halves()[0])
+    require_cores(split_cores()[0])
     model, connections = MODELS[arguments.model], arguments.connections
-    repository(model)
+    find_repository(model)
     title = f"{model.name}, two workers with {WORKERS * connections} and with {connections} connections"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     pair = ("ratio", "min-max")
@@ -95,6 +95,6 @@ def main(arguments: argparse.Namespace) -> int:
         table.add_column(head, justify="right", no_wrap=True)
     for codec in (JSON, BINARY, GRPC):
         rounds = [measure(model, codec, connections, arguments.seconds) for _ in range(arguments.rounds)]
-        table.add_row(codec.name, *cells(rounds))
+        table.add_row(codec.name, *format_cells(rounds))
     Console().print(table)
     return 0

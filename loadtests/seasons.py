@@ -68,7 +68,7 @@ CASES = (
 """What is asked of the monitor at its default budget."""
 
 
-def mean(case: Case, times: Floats) -> Floats:
+def seasonal_mean(case: Case, times: Floats) -> Floats:
     """Where the season has the first column at these times."""
     weekend = (times - MONDAY) % WEEK_S >= 5 * DAY_S
     return np.asarray(case.sine * np.sin(2 * np.pi * times / DAY_S) + case.weekend * weekend, np.float64)
@@ -97,7 +97,7 @@ class Stream:
 
     def _rows(self, times: Floats) -> tuple[list[Tensor], list[Tensor]]:
         x = self._generator.standard_normal((len(times), FEATURES))
-        x[:, 0] += mean(self._case, times) + self.shift
+        x[:, 0] += seasonal_mean(self._case, times) + self.shift
         return [Tensor("x", "FP64", x)], []
 
     def look(self, seconds: float) -> None:

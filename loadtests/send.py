@@ -66,7 +66,7 @@ def _send_grpc(request: Request, address: str, timeout_s: float) -> grpc.StatusC
             if request.path == STREAM_METHOD:
                 stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(request.path)
                 answers = list(stream(iter(request.bodies), timeout=timeout_s, metadata=metadata))
-                return _worst([pb.ModelStreamInferResponse.FromString(answer).error_message for answer in answers])
+                return _find_worst([pb.ModelStreamInferResponse.FromString(answer).error_message for answer in answers])
             infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(request.path)
             infer(request.bodies[0], timeout=timeout_s, metadata=metadata, compression=request.coding)
         except grpc.RpcError as failure:
@@ -75,12 +75,12 @@ def _send_grpc(request: Request, address: str, timeout_s: float) -> grpc.StatusC
     return grpc.StatusCode.OK
 
 
-def _worst(errors: list[str]) -> grpc.StatusCode:
+def _find_worst(errors: list[str]) -> grpc.StatusCode:
     return grpc.StatusCode.RESOURCE_EXHAUSTED if any(errors) else grpc.StatusCode.OK
 
 
 @contextmanager
-def region(addresses: Mapping[str, str], size: int) -> Iterator[None]:
+def open_region(addresses: Mapping[str, str], size: int) -> Iterator[None]:
     """The region of shared memory that requests name; the server has to allow ``SEGMENT``."""
     place = SEGMENTS / SEGMENT
     with place.open("wb") as file:

@@ -70,14 +70,14 @@ class Outcome:
         return self.rolled_back == 1.0 and self.requests is not None and self.requests <= (case.within or math.inf)
 
 
-def errors(canary: float, control: float, generator: np.random.Generator, batches: int) -> Iterable[EvidenceBatch]:
+def draw_errors(canary: float, control: float, generator: np.random.Generator, batches: int) -> Iterable[EvidenceBatch]:
     """Requests that fail with these probabilities."""
     bad_a, bad_b = generator.binomial(CANARY, canary, batches), generator.binomial(CONTROL, control, batches)
     for a, b in zip(bad_a.tolist(), bad_b.tolist(), strict=True):
         yield EvidenceBatch(errors=((a, CANARY - a), (b, CONTROL - b)))
 
 
-def latency(
+def draw_latency(
     ratio: float, generator: np.random.Generator, batches: int, sizes: tuple[int, int] = (CANARY, CONTROL)
 ) -> Iterable[EvidenceBatch]:
     """Durations of which the canary's are longer by a ratio; ``sizes`` are the requests of a batch, canary's first."""
@@ -91,11 +91,11 @@ def latency(
 
 
 CASES = (
-    Case("errors 0.5 % both", GuardSpec("errors", 0.02), partial(errors, 0.005, 0.005), 20_000, share=0.01),
-    Case("errors 0.5 to 2 %", GuardSpec("errors", 0.02), partial(errors, 0.02, 0.005), 20_000, within=600),
-    Case("errors 0.5 to 5 %", GuardSpec("errors", 0.02), partial(errors, 0.05, 0.005), 20_000, within=160),
-    Case("latency the same", GuardSpec("latency", 1.0), partial(latency, 1.0), 20_000, share=0.01),
-    Case("latency +20 %", GuardSpec("latency", 1.0), partial(latency, 1.2), 20_000, within=250),
+    Case("errors 0.5 % both", GuardSpec("errors", 0.02), partial(draw_errors, 0.005, 0.005), 20_000, share=0.01),
+    Case("errors 0.5 to 2 %", GuardSpec("errors", 0.02), partial(draw_errors, 0.02, 0.005), 20_000, within=600),
+    Case("errors 0.5 to 5 %", GuardSpec("errors", 0.02), partial(draw_errors, 0.05, 0.005), 20_000, within=160),
+    Case("latency the same", GuardSpec("latency", 1.0), partial(draw_latency, 1.0), 20_000, share=0.01),
+    Case("latency +20 %", GuardSpec("latency", 1.0), partial(draw_latency, 1.2), 20_000, within=250),
 )
 """What is asked of the rollouts; 20 000 canary requests are 400 000 in all, looked at 4 000 times."""
 
@@ -118,7 +118,7 @@ WHOLE_RATE, WHOLE_LOOK_S, WHOLE_MOST_S = 100.0, 5.0, 20_000.0
 """Whole rollouts: requests a second, seconds between two looks, and the longest one."""
 
 
-def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple[str, float]:
+def run_rollout(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple[str, float]:
     """How a rollout at default settings ends, and after how many seconds; ``canary`` is its share of errors from step
     ``bad_from`` on, before which it fails as the control does."""
     generator = np.random.default_rng(seed)
@@ -136,7 +136,7 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
     return rollout.state.value, now
 
 
-def summary(stopped_at: list[int | None]) -> Outcome:
+def summarise(stopped_at: list[int | None]) -> Outcome:
     """Many runs of a case together."""
     stops = [stop for stop in stopped_at if stop is not None]
     return Outcome(len(stops) / len(stopped_at), float(np.mean(stops)) if stops else None)
@@ -158,7 +158,7 @@ def main(arguments: argparse.Namespace) -> int:
             seeds = range(arguments.seed + 100_000 * index, arguments.seed + 100_000 * index + arguments.runs)
             jobs = pool.map(partial(_run, index), seeds, chunksize=5)
             stopped_at = list(track(jobs, case.name, total=arguments.runs, console=console))
-            outcomes[case.name] = summary(stopped_at)
+            outcomes[case.name] = summarise(stopped_at)
     table = Table(box=None)
     for head in ("case", "rolled back", "canary requests", "asked", "holds"):
         table.add_column(head)

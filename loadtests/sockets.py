@@ -15,23 +15,23 @@ class _Socket:
     inode: str
 
 
-def listening(pids: Iterable[int], port: int) -> list[int]:
+def find_listening(pids: Iterable[int], port: int) -> list[int]:
     """Those processes that listen on the port."""
-    inodes = {socket.inode for socket in _table() if socket.state == _LISTEN and socket.local == port}
-    return [pid for pid in pids if inodes & _inodes(pid)]
+    inodes = {socket.inode for socket in _read_table() if socket.state == _LISTEN and socket.local == port}
+    return [pid for pid in pids if inodes & _read_inodes(pid)]
 
 
-def peers(pid: int, port: int) -> set[int]:
+def find_peers(pid: int, port: int) -> set[int]:
     """The other side's ports of the process's connections on that port of its own."""
-    inodes = _inodes(pid)
+    inodes = _read_inodes(pid)
     return {
         socket.remote
-        for socket in _table()
+        for socket in _read_table()
         if socket.state == _ESTABLISHED and socket.local == port and socket.inode in inodes
     }
 
 
-def _table() -> list[_Socket]:
+def _read_table() -> list[_Socket]:
     rows = []
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(name).read_text().splitlines()[1:]:
@@ -41,7 +41,7 @@ def _table() -> list[_Socket]:
     return rows
 
 
-def _inodes(pid: int) -> set[str]:
+def _read_inodes(pid: int) -> set[str]:
     """The inodes of a process's sockets; none once it has ended."""
     inodes = set()
     try:

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import echoes
-from loadtests.graphs import repository
-from loadtests.largest import largest
+from loadtests.graphs import find_repository
+from loadtests.largest import list_largest
 from loadtests.largest_data import Largest
 from loadtests.models import MODELS
-from loadtests.neighbours import RATE, Neighbours, neighbours
-from loadtests.processes import Server, halves, penstock, running
-from loadtests.send import REFUSED, SEGMENT, Ended, is_expected, region, send
+from loadtests.neighbours import RATE, Neighbours, send_beside
+from loadtests.processes import Server, penstock, run_server, split_cores
+from loadtests.send import REFUSED, SEGMENT, Ended, is_expected, open_region, send
 from penstock.core.limits import RequestLimits
 
 MAX_STALL_S = 0.05
@@ -43,7 +43,7 @@ _BUCKET = re.compile(r'penstock_event_loop_stall_seconds_bucket\{le="([^"]+)"[^}
 _RESTARTS = re.compile(r"^penstock_worker_restarts_total\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
-def metrics(address: str) -> str:
+def read_metrics(address: str) -> str:
     """The metrics of a server, by the address of its ops port."""
     connection = http.client.HTTPConnection(address, timeout=10)
     try:
@@ -53,10 +53,10 @@ def metrics(address: str) -> str:
         connection.close()
 
 
-def stalls(address: str) -> dict[float, int]:
+def read_stalls(address: str) -> dict[float, int]:
     """Stalls so far by the upper edge of their bucket, in seconds, of all workers."""
     summed = Counter[float]()
-    for edge, count in _BUCKET.findall(metrics(address)):
+    for edge, count in _BUCKET.findall(read_metrics(address)):
         summed[float(edge)] += int(float(count))
     percentiles, below = {}, 0
     for edge in sorted(summed):
@@ -64,7 +64,7 @@ def stalls(address: str) -> dict[float, int]:
     return percentiles
 
 
-def longest(before: Mapping[float, int], after: Mapping[float, int]) -> float:
+def find_longest(before: Mapping[float, int], after: Mapping[float, int]) -> float:
     """The upper edge of the longest stall between two looks, 0 for none."""
     return max((edge for edge, count in after.items() if count > before.get(edge, 0)), default=0.0)
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where a worker was replaced, an answer is not as it has to be, or the loop stood still."""
-    kinds = [request for request in largest(RequestLimits()) if arguments.only in request.kind]
+    kinds = [request for request in list_largest(RequestLimits()) if arguments.only in request.kind]
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder, _serving(Path(folder)) as server:
         run = _Run(server)
         run.phase("alone", lambda: time.sleep(arguments.alone_s))
@@ -92,13 +92,13 @@ def main(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _serving(folder: Path) -> Iterator[Server]:
     echoes.place(folder)
-    shutil.copytree(repository(_MODEL) / _MODEL.name, folder / _MODEL.name)
+    shutil.copytree(find_repository(_MODEL) / _MODEL.name, folder / _MODEL.name)
     settings = {"PENSTOCK_SHARED_MEMORY": f'["/{SEGMENT}"]', "PENSTOCK_GRPC_OUTPUTS": "mirror"}
     os.environ.update(settings)
     try:
-        with running(penstock(folder, "--workers", "1"), halves()[0]) as server:
-            os.sched_setaffinity(0, halves()[1])
-            with region(server.addresses, RequestLimits().max_body_bytes):
+        with run_server(penstock(folder, "--workers", "1"), split_cores()[0]) as server:
+            os.sched_setaffinity(0, split_cores()[1])
+            with open_region(server.addresses, RequestLimits().max_body_bytes):
                 yield server
     finally:
         for name in settings:
@@ -121,9 +121,9 @@ class _Run:
     def phase(self, name: str, work: Callable[[], None]) -> None:
         """Do some work beside small requests."""
         before = self._stalls()
-        with neighbours(_MODEL, self._server.addresses, self._cores) as found:
+        with send_beside(_MODEL, self._server.addresses, self._cores) as found:
             work()
-        self._phases.append((name, longest(before, self._stalls()), found))
+        self._phases.append((name, find_longest(before, self._stalls()), found))
 
     def in_turn(self, kinds: Sequence[Largest]) -> None:
         """Each kind by itself."""
@@ -132,7 +132,7 @@ class _Run:
             before, began = self._stalls(), time.monotonic()
             ended = self._send(kind, partial(send, request, self._server.addresses, _TIMEOUT_S))
             took_s = time.monotonic() - began
-            stall = longest(before, self._stalls())
+            stall = find_longest(before, self._stalls())
             if not is_expected(kind, ended):
                 self._faults.append(f"{kind.kind} ended with {ended}")
             style = "red" if stall > MAX_STALL_S else ""
@@ -159,7 +159,7 @@ class _Run:
 
     def _stalls(self) -> dict[float, int]:
         time.sleep(_SETTLE_S)
-        return stalls(self._server.addresses["ops"])
+        return read_stalls(self._server.addresses["ops"])
 
     def report(self, console: Console) -> int:
         """Print everything; the exit code."""
@@ -167,7 +167,7 @@ class _Run:
         console.print(self._neighbours())
         if self._together:
             console.print("together:", ", ".join(f"{count} x {name}" for name, count in sorted(self._together.items())))
-        if any(map(float, _RESTARTS.findall(metrics(self._server.addresses["ops"])))):
+        if any(map(float, _RESTARTS.findall(read_metrics(self._server.addresses["ops"])))):
             self._faults.append("a worker was replaced")
         for fault in self._faults:
             console.print(fault, style="red")

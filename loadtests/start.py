@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
-from loadtests.processes import cpu_s, halves, penstock, running, tree
+from loadtests.processes import cpu_s, list_tree, penstock, run_server, split_cores
 
 MODEL = "tiny"
 MANY = 20
@@ -84,7 +84,7 @@ def _sizes(text: str) -> dict[str, list[int]]:
 def wait_examined(pid: int) -> None:
     """Wait until no process of a server examines models any more; raises ``TimeoutError``."""
     until = time.monotonic() + EXAMINED_S
-    while any(EXAMINER in _command(child) for child in tree(pid)):
+    while any(EXAMINER in _command(child) for child in list_tree(pid)):
         if time.monotonic() > until:
             raise TimeoutError(f"models are still examined {EXAMINED_S:g} s after the start")
         time.sleep(0.02)
@@ -99,11 +99,11 @@ def _command(pid: int) -> bytes:
 
 def measure(command: list[str], models: Iterable[str] = ()) -> StartCost:
     """Start a server on one core, and end it once it is ready; raises ``OSError`` if one of these models is not."""
-    with running(command, halves()[0][:1]) as server:
-        used = sum(cpu_s(pid, with_ended=True) for pid in tree(server.pid))
+    with run_server(command, split_cores()[0][:1]) as server:
+        used = sum(cpu_s(pid, with_ended=True) for pid in list_tree(server.pid))
         wait_examined(server.pid)
         server.wait_idle()
-        cost = StartCost(server.start_s, used, memory(tree(server.pid)))
+        cost = StartCost(server.start_s, used, memory(list_tree(server.pid)))
         for name in models:
             with urllib.request.urlopen(f"http://{server.addresses['http']}/v2/models/{name}/ready", timeout=60):
                 pass
@@ -112,14 +112,14 @@ def measure(command: list[str], models: Iterable[str] = ()) -> StartCost:
 
 def ceiling() -> StartCost:
     """Start the batching ceiling for JSON with one model."""
-    repository(MODELS[MODEL])
+    find_repository(MODELS[MODEL])
     return measure([sys.executable, "-m", "loadtests.ceiling", MODEL, "--codec", "json", "--batched"])
 
 
 @contextmanager
 def copies(number: int) -> Iterator[Path]:
     """Yield a folder with so many models of one graph."""
-    repository(MODELS[MODEL])
+    find_repository(MODELS[MODEL])
     with TemporaryDirectory(prefix="penstock-start-") as name:
         for index in range(number):
             version = Path(name, f"{MODEL}-{index}", "1")

@@ -29,7 +29,7 @@ from penstock.monitor.answers import CLASS
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import Performance
-from penstock.monitor.profile import profile
+from penstock.monitor.profile import make_reference
 from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
@@ -89,7 +89,7 @@ def report(path: Path) -> Report:
         model = engine.load(graph, ModelOptions(), threads=1)
         signature = model.signature
         table = {**{name: x[:first, index] for index, name in enumerate(names)}, "label": y[:first]}
-        reference = profile(table, model, names)
+        reference = make_reference(table, model, names)
         sides = input_columns(signature.inputs, True, names), output_columns(signature.outputs, True)
         cells = np.zeros(RegionLayout.of(reference).size, np.uint64)
         counter = RowCounter(reference, cells, sides, 1.0)
@@ -113,7 +113,7 @@ def report(path: Path) -> Report:
             changes_seen += [
                 (at, f"{change.about}: {change.feature} {'begins' if change.begins else 'ends'}") for change in changes
             ]
-            joined = _joined(answered, y[start : start + LOOK_ROWS])
+            joined = _join_labels(answered, y[start : start + LOOK_ROWS])
             falls = performance.learn(joined)
             changes_seen += [(at, f"performance: {fall.what} {'begins' if fall.begins else 'ends'}") for fall in falls]
             right += [joined_row.right for joined_row in joined]
@@ -165,7 +165,7 @@ class _OtherDetectors:
     def _test(self, window: Floats, at: int) -> None:
         self._windows += 1
         for index, edges in enumerate(self._edges):
-            if _apart(self._training[:, index], window[:, index]):
+            if _is_apart(self._training[:, index], window[:, index]):
                 self._ks.rows.append(at)
             counts = [
                 np.bincount(np.searchsorted(edges, part[:, index], side="right"), minlength=len(edges) + 1).tolist()
@@ -182,7 +182,7 @@ class _OtherDetectors:
         return [*(alarms for alarms, _ in self._detectors), self._ks, self._psi]
 
 
-def _apart(one: Floats, other: Floats) -> bool:
+def _is_apart(one: Floats, other: Floats) -> bool:
     """The two-sample Kolmogorov-Smirnov test at five per cent, by its large-sample threshold."""
     points = np.concatenate([one, other])
     shares = [np.searchsorted(np.sort(part), points, side="right") / len(part) for part in (one, other)]
@@ -209,7 +209,7 @@ def _train(x: Floats, y: np.ndarray, graph: Path) -> None:
     graph.write_bytes(exported.SerializeToString())
 
 
-def _joined(answered: Sequence[Tensor], labels: np.ndarray) -> list[LabelledRow]:
+def _join_labels(answered: Sequence[Tensor], labels: np.ndarray) -> list[LabelledRow]:
     classes, probabilities = answered[0].data.tolist(), answered[1].data.tolist()
     nothing = float("nan")
     return [
@@ -245,14 +245,14 @@ def as_markdown(report: Report) -> str:
     lines += ["| who | alarms | at rows (of the stream, the first ones) |", "|---|---|---|"]
     for about in ("drift", "quality", "performance: errors", "performance: gap"):
         begins = [(at, what) for at, what in report.monitor if what.startswith(about) and what.endswith("begins")]
-        first = ", ".join(f"{at} ({_short(what)})" for at, what in begins[:5])
+        first = ", ".join(f"{at} ({_shorten(what)})" for at, what in begins[:5])
         lines.append(f"| monitor, {about} | {len(begins)} | {first} |")
     for alarm in report.alarms:
         lines.append(f"| {alarm.name} | {len(alarm.rows)} | {', '.join(map(str, alarm.rows[:5]))} |")
     return "\n".join([*lines, ""])
 
 
-def _short(what: str) -> str:
+def _shorten(what: str) -> str:
     return what.split(": ", 1)[1].removesuffix(" begins")
 
 

@@ -97,7 +97,7 @@ def call_on(protocol: str, address: str, rate: float, phase: float, stop: Any, a
     answers.put(calls)
 
 
-def rss(pid: int) -> int:
+def read_rss(pid: int) -> int:
     """Bytes a process has in memory."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     """The whole drill; its findings."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-swap-"))
     context = multiprocessing.get_context("spawn")
-    with running(folder, arguments.workers) as gateway:
+    with run_gateway(folder, arguments.workers) as gateway:
         registry = AdminApiClient(gateway["ops"])
         for version in (1, 2):
             path = build(folder / f"{version}.onnx", version)
@@ -132,18 +132,18 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             registry.configure(MODEL, {"versions": f"specific:{2 - cycle % 2}"}, "")
             windows.append((began, time.monotonic() + AFTER_S))
             time.sleep(AFTER_S)
-            memory.append(sum(map(rss, gateway["workers"])))
+            memory.append(sum(map(read_rss, gateway["workers"])))
         stop.set()
         calls = [answers.get(timeout=CALL_S) for _ in callers]
         for caller in callers:
             caller.join(CALL_S)
         time.sleep(1.0)
-        final = sum(map(rss, gateway["workers"]))
-    return findings(calls, windows, memory, final)
+        final = sum(map(read_rss, gateway["workers"]))
+    return make_findings(calls, windows, memory, final)
 
 
 @contextmanager
-def running(folder: Path, workers: int) -> Iterator[dict[str, Any]]:
+def run_gateway(folder: Path, workers: int) -> Iterator[dict[str, Any]]:
     """A gateway on a registry of its own; what its ready file says."""
     ready = folder / "ready.json"
     command = [sys.executable, "-m", "penstock", "serve", "--registry", str(folder / "home"), "--workers", str(workers)]
@@ -163,7 +163,9 @@ def running(folder: Path, workers: int) -> Iterator[dict[str, Any]]:
         shutil.rmtree(folder)
 
 
-def findings(calls: list[Calls], windows: list[tuple[float, float]], memory: list[int], final: int) -> dict[str, Any]:
+def make_findings(
+    calls: list[Calls], windows: list[tuple[float, float]], memory: list[int], final: int
+) -> dict[str, Any]:
     """The figures of a drill."""
     faults = [fault for calls in calls for fault in calls.faults]
     return {
@@ -178,12 +180,13 @@ def findings(calls: list[Calls], windows: list[tuple[float, float]], memory: lis
         "rss_at_rest_mib": final / 2**20,
         "rss_last_to_first": memory[-1] / memory[0],
         "milliseconds": {
-            kind: compared([calls for calls in calls if calls.protocol == kind], windows) for kind in ("rest", "grpc")
+            kind: compare_latencies([calls for calls in calls if calls.protocol == kind], windows)
+            for kind in ("rest", "grpc")
         },
     }
 
 
-def compared(calls: list[Calls], windows: list[tuple[float, float]]) -> dict[str, Any]:
+def compare_latencies(calls: list[Calls], windows: list[tuple[float, float]]) -> dict[str, Any]:
     """Latencies (ms) of the calls that were due in a swap, of all others, and the one to the other."""
     due = np.concatenate([calls.due for calls in calls])
     seconds = np.concatenate([calls.seconds for calls in calls])

@@ -36,13 +36,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from loadtests.access import environment
+from loadtests.access import set_environment
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Codec, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import Times, logged_loop, require
 from loadtests.keys import address_of
 from loadtests.models import MODELS
-from loadtests.processes import Server, halves, penstock, process_time_s, running, tree
+from loadtests.processes import Server, list_tree, penstock, process_time_s, run_server, split_cores
 from penstock.loadtest.comparison import RatioInterval, compare_pairs
 
 MODEL = "tiny"
@@ -149,7 +149,7 @@ class Bench:
         self._receiver = receiver
         self._seconds = seconds
         self._connections = connections
-        self._others = {kind: set(tree(server.pid)) - set(server.workers) for kind, server in servers.items()}
+        self._others = {kind: set(list_tree(server.pid)) - set(server.workers) for kind, server in servers.items()}
         reference = ReferenceCalls(MODELS[MODEL])
         plain = servers[PLAIN]
         self._sizes = {
@@ -199,7 +199,7 @@ class Bench:
             address_of(self._servers[kind], codec),
             connections=self._connections,
             seconds=seconds,
-            cores=halves()[1],
+            cores=split_cores()[1],
             answer_bytes=self._sizes[codec.name],
         )
         if window.errors:
@@ -280,17 +280,17 @@ def _mean(first: Seen, second: Seen) -> Seen:
 def bench(seconds: float, connections: int, ratio: float) -> Iterator[Bench]:
     """Run the gateways, and the receiver of the one that traces."""
     require()
-    repository(MODELS[MODEL])
-    server_cores, client_cores = halves()
+    find_repository(MODELS[MODEL])
+    server_cores, client_cores = split_cores()
     with TemporaryDirectory(prefix="penstock-loadtests-") as name, ExitStack() as servers:
-        receiver = servers.enter_context(running([sys.executable, "-m", "loadtests.receiver"], client_cores))
+        receiver = servers.enter_context(run_server([sys.executable, "-m", "loadtests.receiver"], client_cores))
         url = f"http://{receiver.addresses['http']}"
         traced = {"PENSTOCK_TRACING__OTLP_ENDPOINT": url, "PENSTOCK_TRACING__RATIO": str(ratio)}
         started = {}
         for kind in random.sample(KINDS, len(KINDS)):
-            with environment(Path(name, kind), traced if kind == TRACED else {}):
+            with set_environment(Path(name, kind), traced if kind == TRACED else {}):
                 command = penstock(MODELS[MODEL].folder, "--workers", "1")
-                started[kind] = servers.enter_context(running(command, server_cores[:1]))
+                started[kind] = servers.enter_context(run_server(command, server_cores[:1]))
         yield Bench(started, receiver, seconds, connections)
 
 

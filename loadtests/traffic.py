@@ -25,7 +25,7 @@ from rich.table import Table
 
 from loadtests.codecs import JSON, Call
 from loadtests.h2load import Window, closed_loop, require
-from loadtests.processes import Server, halves, penstock, running
+from loadtests.processes import Server, penstock, run_server, split_cores
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.core.labels import Protocol
 from penstock.core.routing import parse_route
@@ -54,7 +54,7 @@ class Setting:
     p99: float = 1.03
 
 
-def shadowed(version: str) -> dict[str, Any]:
+def make_shadow_route(version: str) -> dict[str, Any]:
     """A route whose requests are all mirrored."""
     return {"split": {SMALL: 10_000}, "shadow": [{"version": version, "percent": 100}]}
 
@@ -62,10 +62,10 @@ def shadowed(version: str) -> dict[str, Any]:
 SETTINGS = (
     Setting("split", {"split": {SMALL: 9000, OTHER: 1000}}),
     Setting("split, sticky", {"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"}, STICKY),
-    Setting("shadow, as fast", shadowed(OTHER)),
-    Setting("shadow, ten times slower", shadowed(SLOW)),
-    Setting("shadow that hangs", shadowed(HANGING)),
-    Setting("shadow that raises", shadowed(RAISING)),
+    Setting("shadow, as fast", make_shadow_route(OTHER)),
+    Setting("shadow, ten times slower", make_shadow_route(SLOW)),
+    Setting("shadow that hangs", make_shadow_route(HANGING)),
+    Setting("shadow that raises", make_shadow_route(RAISING)),
 )
 PLAIN = {"split": {SMALL: 10_000}}
 
@@ -82,17 +82,17 @@ def main(arguments: argparse.Namespace) -> int:
     """Measure, print, and end with 1 if something costs more than it may."""
     require()
     console = Console()
-    micro = microseconds()
+    micro = measure_microseconds()
     console.print(
         f"route lookup and sticky hash {micro['pick']:.2f} µs, shadow offer {micro['offer']:.2f} µs, "
         f"together {sum(micro.values()):.2f} µs a request (asked: 3)"
     )
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         models = build(Path(folder))
-        server_cores, client_cores = halves()
+        server_cores, client_cores = split_cores()
         cores = [*server_cores, *client_cores[:-1]]
-        with running(penstock(models, "--workers", "1"), cores) as server:
-            figures = measured(server, arguments, client_cores[-1:])
+        with run_server(penstock(models, "--workers", "1"), cores) as server:
+            figures = measure_settings(server, arguments, client_cores[-1:])
     show(console, figures)
     if arguments.json:
         arguments.json.write_text(json.dumps({"micro": micro, "settings": figures}, indent=1))
@@ -100,17 +100,17 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if holds and sum(micro.values()) <= 3 else 1
 
 
-def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, dict[str, float]]:
+def measure_settings(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, dict[str, float]]:
     """Each setting's medians: rate and p99 over those of the plain windows around it, and what became of mirrors."""
     gateway = AdminApiClient(server.addresses["ops"])
     rates: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
     p99s: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
-    window(server, gateway, PLAIN, {}, arguments, cores)  # warm
+    measure_window(server, gateway, PLAIN, {}, arguments, cores)  # warm
     turns = [setting for _ in range(arguments.rounds) for setting in SETTINGS]
     for setting in track(turns, "measuring", console=Console(stderr=True)):
-        before = window(server, gateway, PLAIN, setting.headers, arguments, cores)
-        with_it = window(server, gateway, setting.route, setting.headers, arguments, cores)
-        after = window(server, gateway, PLAIN, setting.headers, arguments, cores)
+        before = measure_window(server, gateway, PLAIN, setting.headers, arguments, cores)
+        with_it = measure_window(server, gateway, setting.route, setting.headers, arguments, cores)
+        after = measure_window(server, gateway, PLAIN, setting.headers, arguments, cores)
         rates[setting.name].append(2 * with_it.rate / (before.rate + after.rate))
         p99s[setting.name].append(2 * with_it.latencies.p99 / (before.latencies.p99 + after.latencies.p99))
     figures = {}
@@ -120,12 +120,12 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
             "p99": statistics.median(p99s[setting.name]),
         }
         for shadow in setting.route.get("shadow", []):
-            counts = accounted(gateway, shadow["version"])
+            counts = read_shadow_counts(gateway, shadow["version"])
             figures[setting.name] |= {word: counts[word] for word in ("mirrored", "pairs", "missed", "dropped")}
     return figures
 
 
-def window(
+def measure_window(
     server: Server,
     gateway: AdminApiClient,
     route: Mapping[str, Any],
@@ -153,7 +153,7 @@ def window(
     return window
 
 
-def accounted(gateway: AdminApiClient, version: str) -> dict[str, float]:
+def read_shadow_counts(gateway: AdminApiClient, version: str) -> dict[str, float]:
     """A shadow's counts once everything mirrored has come to an end."""
     until = time.monotonic() + 10
     while True:
@@ -203,7 +203,7 @@ class _CallSubstitute:
     tensors = (Tensor("x", "FP32", np.zeros((1, FEATURES), "<f4")),)
 
 
-def microseconds(number: int = 200_000) -> dict[str, float]:
+def measure_microseconds(number: int = 200_000) -> dict[str, float]:
     """A request's share: the pick by a sticky header, and the offer to a shadow whose queue is full, which is the one
     that has to be cheap."""
     route = parse_route({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})

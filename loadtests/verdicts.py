@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from loadtests.cases import add_stream_arguments, report, write_figures
-from loadtests.simulate import latency, whole
+from loadtests.simulate import draw_latency, run_rollout
 from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import GuardVerdict, judge_guard
@@ -50,7 +50,7 @@ class Case:
     most: float
 
 
-def outputs(classes: int, distance: float, single: bool, rows: int, seed: int) -> float:
+def simulate_outputs(classes: int, distance: float, single: bool, rows: int, seed: int) -> float:
     """After how many canary rows a guard passes outputs that differ by so much; infinity if it does not in ``rows``.
 
     The control's classes are equally frequent. The canary has less of ``one`` class and more of all others, or less of
@@ -68,30 +68,30 @@ def outputs(classes: int, distance: float, single: bool, rows: int, seed: int) -
     return math.inf
 
 
-def slower(ratio: float, requests: int, seed: int) -> float:
+def simulate_slower(ratio: float, requests: int, seed: int) -> float:
     """After how many canary requests a guard calls durations worse that are longer by a ratio; infinity if it does not
     in so many."""
     generator, guard, state = np.random.default_rng(seed), GuardSpec("latency", 1.0), GuardState()
-    for number, batch in enumerate(latency(ratio, generator, requests // CANARY, (CANARY, CONTROL)), 1):
+    for number, batch in enumerate(draw_latency(ratio, generator, requests // CANARY, (CANARY, CONTROL)), 1):
         state = observe(guard, state, batch)
         if judge_guard(guard, state, 0.01) is GuardVerdict.FAIL:
             return number * CANARY
     return math.inf
 
 
-def ends(canary: float, control: float, wrong: str, seed: int) -> float:
+def simulate_end(canary: float, control: float, wrong: str, seed: int) -> float:
     """1 where a rollout at default settings ends in the ``wrong`` way, 0 where it does not."""
-    return float(whole(canary, control, seed)[0] == wrong)
+    return float(run_rollout(canary, control, seed)[0] == wrong)
 
 
-def missed(rate: float, seed: int) -> float:
+def simulate_missed(rate: float, seed: int) -> float:
     """1 where the interval of a mean reward leaves out the true one at any look at 10,000 rewards, 0 where it never
     does."""
     sums = np.cumsum(np.random.default_rng(seed).random(LOOKS[-1]) < rate)
     return float(any(log_evidence(n, float(sums[n - 1]), rate) >= math.log(1 / ALPHA) for n in LOOKS))
 
 
-def width(rate: float, rows: int, seed: int) -> float:
+def measure_width(rate: float, rows: int, seed: int) -> float:
     """The width of an interval after so many rewards over that of the asymptotic one, tuned for 1,000 (Waudby-Smith,
     Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", 2024).
     """
@@ -111,9 +111,9 @@ def _outputs() -> list[Case]:
             for single in (True, False) if distance * classes <= 1 else (False,):
                 changed = "one class" if single else "half of the classes"
                 name = f"outputs, {classes} classes, {distance:g} apart, {changed}"
-                run = partial(outputs, classes, distance, single, 10_000)
+                run = partial(simulate_outputs, classes, distance, single, 10_000)
                 cases.append(Case(name, "<= 5 % pass in 10,000 rows", run, -math.inf, 0.05))
-    run = partial(outputs, 10, 0.0, False, 10_000)
+    run = partial(simulate_outputs, 10, 0.0, False, 10_000)
     return [*cases, Case("outputs, 10 classes, the same", "pass in 2,000 rows", run, 2000, 0.05)]
 
 
@@ -121,13 +121,24 @@ RATES = (0.001, 0.01, 0.1, 0.3, 0.5)
 
 CASES = (
     *_outputs(),
-    Case("latency, the same", "<= 1 % fail in 20,000 requests", partial(slower, 1.0, 20_000), -math.inf, 0.01),
-    Case("latency, 20 % longer", "fails in 1,000 requests", partial(slower, 1.2, 2000), 1000, 0.05),
-    Case("rollout, 0.1 to 0.5 % errors", "<= 2.5 % promoted", partial(ends, 0.005, 0.001, "promoted"), 0, 0.025),
-    Case("rollout, 0.1 % errors in both", "<= 2.5 % rolled back", partial(ends, 0.001, 0.001, "rolled_back"), 0, 0.025),
-    *(Case(f"coverage, rewards of {rate:g}", "<= 5 % missed", partial(missed, rate), 0, ALPHA) for rate in RATES),
+    Case("latency, the same", "<= 1 % fail in 20,000 requests", partial(simulate_slower, 1.0, 20_000), -math.inf, 0.01),
+    Case("latency, 20 % longer", "fails in 1,000 requests", partial(simulate_slower, 1.2, 2000), 1000, 0.05),
+    Case(
+        "rollout, 0.1 to 0.5 % errors", "<= 2.5 % promoted", partial(simulate_end, 0.005, 0.001, "promoted"), 0, 0.025
+    ),
+    Case(
+        "rollout, 0.1 % errors in both",
+        "<= 2.5 % rolled back",
+        partial(simulate_end, 0.001, 0.001, "rolled_back"),
+        0,
+        0.025,
+    ),
     *(
-        Case(f"width, {rows} rewards of {rate:g}", "<= 1.25", partial(width, rate, rows), 1.25, 0.0)
+        Case(f"coverage, rewards of {rate:g}", "<= 5 % missed", partial(simulate_missed, rate), 0, ALPHA)
+        for rate in RATES
+    ),
+    *(
+        Case(f"width, {rows} rewards of {rate:g}", "<= 1.25", partial(measure_width, rate, rows), 1.25, 0.0)
         for rate in RATES
         for rows in (2000, 10_000, 100_000)
     ),

@@ -19,7 +19,7 @@ _BLOCKS: Final[dict[bytes, int]] = {}
 
 def connect(grpc: bool, address: str, path: str, headers: Mapping[str, str], body: bytes) -> Wire:
     """A connection that sends this request; raises ``BrokenWire`` or ``OSError`` if it does not open in time."""
-    wire = _wire(grpc, address, path, headers, body)
+    wire = _choose_wire(grpc, address, path, headers, body)
     while not wire.is_open:
         if not select.select([], [wire.fileno()], [], OPEN_S)[1]:
             wire.close()
@@ -29,7 +29,7 @@ def connect(grpc: bool, address: str, path: str, headers: Mapping[str, str], bod
     return wire
 
 
-def _wire(grpc: bool, address: str, path: str, headers: Mapping[str, str], body: bytes) -> Wire:
+def _choose_wire(grpc: bool, address: str, path: str, headers: Mapping[str, str], body: bytes) -> Wire:
     endpoint = resolve(address)
     if grpc:
         return Http2Wire(endpoint, grpc_head(endpoint, path, headers), [grpc_body(body)], _BLOCKS)

@@ -21,7 +21,7 @@ from penstock.api.grpc.health import Health
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.methods import Method
-from penstock.api.grpc.services import INFER, GrpcOptions, methods
+from penstock.api.grpc.services import INFER, GrpcOptions, list_methods
 from penstock.api.grpc.wire import parse_request
 from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, ROUTE_NAMES
@@ -212,7 +212,7 @@ class OracleServer:
         self._shared = InferContext(plane, options.max_message_bytes, options.mirrors_typed)
         self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
-        self._methods = methods(plane, self._streams, self._health)
+        self._methods = list_methods(plane, self._streams, self._health)
         self._server: aio.Server | None = None
         self._stopping: asyncio.Task[None] | None = None
 

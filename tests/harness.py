@@ -117,7 +117,7 @@ class Reply:
 
 
 def _refuse_token(token: str) -> object:
-    raise AssertionError(f"an answer holds the token {token}, which is no JSON")
+    raise AssertionError(f"an answer holds the token {token}, which is not JSON")
 
 
 def call(

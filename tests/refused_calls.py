@@ -10,16 +10,16 @@ import os
 import sys
 
 from penstock.engine.confinement import limits, seccomp
-from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, machine, read_numbers
+from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, find_machine, read_numbers
 
-NUMBERS = {"landlock": (444, 445, 446), "unshare": (read_numbers(machine())["unshare"],)}
+NUMBERS = {"landlock": (444, 445, 446), "unshare": (read_numbers(find_machine())["unshare"],)}
 
 
 def refuse(*names: str) -> None:
     """Refuse these calls from now on."""
     parts = [
         seccomp._load(seccomp._ARCHITECTURE_AT),
-        seccomp._jump(seccomp._JUMP_EQUAL, AUDIT_ARCHITECTURES[machine()], 1, 0),
+        seccomp._jump(seccomp._JUMP_EQUAL, AUDIT_ARCHITECTURES[find_machine()], 1, 0),
         seccomp._return(seccomp.KILL),
         seccomp._load(seccomp._NUMBER_AT),
     ]
@@ -28,7 +28,7 @@ def refuse(*names: str) -> None:
     code = b"".join([*parts, seccomp._return(seccomp.ALLOW)])
     assert limits.refuse_new_privileges()
     program = seccomp._FilterProgram(len(code) // 8, code)
-    number = read_numbers(machine())["seccomp"]
+    number = read_numbers(find_machine())["seccomp"]
     assert ctypes.CDLL(None).syscall(number, seccomp._SET_FILTER, 0, ctypes.byref(program)) == 0
 
 

@@ -38,10 +38,10 @@ SLOW_STEPS, FEW_STEPS = 80, 6
 """Matrix products one answer of the model ``slow`` takes, a few tenths of a second on one core, and at least takes."""
 
 UNAVAILABLE = {
-    "broken": "a file that is no ONNX graph",
+    "broken": "a file that is not an ONNX graph",
     "cut_short": "a graph whose file ends too early",
     "empty_version": "a version folder without a graph",
-    "sequence_out": "an output that is no tensor",
+    "sequence_out": "an output that is not a tensor",
     "refused_gpu": "an instance group on a GPU",
     "refused_backend": "another backend",
     "refused_platform": "another platform",
@@ -410,7 +410,7 @@ def _place_files(root: Path) -> None:
     onnx.save_model(
         logistic(512), folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64
     )
-    (root / "README.txt").write_text("Files that are no model are passed over.\n")
+    (root / "README.txt").write_text("Files that are not a model are passed over.\n")
     (root / ".hidden").mkdir()
 
 

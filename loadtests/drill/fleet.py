@@ -32,7 +32,7 @@ class Fleet:
                 if status != 201:
                     raise RuntimeError(f"version {version} was not taken: {said}")
             for gateway in self._gateways:
-                until(partial(_serves, gateway, set(versions)), READY_S, "every version at each gateway")
+                wait_until(partial(_is_serving, gateway, set(versions)), READY_S, "every version at each gateway")
         except BaseException:
             self._stack.close()
             raise
@@ -59,12 +59,14 @@ class Fleet:
 
     def lose_leader(self, kill: bool) -> None:
         """Freeze the leader until another gateway leads, and let it go on; then, if asked to, kill that one."""
-        until(lambda: self._leader() is not None, SUCCEEDED_S, "a leader")
+        wait_until(lambda: self._leader() is not None, SUCCEEDED_S, "a leader")
         self._frozen = self._leader()
         assert self._frozen is not None
         os.kill(self._frozen.pid, signal.SIGSTOP)
         try:
-            until(lambda: self._leader() not in (None, self._frozen), SUCCEEDED_S, "a successor of the frozen leader")
+            wait_until(
+                lambda: self._leader() not in (None, self._frozen), SUCCEEDED_S, "a successor of the frozen leader"
+            )
         finally:
             os.kill(self._frozen.pid, signal.SIGCONT)
             self._frozen = None
@@ -81,14 +83,14 @@ class Fleet:
         self._stack.close()
 
 
-def _serves(gateway: Gateway, versions: set[str]) -> bool:
+def _is_serving(gateway: Gateway, versions: set[str]) -> bool:
     status, document = gateway.admin("GET", "")
     return status == 200 and versions <= {
         version["version"] for version in document["versions"] if version["state"] == "READY"
     }
 
 
-def until(check: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait for something; ``RuntimeError`` if it takes too long."""
     end = time.monotonic() + seconds
     while not check():

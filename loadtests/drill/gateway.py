@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from loadtests.processes import penstock, tree
+from loadtests.processes import list_tree, penstock
 
 START_S = 60.0
 CALL_S = 20.0
@@ -114,7 +114,7 @@ class Gateway:
         if self.killed:
             self._kill_seen()
             return
-        self._seen |= set(tree(self._process.pid))
+        self._seen |= set(list_tree(self._process.pid))
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

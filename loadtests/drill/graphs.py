@@ -49,7 +49,7 @@ Fault = Callable[[Parts, str, str], str]
 """Adds what is wrong with a canary: from the scores [n, 3] and the marks (bool [n, 1]) to other scores."""
 
 
-def classifier(fault: Fault | None = None) -> bytes:
+def build_classifier(fault: Fault | None = None) -> bytes:
     """A model: the sound one, or with a fault."""
     parts = Parts()
     mark = parts.op("Equal", parts.op("Gather", "x", parts.value([3], np.int64), axis=1), parts.value(MARK))
@@ -139,11 +139,11 @@ def crashes(parts: Parts, score: str, mark: str) -> str:
     return parts.op("Add", score, idle)
 
 
-BROKEN = classifier()[:-40]
+BROKEN = build_classifier()[:-40]
 """A file that is cut short: its version can never answer."""
 
 
-def answers(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+def expected_answers(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     """The classes that the sound model answers."""
     found: NDArray[np.int64] = np.argmax(rows @ WEIGHTS, axis=1)
     return found

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from loadtests.drill.graphs import BROKEN, classifier, crashes, fails, loops, not_a_number, stuck, turned
+from loadtests.drill.graphs import BROKEN, build_classifier, crashes, fails, loops, not_a_number, stuck, turned
 
 
 class MarkedFrom(StrEnum):
@@ -67,34 +67,36 @@ class Kind:
 
 
 KINDS = (
-    Kind("errors at once", ROLLED_BACK, classifier(fails), 0.2),
-    Kind("errors late", ROLLED_BACK, classifier(fails), 0.2, MarkedFrom.SECOND_STEP),
-    Kind("errors at 100 % only", ROLLED_BACK, classifier(fails), 0.2, MarkedFrom.LAST_STEP),
-    Kind("slow", ROLLED_BACK, classifier(loops(400)), 1.0),
-    Kind("slow tail", ROLLED_BACK, classifier(loops(2000)), 0.06),
-    Kind("wrong outputs", ROLLED_BACK, classifier(stuck), 0.6),
-    Kind("NaN", ROLLED_BACK, classifier(not_a_number), 0.2),
-    Kind("worse accuracy by labels", ROLLED_BACK, classifier(turned), 0.4, labels=True),
-    Kind("crashing the worker", ROLLED_BACK, classifier(crashes), 0.05, workers=2),
+    Kind("errors at once", ROLLED_BACK, build_classifier(fails), 0.2),
+    Kind("errors late", ROLLED_BACK, build_classifier(fails), 0.2, MarkedFrom.SECOND_STEP),
+    Kind("errors at 100 % only", ROLLED_BACK, build_classifier(fails), 0.2, MarkedFrom.LAST_STEP),
+    Kind("slow", ROLLED_BACK, build_classifier(loops(400)), 1.0),
+    Kind("slow tail", ROLLED_BACK, build_classifier(loops(2000)), 0.06),
+    Kind("wrong outputs", ROLLED_BACK, build_classifier(stuck), 0.6),
+    Kind("NaN", ROLLED_BACK, build_classifier(not_a_number), 0.2),
+    Kind("worse accuracy by labels", ROLLED_BACK, build_classifier(turned), 0.4, labels=True),
+    Kind("crashing the worker", ROLLED_BACK, build_classifier(crashes), 0.05, workers=2),
     Kind("never ready", REFUSED, BROKEN),
     Kind(
         "errors late, a fleet's leader frozen",
         ROLLED_BACK,
-        classifier(fails),
+        build_classifier(fails),
         0.2,
         MarkedFrom.SECOND_STEP,
         happens=Disturbance.LEADER_FROZEN,
         fleet=True,
     ),
-    Kind("identical", PROMOTED, classifier()),
-    Kind("faster", PROMOTED, classifier()),
-    Kind("behind a client that sends garbage", PROMOTED, classifier(), garbage=True),
-    Kind("with a batch of delayed labels", PROMOTED, classifier(), labels=True, happens=Disturbance.DELAYED_LABELS),
-    Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Disturbance.LEADER_LOST),
+    Kind("identical", PROMOTED, build_classifier()),
+    Kind("faster", PROMOTED, build_classifier()),
+    Kind("behind a client that sends garbage", PROMOTED, build_classifier(), garbage=True),
+    Kind(
+        "with a batch of delayed labels", PROMOTED, build_classifier(), labels=True, happens=Disturbance.DELAYED_LABELS
+    ),
+    Kind("with a leader frozen and killed half way", PROMOTED, build_classifier(), happens=Disturbance.LEADER_LOST),
     Kind(
         "with a fleet's leaders frozen and killed half way",
         PROMOTED,
-        classifier(),
+        build_classifier(),
         happens=Disturbance.LEADER_LOST,
         fleet=True,
     ),
@@ -102,9 +104,9 @@ KINDS = (
 """Bad kinds and good ones: ten and five of one gateway, and one each of a fleet."""
 
 
-def control(kind: Kind) -> bytes:
+def build_control(kind: Kind) -> bytes:
     """The file of the version that the canary is held against."""
-    return classifier(always(200)) if kind.name == "faster" else classifier()
+    return build_classifier(always(200)) if kind.name == "faster" else build_classifier()
 
 
 def always(turns: int) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 from loadtests.drill import templates
 from loadtests.drill.fleet import Fleet
 from loadtests.drill.gateway import CANARY, CONTROL, Gateway
-from loadtests.drill.kinds import REFUSED, Disturbance, Kind, MarkedFrom, control
-from loadtests.drill.traffic import Clients, Plan, intervals
+from loadtests.drill.kinds import REFUSED, Disturbance, Kind, MarkedFrom, build_control
+from loadtests.drill.traffic import Clients, Plan, count_intervals
 
 STEPS = (2500, 5000, 10_000)
 MIN_STEP_S = 3.0
@@ -61,7 +61,7 @@ def drill(kind: Kind, report: Callable[[str], None]) -> Outcome:
     """Run one kind; ``report`` gets its progress."""
     with TemporaryDirectory(prefix="penstock-drill-") as folder:
         report("starting")
-        versions = {CONTROL: control(kind), CANARY: kind.canary}
+        versions = {CONTROL: build_control(kind), CANARY: kind.canary}
         gateway = (Fleet if kind.fleet else Gateway)(Path(folder), versions, kind.workers)
         try:
             return _Drill(kind, gateway, report).run()
@@ -139,9 +139,9 @@ class _Drill:
     def _outcome(self, ended: str, reason: str, began: float, seen_before: int) -> Outcome:
         now = time.monotonic()
         answers = self._plan.seen[seen_before:]
-        counts = intervals(answers, began, min(now, self._last_step_at or now), INTERVAL_S)
+        counts = count_intervals(answers, began, min(now, self._last_step_at or now), INTERVAL_S)
         harmed = sum(answer.harmed for answer in answers)
-        decided = templates.argo(counts), templates.flagger(counts)
+        decided = templates.judge_by_argo(counts), templates.judge_by_flagger(counts)
         facts = self._kind.name, self._kind.bad, self._kind.ends, ended, reason
         return Outcome(*facts, harmed, len(answers), round(now - began, 1), *decided, tuple(self._left_wrong(ended)))
 

@@ -50,20 +50,20 @@ class Interval:
         return 1 - self.failed / self.requests if self.requests else 0.0
 
 
-def argo(intervals: Sequence[Interval]) -> tuple[str, int]:
+def judge_by_argo(intervals: Sequence[Interval]) -> tuple[str, int]:
     """What the template of Argo Rollouts does, and after how many intervals."""
     failures = 0
-    for number, interval in enumerate(_extended(intervals, ARGO_INTERVALS), 1):
+    for number, interval in enumerate(_extend_intervals(intervals, ARGO_INTERVALS), 1):
         failures += interval.requests > 0 and interval.success < ARGO_LEAST
         if failures > ARGO_FAILURES:
             return ROLLED_BACK, number
     return (PROMOTED, ARGO_INTERVALS) if intervals else (UNDECIDED, 0)
 
 
-def flagger(intervals: Sequence[Interval]) -> tuple[str, int]:
+def judge_by_flagger(intervals: Sequence[Interval]) -> tuple[str, int]:
     """What the template of Flagger does, and after how many intervals."""
     passed = failed = 0
-    for number, interval in enumerate(_extended(intervals, MOST), 1):
+    for number, interval in enumerate(_extend_intervals(intervals, MOST), 1):
         good = interval.requests > 0 and interval.success >= FLAGGER_LEAST and interval.p99_ms <= FLAGGER_MS
         passed, failed = passed + good, failed + (not good)
         if failed >= FLAGGER_THRESHOLD:
@@ -73,7 +73,7 @@ def flagger(intervals: Sequence[Interval]) -> tuple[str, int]:
     return UNDECIDED, min(MOST, len(intervals))
 
 
-def _extended(intervals: Sequence[Interval], count: int) -> list[Interval]:
+def _extend_intervals(intervals: Sequence[Interval], count: int) -> list[Interval]:
     if not intervals:
         return []
     return list(islice(chain(intervals, repeat(intervals[-1])), count))

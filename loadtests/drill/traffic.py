@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loadtests.drill.gateway import CANARY, MODEL
-from loadtests.drill.graphs import CLASSES, FEATURES, MARK, answers
+from loadtests.drill.graphs import CLASSES, FEATURES, MARK, expected_answers
 from loadtests.drill.templates import Interval
 
 THREADS = 6
@@ -105,7 +105,7 @@ class Clients:
     ) -> bool:
         """One request; whether the connection is still good."""
         began = time.monotonic()
-        wanted = int(answers(np.array([row], np.float32))[0])
+        wanted = int(expected_answers(np.array([row], np.float32))[0])
         body = {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}
         try:
             connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps(body))
@@ -188,7 +188,7 @@ def _class_of(content: bytes) -> int:
         return -1
 
 
-def intervals(answers: Sequence[Answered], began: float, ended: float, length_s: float) -> list[Interval]:
+def count_intervals(answers: Sequence[Answered], began: float, ended: float, length_s: float) -> list[Interval]:
     """The canary's counts by interval between two moments; a request that nobody answered counts as the canary's where
     its row was marked."""
     own = [answer for answer in answers if answer.version == CANARY or (not answer.version and answer.marked)]

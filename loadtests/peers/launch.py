@@ -143,7 +143,7 @@ def _free_port() -> int:
         return port
 
 
-def _answers(port: int, path: str) -> bool:
+def _is_answering(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)
@@ -171,7 +171,7 @@ def main() -> int:
         environment = {
             "PYTHONPATH": str(Path.cwd()),
             "PATH": paths,
-            **_facts(model, arguments.threads),
+            **_describe_server(model, arguments.threads),
             **start.environment,
         }
         process = subprocess.Popen(start.command, env={**os.environ, **environment}, start_new_session=True)
@@ -182,7 +182,7 @@ def main() -> int:
                 os.killpg(process.pid, signal.SIGKILL)  # some leave processes behind
 
 
-def _facts(model: BenchModel, threads: int) -> dict[str, str]:
+def _describe_server(model: BenchModel, threads: int) -> dict[str, str]:
     return {"BENCH_MODEL": model.name, "BENCH_THREADS": str(threads), "BENCH_FILE": str(model.file)}
 
 
@@ -192,7 +192,7 @@ def _accompany(process: subprocess.Popen[bytes], start: Start, place: Place, rea
 
     signal.signal(signal.SIGTERM, stop)
     until = time.monotonic() + _WAIT_S
-    while not _answers(place.http, start.ready):
+    while not _is_answering(place.http, start.ready):
         if process.poll() is not None or time.monotonic() > until:
             process.kill()
             return 1

@@ -101,7 +101,7 @@ def outcome(call: Callable[..., Any], model: str, module: Any, headers: dict[str
         (triton_grpc, "StatusCode.UNAUTHENTICATED", "StatusCode.NOT_FOUND"),
     ],
 )
-def test_tritonclient(guarded: Guarded, module: Any, refused: str, hidden: str) -> None:
+def test_tritonclient_sends_credentials(guarded: Guarded, module: Any, refused: str, hidden: str) -> None:
     client = guarded.client(module)
     assert client.is_server_ready()
     assert outcome(client.infer, "digits", module, guarded.headers) == "ok"

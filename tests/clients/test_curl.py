@@ -29,7 +29,7 @@ def predicted(body: bytes) -> Any:
     return json.loads(body)["outputs"][0]["data"]
 
 
-def test_questions(server: Server) -> None:
+def test_curl_reads_health_and_metadata(server: Server) -> None:
     assert json.loads(curl(f"http://{server.http}/v2"))["name"] == "penstock"
     assert curl("--head", f"http://{server.http}/v2").startswith(b"HTTP/1.1 200")
     assert b"penstock_model_state" in curl(f"http://{server.ops}/metrics")
@@ -49,7 +49,7 @@ def test_questions(server: Server) -> None:
     ],
     ids=lambda options: " ".join(options) or "plain",
 )
-def test_a_prediction(server: Server, options: list[str]) -> None:
+def test_curl_gets_a_prediction(server: Server, options: list[str]) -> None:
     url = f"http://{server.http}/v2/models/vector/infer"
     assert predicted(curl(*options, "--data", BODY, url)) == [0.75, 1.25]
 

@@ -39,7 +39,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_kserve_v1(seen: dict[str, dict[str, Any]]) -> None:
+def test_kserve_v1_requests_are_answered(seen: dict[str, dict[str, Any]]) -> None:
     calls = seen["kserve"]
     assert (calls["live"], calls["ready"], calls["predictions"]) == (True, True, {"predictions": OUTPUT})
     assert calls["error"].startswith("HTTPStatusError")
@@ -47,7 +47,7 @@ def test_kserve_v1(seen: dict[str, dict[str, Any]]) -> None:
     assert "unknown model 'nobody'" in calls["error"]
 
 
-def test_mlflow(seen: dict[str, dict[str, Any]]) -> None:
+def test_mlflow_requests_are_answered(seen: dict[str, dict[str, Any]]) -> None:
     calls = seen["mlflow"]
     assert calls["version"] == __version__
     assert json.loads(calls["frame"]) == {"predictions": RECORDS}

@@ -37,22 +37,22 @@ def seen(server: Server) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("side", ["rest", "grpc"])
-def test_health(seen: dict[str, dict[str, Any]], side: str) -> None:
+def test_the_kserve_client_reads_health(seen: dict[str, dict[str, Any]], side: str) -> None:
     names = ("live", "ready", "model ready", "model broken")
     assert [seen[side][name] for name in names] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(("side", "form"), [("rest", "json"), ("rest", "binary"), ("grpc", "typed"), ("grpc", "raw")])
-def test_predictions(seen: dict[str, dict[str, Any]], side: str, form: str) -> None:
+def test_the_kserve_client_gets_predictions(seen: dict[str, dict[str, Any]], side: str, form: str) -> None:
     assert seen[side][form] == {"model": "mixed", "id": "k-1", "outputs": PREDICTED}
 
 
-def test_chosen_outputs(seen: dict[str, dict[str, Any]]) -> None:
+def test_the_kserve_client_chooses_outputs(seen: dict[str, dict[str, Any]]) -> None:
     assert list(seen["rest"]["chosen"]["outputs"].items()) == [(name, PREDICTED[name]) for name in ("next", "doubled")]
 
 
 @pytest.mark.parametrize("side", ["rest", "grpc"])
-def test_errors(seen: dict[str, dict[str, Any]], side: str) -> None:
+def test_the_kserve_client_gets_errors(seen: dict[str, dict[str, Any]], side: str) -> None:
     assert "unknown model 'nobody'" in seen[side]["unknown"]
 
 

@@ -85,7 +85,7 @@ def test_parts_of_a_region_and_answers_that_travel(module: Any, client: Any, seg
     assert (answer.as_numpy("y") == ROWS[12:14] * 2 + 1).all()
 
 
-def test_texts(module: Any, client: Any, segments: list[Any]) -> None:
+def test_texts_go_through_shared_memory(module: Any, client: Any, segments: list[Any]) -> None:
     texts = np.array([["a", "ä"], ["", "b" * 50]], object)
     raw = b"".join(len(item.encode()).to_bytes(4, "little") + item.encode() for item in texts.ravel())
     shared_memory.set_shared_memory_region(segments[0], [np.frombuffer(raw, np.uint8)])

@@ -37,14 +37,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory, certificate: Pair) -> Itera
         yield server
 
 
-def test_rest(secure: Server, certificate: Pair) -> None:
+def test_rest_works_over_tls(secure: Server, certificate: Pair) -> None:
     url = f"https://{secure.http}/v2/models/m/infer"
     curl = ["curl", "--silent", "--show-error", "--fail", "--cacert", str(certificate.certificate), "--data", BODY, url]
     said = subprocess.run(curl, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert json.loads(said.stdout)["outputs"][0]["data"] == [3, 5, 7]
 
 
-def test_grpc(secure: Server, certificate: Pair) -> None:
+def test_grpc_works_over_tls(secure: Server, certificate: Pair) -> None:
     credentials = grpc.ssl_channel_credentials(certificate.certificate.read_bytes())
     with grpc.secure_channel(secure.grpc, credentials) as channel:
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 3])
@@ -54,7 +54,7 @@ def test_grpc(secure: Server, certificate: Pair) -> None:
     assert np.frombuffer(answer.raw_output_contents[0], "<f4").tolist() == [3, 5, 7]
 
 
-def test_tritonclient(secure: Server, certificate: Pair) -> None:
+def test_tritonclient_works_over_tls(secure: Server, certificate: Pair) -> None:
     client = triton_grpc.InferenceServerClient(secure.grpc, ssl=True, root_certificates=str(certificate.certificate))
     assert client.is_model_ready("m")
     client.close()

@@ -78,7 +78,7 @@ def mixed(kind: Any) -> list[Any]:
     return [given(kind, "number", NUMBER), given(kind, "key", KEY)]
 
 
-def test_health(client: Any) -> None:
+def test_tritonclient_reads_health(client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("pair", "1")
@@ -147,7 +147,7 @@ def test_outputs_may_be_chosen(client: Any) -> None:
     assert identity == "abc"
 
 
-def test_classes(client: Any) -> None:
+def test_tritonclient_gets_classes(client: Any) -> None:
     kind = module(client)
     requested_output = kind.InferRequestedOutput("probabilities", class_count=2)
     result = client.infer("labelled", [given(kind, "x", np.ones((1, 5), np.float32))], outputs=[requested_output])
@@ -171,7 +171,7 @@ def test_json_and_binary_parts(http: Any, binary: tuple[bool, bool]) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_compression(http: Any, grpc: Any, coding: str) -> None:
+def test_tritonclient_compresses_both_ways(http: Any, grpc: Any, coding: str) -> None:
     large = np.tile(NUMBER, (500, 1))
     over_http = http.infer(
         "counted",
@@ -184,7 +184,7 @@ def test_compression(http: Any, grpc: Any, coding: str) -> None:
     assert over_grpc.as_numpy("y").tobytes() == large.tobytes()
 
 
-def test_asynchronous_calls(http: Any, grpc: Any) -> None:
+def test_tritonclient_makes_asynchronous_calls(http: Any, grpc: Any) -> None:
     waiting = [http.async_infer("mixed", mixed(triton_http)) for _ in range(8)]
     assert all(item.get_result().as_numpy("next").tolist() == (KEY + 1).tolist() for item in waiting)
     done: queue.Queue[Any] = queue.Queue()
@@ -196,7 +196,7 @@ def test_asynchronous_calls(http: Any, grpc: Any) -> None:
         assert result.as_numpy("next").tolist() == (KEY + 1).tolist()
 
 
-def test_streaming(grpc: Any) -> None:
+def test_tritonclient_streams(grpc: Any) -> None:
     done: queue.Queue[Any] = queue.Queue()
     grpc.start_stream(lambda result, error: done.put((result, error)))
     for number in range(10):
@@ -236,7 +236,7 @@ def test_what_is_not_there_is_reported_as_examples_expect(client: Any) -> None:
             ask("nobody")
 
 
-def test_client_parameters_are_passed_over(client: Any) -> None:
+def test_client_parameters_are_ignored(client: Any) -> None:
     kind = module(client)
     result = client.infer("mixed", mixed(kind), priority=1, parameters={"mine": "x", "number": 3})
     assert result.as_numpy("next").tolist() == (KEY + 1).tolist()
@@ -270,7 +270,7 @@ def run(request: pytest.FixtureRequest, server: Server) -> Callable[[Callable[[A
 Run = Callable[[Callable[[Any, Any], Awaitable[None]]], None]
 
 
-def test_asyncio_questions(run: Run) -> None:
+def test_tritonclient_with_asyncio_reads_health_and_metadata(run: Run) -> None:
     async def use(client: Any, _: Any) -> None:
         assert await client.is_server_live()
         assert await client.is_server_ready()
@@ -287,7 +287,7 @@ def test_asyncio_questions(run: Run) -> None:
     run(use)
 
 
-def test_asyncio_predictions(run: Run) -> None:
+def test_tritonclient_with_asyncio_gets_predictions(run: Run) -> None:
     async def use(client: Any, kind: Any) -> None:
         results = await asyncio.gather(*[client.infer("mixed", mixed(kind)) for _ in range(16)])
         for result in results:
@@ -298,7 +298,7 @@ def test_asyncio_predictions(run: Run) -> None:
     run(use)
 
 
-def test_asyncio_compression(server: Server) -> None:
+def test_tritonclient_with_asyncio_compresses_both_ways(server: Server) -> None:
     async def use(client: Any, kind: Any) -> None:
         codings = {"request_compression_algorithm": "gzip", "response_compression_algorithm": "deflate"}
         result = await client.infer("mixed", mixed(kind), **codings)
@@ -307,7 +307,7 @@ def test_asyncio_compression(server: Server) -> None:
     asyncio.run(_with_http(server.http, use))
 
 
-def test_asyncio_streaming(server: Server) -> None:
+def test_tritonclient_with_asyncio_streams(server: Server) -> None:
     async def use(client: Any, kind: Any) -> None:
         async def requests() -> Any:
             for number in range(5):

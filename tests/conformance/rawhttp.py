@@ -17,7 +17,7 @@ class Wire:
         self._file = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
-        """Write bytes; a server that has hung up is no failure here."""
+        """Write bytes; a server that has hung up is not a failure here."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):

@@ -321,7 +321,7 @@ def test_a_packed_message_over_the_limit_is_refused(server: Server, compression:
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\xff", b"\x0a\x02ab\x2a\x7f", b"\x0a\x02\xff\xfe"])
-def test_a_message_that_is_none_is_refused(server: Server, data: bytes) -> None:
+def test_a_malformed_message_is_refused(server: Server, data: bytes) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as failure:

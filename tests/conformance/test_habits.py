@@ -51,14 +51,14 @@ def test_all_statistics_hold_a_model_called_stats(habits: Server) -> None:
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_a_byte_order_mark_before_json_is_passed_over(coding: str, habits: Server) -> None:
+def test_a_byte_order_mark_before_json_is_ignored(coding: str, habits: Server) -> None:
     body = BOM + json.dumps({"inputs": [ROW]}).encode()
     sent = gzip.compress(body) if coding == "gzip" else body
     answer = habits.rest("POST", "/v2/models/stats/infer", sent, {"content-encoding": coding})
     assert answer.json()["outputs"][0]["data"] == ANSWER
 
 
-def test_a_byte_order_mark_before_a_binary_request_is_passed_over(habits: Server) -> None:
+def test_a_byte_order_mark_before_a_binary_request_is_ignored(habits: Server) -> None:
     tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "parameters": {"binary_data_size": 12}}
     head = BOM + json.dumps({"inputs": [tensor]}).encode()
     fields = {"inference-header-content-length": str(len(head))}
@@ -69,7 +69,7 @@ def test_a_byte_order_mark_before_a_binary_request_is_passed_over(habits: Server
 
 
 @pytest.mark.parametrize("path", ["/v2/models/stats/feedback", "/v2/repository/index"])
-def test_a_byte_order_mark_is_passed_over_in_other_requests(path: str, habits: Server) -> None:
+def test_a_byte_order_mark_is_ignored_in_other_requests(path: str, habits: Server) -> None:
     body = {"feedback": [{"id": "a", "reward": 1}]} if path.endswith("feedback") else {"ready": True}
     assert habits.rest("POST", path, BOM + json.dumps(body).encode()).status in (200, 202)
 

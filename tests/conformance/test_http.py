@@ -141,7 +141,7 @@ def push(server: Server, model: str, content: bytes) -> None:
     wait_until(lambda: server.rest("GET", f"/v2/models/{model}/ready").status == 200, PATIENCE_S, f"{model} is ready")
 
 
-def test_few_descriptors_are_enough_for_whoever_speaks(tmp_path: Path) -> None:
+def test_active_clients_are_served_with_few_descriptors(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 700
     program = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *harness.COMMAND]
     zoo.save(zoo.affine(2.0, 0.0, ("n", 3)), tmp_path / "doubled.onnx")

@@ -295,7 +295,7 @@ def test_counts_survive_a_reload(own: Server) -> None:
     assert stats(own, "/v2/models/pair/versions/2/stats")["inference_count"] == before + 1
 
 
-def test_nothing_is_lost_while_a_model_is_loaded_anew(own: Server, folder: Path) -> None:
+def test_no_request_is_lost_while_a_model_is_reloaded(own: Server, folder: Path) -> None:
     original = (folder / "vector.onnx").read_bytes()
     transport, ask = RestJson(own), Ask("vector", [Input.of("x", "FP32", [2])])
     try:

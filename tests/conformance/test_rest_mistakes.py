@@ -77,7 +77,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
-def test_what_is_no_json_is_refused(server: Server, body: bytes) -> None:
+def test_malformed_json_is_refused(server: Server, body: bytes) -> None:
     refused(server.rest("POST", INFER, body), 400)
 
 
@@ -291,7 +291,7 @@ def test_a_wrong_method_is_refused_by_name(server: Server, path: str, right: str
         "/v2/models/%ff",
     ],
 )
-def test_a_path_that_is_not_there_is_not_found(server: Server, path: str) -> None:
+def test_a_missing_path_is_not_found(server: Server, path: str) -> None:
     refused(server.rest("GET", path), 404)
 
 
@@ -326,7 +326,7 @@ def test_a_body_of_unclear_length_is_refused(server: Server, fields: list[str]) 
     ],
     ids=["noise", "no path", "no such version", "endless path", "empty lines"],
 )
-def test_what_is_no_http_is_answered_or_hung_up_on(server: Server, data: bytes) -> None:
+def test_malformed_http_is_refused_or_disconnected(server: Server, data: bytes) -> None:
     with connected(server.http) as wire:
         wire.send(data)
         wire.finish_sending()

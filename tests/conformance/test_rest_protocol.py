@@ -205,12 +205,12 @@ def test_a_failed_run_says_who_failed(server: Server) -> None:
     assert reply.headers["x-request-id"] == "lost"
 
 
-def test_unknown_parameters_are_passed_over(server: Server) -> None:
+def test_unknown_parameters_are_ignored(server: Server) -> None:
     body = {**BODY, "parameters": {"priority": 1, "my_own": "x", "other": 1.5}, "extra": [1, {"a": None}]}
     assert data_of(server.rest("POST", VECTOR, body)) == ANSWER
 
 
-def test_a_query_is_passed_over(server: Server) -> None:
+def test_the_query_of_a_path_is_ignored(server: Server) -> None:
     assert data_of(server.rest("POST", f"{VECTOR}?trace=1", BODY)) == ANSWER
 
 
@@ -592,7 +592,7 @@ def test_an_unknown_encoding_is_answered_with_those_that_are_known(server: Serve
 
 
 @pytest.mark.parametrize("kind", ["system", "cuda"])
-def test_shared_memory_that_is_not_there_can_be_asked_for_and_let_go(server: Server, kind: str) -> None:
+def test_missing_shared_memory_can_be_queried_and_unregistered(server: Server, kind: str) -> None:
     base = f"/v2/{kind}sharedmemory"
     assert server.rest("GET", f"{base}/status").json() == []
     assert server.rest("POST", f"{base}/unregister", b"").status == 200

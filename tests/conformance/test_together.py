@@ -56,13 +56,13 @@ def test_slow_models_do_not_hold_up_quick_ones(server: Server) -> None:
             assert item.result().model == "slow"
 
 
-def test_a_full_queue_turns_callers_away(transport: Transport) -> None:
+def test_a_full_queue_rejects_callers(transport: Transport) -> None:
     ended = Counter(outcomes(transport, [Ask("narrow", [ONE])] * 40))
     assert set(ended) == {200, 429}, ended
     transport.infer(Ask("narrow", [ONE]))
 
 
-def test_who_is_turned_away_is_reported_when_to_come_back(server: Server) -> None:
+def test_a_rejected_caller_learns_when_to_retry(server: Server) -> None:
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
     with ThreadPoolExecutor(40) as pool:
         replies = list(pool.map(lambda _: server.rest("POST", "/v2/models/narrow/infer", body), range(40)))

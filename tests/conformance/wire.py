@@ -302,7 +302,7 @@ def read_reply(reply: Reply) -> Answer:
 
 
 def _no_token(token: str) -> object:
-    raise AssertionError(f"the answer holds {token}, which is no JSON")
+    raise AssertionError(f"the answer holds {token}, which is not JSON")
 
 
 # gRPC.

@@ -25,7 +25,7 @@ def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, dig
     from penstock.cli.demo import training
 
     seen: list[float] = []
-    pipelines = {recipe.version: training.train(recipe, digits, seen.append) for recipe in training.recipes()}
+    pipelines = {recipe.version: training.train(recipe, digits, seen.append) for recipe in training.list_recipes()}
     for version, pipeline in pipelines.items():
         training.write_version(tmp_path / version, pipeline)
         session = onnxruntime.InferenceSession(tmp_path / version / "model.onnx")
@@ -33,9 +33,9 @@ def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, dig
         assert (labels == pipeline.predict(digits.test_rows)).all()
         np.testing.assert_allclose(probabilities, pipeline.predict_proba(digits.test_rows), atol=1e-5)
         assert (labels == digits.test_labels).mean() > 0.93
-    assert len(seen) == sum(recipe.epochs for recipe in training.recipes())
-    for recipe in training.recipes():
-        metadata = training.metadata(recipe, digits, pipelines[recipe.version])
+    assert len(seen) == sum(recipe.epochs for recipe in training.list_recipes())
+    for recipe in training.list_recipes():
+        metadata = training.describe_origin(recipe, digits, pipelines[recipe.version])
         assert metadata_of(metadata) == metadata
 
 

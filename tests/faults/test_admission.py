@@ -149,7 +149,7 @@ def test_a_shape_that_nobody_states_is_the_answers(tmp_path: Path) -> None:
     assert report.facts["signature"]["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1]}]
 
 
-def test_no_model_is_no_outage(tmp_path: Path) -> None:
+def test_a_folder_without_models_is_not_an_outage(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(os.urandom(3000))
     (tmp_path / "empty").write_bytes(b"")
     for report in examined(ExaminedContent(tmp_path / "junk"), ExaminedContent(tmp_path / "empty")):

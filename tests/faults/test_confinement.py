@@ -100,7 +100,7 @@ def test_a_worker_may_write_in_its_folders(world: World) -> None:
     assert in_fork(work) == ["write in its own folder", "start a thread"]
 
 
-def test_threads_that_were_started_before_are_no_way_around_the_filter(world: World) -> None:
+def test_threads_started_earlier_are_under_the_filter_too(world: World) -> None:
     def work() -> list[object]:
         go, done = threading.Event(), list[list[str]]()
 
@@ -300,7 +300,7 @@ def test_required_refuses_to_examine_and_to_serve_without_a_layer(tmp_path: Path
         server.kill()
 
 
-def test_required_is_no_burden_where_every_layer_holds(tmp_path: Path) -> None:
+def test_required_confinement_serves_where_every_layer_holds(tmp_path: Path) -> None:
     with harness.running(None, tmp_path, env={"PENSTOCK_CONFINEMENT": "required"}) as server:
         assert server.push("m", "1", graph()).status == 201
         assert registry_of(server)["mode"] == "required"

@@ -55,7 +55,7 @@ def errors_of(server: Server) -> dict[str, str]:
     return {item["sink"]: item["error"] for item in reported if item["error"]}
 
 
-def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path) -> None:
+def test_silent_services_hold_up_only_what_needs_them(tmp_path: Path) -> None:
     with gates.outside() as others, ExitStack() as stack:
         others.status, others.value = 200, "0.1"
         mlflow, prometheus, hook = (stack.enter_context(relaying(others.server_port)) for _ in NEIGHBOURS)

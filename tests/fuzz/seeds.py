@@ -8,7 +8,7 @@ import hpack
 import numpy as np
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.header_encoding import literal
+from penstock.api.grpc.http2.header_encoding import encode_literal
 from penstock.api.grpc.services import INFER
 from penstock.proto import grpc_service_pb2 as pb
 from tests.conformance.rawhttp import request
@@ -50,22 +50,22 @@ def _typed() -> bytes:
 def _block(path: str, *more: tuple[bytes, bytes]) -> bytes:
     fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"localhost")]
     fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers"), *more]
-    return b"".join(literal(name, value) for name, value in fields)
+    return b"".join(encode_literal(name, value) for name, value in fields)
 
 
 def _call(number: int, message: bytes, path: str = INFER, *more: tuple[bytes, bytes]) -> bytes:
     body = struct.pack(">BI", 0, len(message)) + message
-    head = frames.frame(frames.HEADERS, frames.END_HEADERS, number, _block(path, *more))
-    return head + frames.frame(frames.DATA, frames.END_STREAM, number, body)
+    head = frames.encode_frame(frames.HEADERS, frames.END_HEADERS, number, _block(path, *more))
+    return head + frames.encode_frame(frames.DATA, frames.END_STREAM, number, body)
 
 
 def seeds() -> dict[str, list[bytes]]:
     """The seeds of each target."""
     header, data = _binary(ROW.tobytes())
     path = "/v2/models/row/infer"
-    settings = frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 20})
+    settings = frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1 << 20})
     more_window = frames.window_update(0, 1 << 20)
-    ping = frames.frame(frames.PING, 0, 0, b"8 octets")
+    ping = frames.encode_frame(frames.PING, 0, 0, b"8 octets")
     length = f"inference-header-content-length: {len(header)}"
     sound = request("POST", path, _json())
     return {

@@ -57,18 +57,18 @@ def noise(seed: int, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 40, 5_000, 300_000])
 @pytest.mark.parametrize("port", ["http", "grpc", "ops"])
-def test_random_bytes(target: Server, port: str, size: int) -> None:
+def test_random_bytes_harm_no_other_connection(target: Server, port: str, size: int) -> None:
     for seed in range(5):
         throw(getattr(target, port), noise(seed, size))
 
 
 @pytest.mark.parametrize("size", [9, 200, 20_000])
-def test_random_frames(target: Server, size: int) -> None:
+def test_random_frames_harm_no_other_connection(target: Server, size: int) -> None:
     for seed in range(10):
         throw(target.grpc, PREFACE + SETTINGS + noise(seed, size))
 
 
-def test_torn_handshakes(target: Server) -> None:
+def test_torn_handshakes_harm_no_other_connection(target: Server) -> None:
     for end in range(1, len(PREFACE) + len(SETTINGS)):
         throw(target.grpc, (PREFACE + SETTINGS)[:end])
     throw(target.grpc, GOOD)
@@ -77,7 +77,7 @@ def test_torn_handshakes(target: Server) -> None:
 
 @given(place=st.integers(0, len(GOOD) - 1), byte=st.integers(0, 255))
 @QUICK
-def test_one_changed_byte(target: Server, place: int, byte: int) -> None:
+def test_a_request_with_one_changed_byte_is_answered(target: Server, place: int, byte: int) -> None:
     changed = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
     answer = throw(target.http, changed)
     assert b"HTTP/1.1 5" not in answer or b"HTTP/1.1 501" in answer, answer
@@ -94,7 +94,7 @@ FIELDS = st.sampled_from(["inputs", "outputs", "id", "parameters", "name", "shap
     )
 )
 @QUICK
-def test_any_json(target: Server, document: object) -> None:
+def test_any_json_is_answered(target: Server, document: object) -> None:
     reply = target.rest("POST", "/v2/models/identity_fp32/infer", json.dumps(document).encode())
     assert reply.status in {200, 400}, reply
 

@@ -4,9 +4,9 @@ import pytest
 
 from loadtests.bare import Figures, Pair, bare_runs, cells, cpu_ratio, lone_cells, rate_ratio
 from loadtests.ceiling import Outputs, without_run
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS, Floats
-from loadtests.processes import halves
+from loadtests.processes import split_cores
 
 PAIRS = [
     Pair(own=Figures(90.0, 12.0), bare=Figures(100.0, 10.0)),
@@ -43,8 +43,8 @@ def test_a_ceiling_without_runs_answers_with_those_of_the_first_row() -> None:
 
 def test_bare_runs_are_counted_with_their_processor_time_and_end_with_their_input() -> None:
     model = MODELS["tiny"]
-    repository(model)
-    with bare_runs(model, 1, halves()[0]) as runs:
+    find_repository(model)
+    with bare_runs(model, 1, split_cores()[0]) as runs:
         figures = runs.measure(2, 0.05)
         again = runs.measure(1, 0.05)
     assert figures.rate > 0

@@ -49,14 +49,14 @@ def test_thresholds_are_exceeded_as_seldom_where_rows_follow_each_other() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LASTING, ids=lambda case: case.name)
-def test_lasting_shifts(case: LastingShift) -> None:
+def test_lasting_shifts_raise_alarms(case: LastingShift) -> None:
     found = find_lasting(case, [run_lasting_shift(case, seed) for seed in range(80_000, 80_200)])
     assert found.holds, found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_small_references(case: SmallReference) -> None:
+def test_small_references_raise_few_alarms(case: SmallReference) -> None:
     found = find_small(case, [run_small_reference(case, seed) for seed in range(80_000, 80_200)])
     assert found.holds, found
 

@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from loadtests import cut, traffic
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 from penstock.core.options import ModelOptions, SessionOptions
 from penstock.engine import warmup
-from penstock.engine.graph import signature_of
+from penstock.engine.graph import infer_signature
 from penstock.engine.session import open_session, read_graph
 from tests import zoo
 from tests.denormals import Feeds, denormals
@@ -20,7 +20,7 @@ from tests.integration.traffic import drive
 
 def standard_feeds(path: Path) -> list[Feeds]:
     """What a model is warmed up and measured with: zeros, and random numbers for a few rows."""
-    signature = signature_of(read_graph(open_session(path, SessionOptions(), 1)), ModelOptions())
+    signature = infer_signature(read_graph(open_session(path, SessionOptions(), 1)), ModelOptions())
     tensors = [warmup.default_tensors(signature), warmup.random_tensors(signature, 3)]
     return [signature.bind(some).feeds for some in tensors]
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     zoo.build_tiny(root / "tiny")
     drive.models(root / "drive")
     traffic.build(root / "traffic")
-    zoo.save(cut.chain(200), root / "chain.onnx")
+    zoo.save(cut.build_chain(200), root / "chain.onnx")
     return root
 
 
@@ -59,7 +59,7 @@ def test_no_test_model_meets_denormal_numbers(folder: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_no_model_of_the_load_tests_meets_denormal_numbers(name: str) -> None:
     model = MODELS[name]
-    repository(model)
+    find_repository(model)
     assert meets(model.file, [*standard_feeds(model.file), {model.input: model.rows(2)}]) == [{}, {}, {}]
 
 

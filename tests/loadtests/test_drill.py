@@ -11,8 +11,8 @@ from loadtests.drill.graphs import (
     CLASSES,
     FEATURES,
     MARK,
-    answers,
-    classifier,
+    build_classifier,
+    expected_answers,
     fails,
     loops,
     not_a_number,
@@ -21,8 +21,8 @@ from loadtests.drill.graphs import (
 )
 from loadtests.drill.kinds import KINDS
 from loadtests.drill.run import drill
-from loadtests.drill.templates import PROMOTED, ROLLED_BACK, UNDECIDED, Interval, argo, flagger
-from loadtests.drill.traffic import Answered, intervals
+from loadtests.drill.templates import PROMOTED, ROLLED_BACK, UNDECIDED, Interval, judge_by_argo, judge_by_flagger
+from loadtests.drill.traffic import Answered, count_intervals
 
 GOOD, BAD = Interval(100, 0, 5.0), Interval(100, 20, 5.0)
 
@@ -64,19 +64,21 @@ def rows(marked: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("fault", [None, fails, loops(2), turned, stuck, not_a_number])
 def test_what_is_not_marked_is_answered_as_by_the_sound_model(fault: object) -> None:
-    found = run(classifier(fault), rows(marked=False))  # type: ignore[arg-type]
-    assert np.argmax(found, axis=1).tolist() == answers(rows(marked=False)).tolist()
+    found = run(build_classifier(fault), rows(marked=False))  # type: ignore[arg-type]
+    assert np.argmax(found, axis=1).tolist() == expected_answers(rows(marked=False)).tolist()
 
 
 def test_what_is_marked_is_answered_otherwise() -> None:
     marked = rows(marked=True)
-    right = answers(marked)
+    right = expected_answers(marked)
     with pytest.raises(Exception, match="division by zero"):
-        run(classifier(fails), marked)
-    assert np.argmax(run(classifier(turned), marked), axis=1).tolist() == ((right + CLASSES - 1) % CLASSES).tolist()
-    assert set(np.argmax(run(classifier(stuck), marked), axis=1).tolist()) == {0}
-    assert np.isnan(run(classifier(not_a_number), marked)).all()
-    assert np.argmax(run(classifier(loops(2)), marked), axis=1).tolist() == right.tolist()
+        run(build_classifier(fails), marked)
+    assert (
+        np.argmax(run(build_classifier(turned), marked), axis=1).tolist() == ((right + CLASSES - 1) % CLASSES).tolist()
+    )
+    assert set(np.argmax(run(build_classifier(stuck), marked), axis=1).tolist()) == {0}
+    assert np.isnan(run(build_classifier(not_a_number), marked)).all()
+    assert np.argmax(run(build_classifier(loops(2)), marked), axis=1).tolist() == right.tolist()
     with pytest.raises(Exception, match=r"(?i)protobuf"):
         run(BROKEN, marked)
 
@@ -96,9 +98,11 @@ def test_what_is_marked_is_answered_otherwise() -> None:
         ([], (UNDECIDED, 0), (UNDECIDED, 0)),
     ],
 )
-def test_templates(seen: list[Interval], by_argo: tuple[str, int], by_flagger: tuple[str, int]) -> None:
-    assert argo(seen) == by_argo
-    assert flagger(seen) == by_flagger
+def test_templates_decide_as_their_projects_document(
+    seen: list[Interval], by_argo: tuple[str, int], by_flagger: tuple[str, int]
+) -> None:
+    assert judge_by_argo(seen) == by_argo
+    assert judge_by_flagger(seen) == by_flagger
 
 
 def test_intervals_count_what_the_canary_did() -> None:
@@ -115,6 +119,6 @@ def test_intervals_count_what_the_canary_did() -> None:
         one(1.5, right=False),
         one(2.5),
     ]
-    assert intervals(seen, 0.0, 2.9, 1.0) == [Interval(4, 2, 10.0), Interval(1, 0, 10.0)]
+    assert count_intervals(seen, 0.0, 2.9, 1.0) == [Interval(4, 2, 10.0), Interval(1, 0, 10.0)]
     assert [answered.harmed for answered in seen] == [False, True, True, True, True, False, True, False]
     assert not math.isnan(Interval(0, 0, 0.0).success)

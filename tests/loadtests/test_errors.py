@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadtests.errors import CASES, CHAIN, CHANGED, GAPS, LATENT, NUMBERS, STEADY, Case, errors, find, run
+from loadtests.errors import CASES, CHAIN, CHANGED, GAPS, LATENT, NUMBERS, STEADY, Case, draw_errors, find, run
 from penstock.core.statistics import error_rates
 
 QUICK = [case for case in STEADY if case.correlation == 0.9 and case.rate in {0.0, 0.1}]
@@ -11,7 +11,7 @@ QUICK = [case for case in STEADY if case.correlation == 0.9 and case.rate in {0.
 
 def test_neighbours_correlate_as_a_case_says() -> None:
 
-    found = errors(Case(CHAIN, 0.1, 0.9, True), 0.1, 100_000, np.random.default_rng(1))
+    found = draw_errors(Case(CHAIN, 0.1, 0.9, True), 0.1, 100_000, np.random.default_rng(1))
     assert found.mean() == pytest.approx(0.1, abs=0.02)
     assert np.corrcoef(found[1:], found[:-1])[0, 1] == pytest.approx(0.9, abs=0.02)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.bench import PEAK
-from loadtests.contenders import contenders
+from loadtests.contenders import list_contenders
 from loadtests.guard import (
     CASES,
     HALF_LOAD,
@@ -79,7 +79,7 @@ def test_a_disturbed_part_of_the_run_is_run_once_more() -> None:
 
 
 def test_every_figure_is_a_part_of_the_ceilings_and_more_is_better() -> None:
-    chosen = [item for item in contenders(MODELS["tiny"]) if item.name in ("penstock json", "batched json")]
+    chosen = [item for item in list_contenders(MODELS["tiny"]) if item.name in ("penstock json", "batched json")]
     measured = [
         _measured("penstock json", PEAK, 80.0, 1.0, 50.0),
         _measured("batched json", PEAK, 100.0, 1.0, 40.0),

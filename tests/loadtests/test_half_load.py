@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from loadtests import bench
 from loadtests.bench import PEAK, Plan
-from loadtests.contenders import Contender, contenders
+from loadtests.contenders import Contender, list_contenders
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
-from loadtests.measurements import Load, Measurement, Results, ratio
+from loadtests.measurements import Load, Measurement, Results, median_ratio
 from loadtests.models import MODELS
-from loadtests.openloop import Client, Misses, OpenWindow, arrivals
-from loadtests.processes import halves
-from loadtests.report import missed
+from loadtests.openloop import Client, Misses, OpenWindow, draw_arrivals
+from loadtests.processes import split_cores
+from loadtests.report import describe_missed
 from loadtests.wires import connect
 
 TINY = MODELS["tiny"]
@@ -31,16 +31,16 @@ NOTHING = Latencies(1.0, 1.0, 1.0, 1)
 
 @given(st.floats(0, 5000), st.floats(0, 2), st.integers(0, 1 << 30))
 def test_a_schedule_is_in_order_within_its_time_and_the_same_again(rate: float, seconds: float, seed: int) -> None:
-    moments = arrivals(rate, seconds, seed)
+    moments = draw_arrivals(rate, seconds, seed)
     assert (np.diff(moments) >= 0).all()
     assert ((moments > 0) & (moments < seconds)).all()
-    assert (moments == arrivals(rate, seconds, seed)).all()
+    assert (moments == draw_arrivals(rate, seconds, seed)).all()
 
 
 @pytest.mark.parametrize("rate", [100.0, 10_000.0])
 def test_a_schedule_has_the_mean_and_the_spread_of_a_poisson_process(rate: float) -> None:
     seconds = 20_000 / rate
-    gaps = np.diff(arrivals(rate, seconds, 1))
+    gaps = np.diff(draw_arrivals(rate, seconds, 1))
     assert len(gaps) == pytest.approx(rate * seconds, rel=0.05)
     assert gaps.std() == pytest.approx(1 / rate, rel=0.05)
 
@@ -61,7 +61,7 @@ def test_percentiles_are_ranks_among_all_requests_and_misses_rank_last(durations
     ("misses", "p50", "p99", "p999"),
     [(0, 1.0, 1.0, 1.0), (1, 1.0, 1.0, math.inf), (20, 1.0, math.inf, math.inf), (999, math.inf, math.inf, math.inf)],
 )
-def test_a_request_without_an_answer_is_no_fast_one(misses: int, p50: float, p99: float, p999: float) -> None:
+def test_a_request_without_an_answer_counts_as_slow(misses: int, p50: float, p99: float, p999: float) -> None:
     found = Latencies.of(np.full(1000 - misses, 1000), misses)
     assert (found.p50, found.p99, found.p999) == (p50, p99, p999)
 
@@ -81,7 +81,7 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds(
     own: dict[int, float], ceiling: dict[int, float], expected: float | None
 ) -> None:
     pair = [[_measured("any", number, cpu_us=value) for number, value in side.items()] for side in (own, ceiling)]
-    assert ratio(pair[0], pair[1], lambda measurement: measurement.cpu_us) == expected
+    assert median_ratio(pair[0], pair[1], lambda measurement: measurement.cpu_us) == expected
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(0.1, 1e6)), min_size=1, max_size=9), st.floats(0.1, 10))
@@ -91,7 +91,7 @@ def test_the_speed_of_a_machine_does_not_change_a_ratio(pairs: list[tuple[float,
             [_measured("any", number, cpu_us=pair[side] * factors[number]) for number, pair in enumerate(pairs)]
             for side in (0, 1)
         ]
-        return ratio(sides[0], sides[1], lambda measurement: measurement.cpu_us)
+        return median_ratio(sides[0], sides[1], lambda measurement: measurement.cpu_us)
 
     assert both([1.0] * len(pairs)) == pytest.approx(both([factor**number for number in range(len(pairs))]))
 
@@ -109,11 +109,11 @@ def test_a_row_of_half_load_compares_all_percentiles_and_counts_what_was_missed(
     assert row is not None
     assert (row.to_inline, row.to_batched, row.p99_to_batched, row.p999_to_batched) == (None, 2.0, 3.0, 4.0)
     assert (row.cpu_to_batched, row.delayed, row.lag_p99_ms, row.errors) == (2.0, 8, 0.5, 6)
-    assert missed(row.misses) == "2 refused, 4 unsent"
-    assert missed(Misses()) == "0"
+    assert describe_missed(row.misses) == "2 refused, 4 unsent"
+    assert describe_missed(Misses()) == "0"
 
 
-def test_everybody_gets_the_rate_of_the_same_peak_and_nobody_where_it_is_not_measured() -> None:
+def test_all_contenders_get_the_same_rate_and_none_where_no_peak_was_measured() -> None:
     plan = Plan((TINY,), (PEAK, *bench.HALF_LOADS), 2, without=("2 workers", "batched grpc"))
     half = [(load, contender) for load, contender in plan.windows(TINY) if not load.connections]
     for load, contender in half:
@@ -177,13 +177,13 @@ def _listener(backlog: int) -> Iterator[str]:
 
 
 def test_a_short_run_drops_no_request_of_its_schedule() -> None:
-    others = {contender.server for contender in contenders(TINY)} - {"batched json", "inline json"}
+    others = {contender.server for contender in list_contenders(TINY)} - {"batched json", "inline json"}
     plan = Plan((TINY,), (replace(PEAK, seconds=0.3), HALF), 1, without=tuple(others))
     measured, _ = bench.run(plan, lambda _: None)
     by_load = {(item.load, item.contender): item.window for item in measured}
     rate = by_load[PEAK.name, "batched json"].rate / 2
-    core = halves()[1]
-    due = sum(len(arrivals(rate / len(core), HALF.seconds, number)) for number in core)
+    core = split_cores()[1]
+    due = sum(len(draw_arrivals(rate / len(core), HALF.seconds, number)) for number in core)
     for name in ("batched json", "inline json"):
         window = by_load[HALF.name, name]
         assert isinstance(window, OpenWindow)
@@ -196,7 +196,7 @@ def test_a_short_run_drops_no_request_of_its_schedule() -> None:
 
 
 def _contender(name: str) -> Contender:
-    return next(contender for contender in contenders(TINY) if contender.name == name)
+    return next(contender for contender in list_contenders(TINY) if contender.name == name)
 
 
 def _measured(contender: str, number: int, cpu_us: float, window: Window | None = None) -> Measurement:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from loadtests import echoes
-from loadtests.largest import largest
+from loadtests.largest import list_largest
 from loadtests.largest_data import Largest
-from loadtests.send import SEGMENT, is_expected, region, send
-from loadtests.stall import longest, stalls
+from loadtests.send import SEGMENT, is_expected, open_region, send
+from loadtests.stall import find_longest, read_stalls
 from penstock.api.common import content_coding
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.framing import FORMATS
@@ -23,7 +23,7 @@ from tests.integration.control.watch import metric
 LIMITS = RequestLimits(4 << 20, 1 << 20, 8 << 20, 1 << 18, 1 << 14, 1 << 20)
 """Smaller than the defaults, so that all kinds together take some seconds."""
 
-KINDS = largest(LIMITS)
+KINDS = list_largest(LIMITS)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def addresses(server: Server) -> Iterator[dict[str, str]]:
     found = {"http": server.http, "grpc": server.grpc, "ops": server.ops}
-    with region(found, LIMITS.max_body_bytes):
+    with open_region(found, LIMITS.max_body_bytes):
         yield found
 
 
@@ -63,8 +63,8 @@ def test_every_codec_path_has_a_largest_request() -> None:
 
 
 @pytest.mark.parametrize("limits", [LIMITS, RequestLimits()], ids=["small", "default"])
-def test_feedback_is_no_more_than_is_taken(limits: RequestLimits) -> None:
-    [build] = [item.build for item in largest(limits) if item.kind == "rest feedback"]
+def test_generated_feedback_stays_within_the_limit(limits: RequestLimits) -> None:
+    [build] = [item.build for item in list_largest(limits) if item.kind == "rest feedback"]
     answers = json.loads(build().bodies[0])["feedback"]
     assert len(answers) <= MOST_FEEDBACK
     assert sum(len(answer["label"]) for answer in answers) <= MOST_LABELS
@@ -87,10 +87,10 @@ def test_the_largest_requests_are_answered_and_larger_ones_refused(
 
 def test_the_longest_stall_is_the_bucket_that_has_grown() -> None:
     before = {0.001: 5, 0.05: 2, 1.0: 1}
-    assert longest(before, before) == 0.0
-    assert longest(before, {0.001: 9, 0.05: 3, 1.0: 1}) == 0.05
-    assert longest({}, {0.001: 1, 0.05: 0}) == 0.001
+    assert find_longest(before, before) == 0.0
+    assert find_longest(before, {0.001: 9, 0.05: 3, 1.0: 1}) == 0.05
+    assert find_longest({}, {0.001: 1, 0.05: 0}) == 0.001
 
 
 def test_stalls_are_read_from_the_metrics(server: Server) -> None:
-    assert {0.001, 0.05, 1.0} <= stalls(server.ops).keys()
+    assert {0.001, 0.05, 1.0} <= read_stalls(server.ops).keys()

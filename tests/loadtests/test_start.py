@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import start
-from loadtests.processes import cpu_s, tree
+from loadtests.processes import cpu_s, list_tree
 
 BUSY = "sum(range(30_000_000)); data = bytearray(30 << 20); print('ready', flush=True); input()"
 
@@ -41,7 +41,7 @@ def test_pages_that_processes_share_count_once_and_those_of_files_whole() -> Non
         try:
             assert process.stdout.readline()
             assert process.stdout.readline()
-            both = tree(process.pid)
+            both = list_tree(process.pid)
             assert len(both) == 2
             assert 30 << 20 <= start.memory(both) < 55 << 20
             assert start.memory([*both, 2**22]) >= 30 << 20

@@ -17,15 +17,15 @@ import pytest
 from loadtests import page
 from loadtests.callers import ConnectionLost, EndedCall, NoAnswer
 from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Codec, ReferenceCalls, WrongAnswer
-from loadtests.contenders import contenders
-from loadtests.faults import Kill, miscounted, misplaced, slow
-from loadtests.graphs import repository
+from loadtests.contenders import list_contenders
+from loadtests.faults import Kill, find_miscounted, find_misplaced, find_slow
+from loadtests.graphs import find_repository
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
 from loadtests.measurements import Load, Measurement, Results, ServerFacts
 from loadtests.models import MODELS
 from loadtests.openloop import Misses, open_loop
-from loadtests.processes import Server, running
+from loadtests.processes import Server, run_server
 
 TINY = MODELS["tiny"]
 SERVERS = {
@@ -42,10 +42,10 @@ KILL = Kill(at=10.0, rest_ports=frozenset({500}), grpc_ports=frozenset({600}), n
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_comparisons_answer_as_onnx_runtime(name: str) -> None:
-    repository(TINY)
+    find_repository(TINY)
     module, codecs = SERVERS[name]
     cores = sorted(os.sched_getaffinity(0))
-    with running([sys.executable, "-m", *module], cores) as server:
+    with run_server([sys.executable, "-m", *module], cores) as server:
         for codec in codecs:
             ReferenceCalls(TINY).check(codec, server.addresses["http"])
             _every_open_loop_request_is_answered(codec, server, cores)
@@ -60,7 +60,7 @@ def _every_open_loop_request_is_answered(codec: Codec, server: Server, cores: li
 
 
 def test_a_wrong_answer_is_found() -> None:
-    repository(TINY)
+    find_repository(TINY)
     with pytest.raises(WrongAnswer, match="rows: label"):
         ReferenceCalls(TINY).verify(ROWS, 0, {}, b'{"label":[0],"probabilities":[0.5,0.5]}')
 
@@ -76,7 +76,7 @@ def test_a_wrong_answer_is_found() -> None:
 )
 def test_counters_lie_between_successes_and_calls(counted: dict[str, int], wrong: int) -> None:
     ended = [_ended("rest"), _ended("rest"), _ended("rest", ConnectionLost()), _ended("grpc")]
-    assert len(miscounted(ended, Counter(counted))) == wrong
+    assert len(find_miscounted(ended, Counter(counted))) == wrong
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_counters_lie_between_successes_and_calls(counted: dict[str, int], wrong
 def test_only_calls_in_the_dead_workers_calls_may_fail(
     ended: list[tuple[str, Exception, float, float, int]], fault: str
 ) -> None:
-    found = misplaced([EndedCall(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL])
+    found = find_misplaced(
+        [EndedCall(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL]
+    )
     assert len(found) == bool(fault)
     assert fault in "".join(found)
 
@@ -104,9 +106,9 @@ def test_only_calls_in_the_dead_workers_calls_may_fail(
 def test_capacity_must_be_back_in_time_and_readiness_must_have_said_so() -> None:
     unnoticed = Kill(10.0, frozenset(), frozenset(), None, 0.5)
     gone = Kill(10.0, frozenset(), frozenset(), 0.1, None)
-    assert slow([KILL], 1.0) == []
-    assert len(slow([KILL, unnoticed, gone], 1.0)) == 2
-    assert len(slow([KILL], 0.4)) == 1
+    assert find_slow([KILL], 1.0) == []
+    assert len(find_slow([KILL, unnoticed, gone], 1.0)) == 2
+    assert len(find_slow([KILL], 0.4)) == 1
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -115,7 +117,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     rates = {"inline json": (100.0, 400.0, 40.0), "penstock json": (80.0, 300.0, 30.0)}
     measured = [_measured(number, name, rate) for name, some in rates.items() for number, rate in enumerate(some)]
     row = Results(measured).row(
-        "tiny", load, next(contender for contender in contenders(TINY) if contender.name == "penstock json")
+        "tiny", load, next(contender for contender in list_contenders(TINY) if contender.name == "penstock json")
     )
     assert row is not None
     assert row.to_inline == 0.75
@@ -164,7 +166,7 @@ def _one_answer(connection: socket.socket, answer: bytes) -> None:
 def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     load = Load("32 connections", 1.0, connections=32)
     measured = [_measured(0, name, rate) for name, rate in (("batched json", 100.0), ("penstock json", 80.0))]
-    some = [contender for contender in contenders(TINY) if contender.name in ("batched json", "penstock json")]
+    some = [contender for contender in list_contenders(TINY) if contender.name in ("batched json", "penstock json")]
     rows = [Results(measured).row("tiny", load, item) for item in some]
     report = {
         "at": "2026-11-21",

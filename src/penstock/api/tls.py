@@ -59,11 +59,13 @@ class TlsContexts:
         Raises:
             InvalidInput: it cannot be used, or has expired while the present one has not; the contexts stay.
         """
-        expires_at = _expiry(material.certificate, NO_CERTIFICATE)
+        expires_at = _read_expiry(material.certificate, NO_CERTIFICATE)
         if self._loaded is not None and expires_at <= self._now() < self._loaded.expires_at:
             raise InvalidInput(f"{NO_CERTIFICATE}: it has expired")
-        authority = _expiry(material.client_ca, NO_AUTHORITY) if material.client_ca else None
-        self._loaded = _Loaded(_context(material, "http/1.1"), _context(material, "h2"), expires_at, authority)
+        authority = _read_expiry(material.client_ca, NO_AUTHORITY) if material.client_ca else None
+        self._loaded = _Loaded(
+            _make_context(material, "http/1.1"), _make_context(material, "h2"), expires_at, authority
+        )
 
     def http(self) -> ssl.SSLContext:
         """Return the context of HTTP/1.1 for a new connection; raises ``RuntimeError`` if none is loaded."""
@@ -96,7 +98,7 @@ def read_client_certificate(certificate: object) -> ClientCertificate | None:
     return ClientCertificate(read_names(certificate), ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
-def _expiry(pem: str, problem: str) -> float:
+def _read_expiry(pem: str, problem: str) -> float:
     """Return when the first of these certificates expires; without this check, OpenSSL accepts a file without any."""
     try:
         expires_at = earliest_expiry(pem)
@@ -107,7 +109,7 @@ def _expiry(pem: str, problem: str) -> float:
     return expires_at
 
 
-def _context(material: TlsMaterial, protocol: str) -> ssl.SSLContext:
+def _make_context(material: TlsMaterial, protocol: str) -> ssl.SSLContext:
     """Return the context of a port that speaks ``protocol`` (its name in ALPN)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -117,7 +119,7 @@ def _context(material: TlsMaterial, protocol: str) -> ssl.SSLContext:
     try:
         _load_pair(context, material)
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{NO_CERTIFICATE}: {_reason(error)}") from None
+        raise InvalidInput(f"{NO_CERTIFICATE}: {_shorten_reason(error)}") from None
     if material.client_ca:
         _verify_clients(context, material)
     return context
@@ -149,13 +151,13 @@ def _verify_clients(context: ssl.SSLContext, material: TlsMaterial) -> None:
     try:
         context.load_verify_locations(cadata=material.client_ca)
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{NO_AUTHORITY}: {_reason(error)}") from None
+        raise InvalidInput(f"{NO_AUTHORITY}: {_shorten_reason(error)}") from None
     context.verify_mode = ssl.CERT_REQUIRED if material.client_required else ssl.CERT_OPTIONAL
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.num_tickets = 0  # with TLS 1.3, each handshake verifies
 
 
-def _reason(error: Exception) -> str:
+def _shorten_reason(error: Exception) -> str:
     """Return why a text cannot be used, without the place in OpenSSL's source."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "it is not in PEM form").replace("_", " ").lower()

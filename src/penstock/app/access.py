@@ -85,11 +85,11 @@ def open_access(
         announce(table)
 
     accepts_keys = settings is not None and settings.keys
-    key_sets = KeySets([_source(item) for item in settings.oidc] if settings else [])
+    key_sets = KeySets([_build_source(item) for item in settings.oidc] if settings else [])
     refusals = RefusalCounts()
     refusals.add_source(counts.refusals)
     sources = AccessSources(
-        _table(settings, addresses),
+        _build_table(settings, addresses),
         store if accepts_keys else None,
         key_sets,
         location.access_file,
@@ -129,21 +129,21 @@ def _check_key_file(file: Path) -> None:
         raise InvalidInput(f"auth.oidc: the file {file} cannot be used: {reason}") from None
 
 
-def _table(settings: AuthSettings | None, addresses: QuotaSettings | None) -> AccessTable:
+def _build_table(settings: AuthSettings | None, addresses: QuotaSettings | None) -> AccessTable:
     """Return what the settings say of the access table."""
     if settings is None:
-        return AccessTable(addresses=_quota(addresses))
+        return AccessTable(addresses=_build_quota(addresses))
     bindings = tuple(
-        Binding(item.role, item.caller, item.group, item.models, _quota(item.quota)) for item in settings.bindings
+        Binding(item.role, item.caller, item.group, item.models, _build_quota(item.quota)) for item in settings.bindings
     )
     return AccessTable(enabled=True, dry_run=settings.dry_run, bindings=bindings)
 
 
-def _quota(settings: QuotaSettings | None) -> Quota:
+def _build_quota(settings: QuotaSettings | None) -> Quota:
     return UNLIMITED if settings is None else Quota(**settings.values())
 
 
-def _source(settings: OidcSettings) -> IssuerSource:
+def _build_source(settings: OidcSettings) -> IssuerSource:
     prefix = f"{settings.issuer}#" if settings.username_prefix is None else settings.username_prefix
     issuer = Issuer(
         settings.issuer,

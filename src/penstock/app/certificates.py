@@ -93,7 +93,7 @@ class Certificates:
         self.material, self._unusable = material, None
         self._loads[LOADED] += 1
         self._on_change(material, authorities_changed)
-        log.info("the certificates have changed; the new one expires at %s", _date(self.contexts.expires_at))
+        log.info("the certificates have changed; the new one expires at %s", _format_date(self.contexts.expires_at))
 
     def _refuse(self, material: TlsMaterial | None, fault: InvalidInput) -> None:
         """Report files that cannot be used, unless they may be half replaced: the next look may find the rest."""
@@ -127,12 +127,14 @@ def certificates_of(settings: Settings) -> Certificates | None:
     tls = settings.tls
     if tls is None:
         return None
-    authority = None if settings.client_ca is None else _path(settings.client_ca)
-    files = CertificateFiles(_path(tls.certificate_file), _path(tls.key_file), authority, tls.client == "required")
+    authority = None if settings.client_ca is None else _find_path(settings.client_ca)
+    files = CertificateFiles(
+        _find_path(tls.certificate_file), _find_path(tls.key_file), authority, tls.client == "required"
+    )
     return Certificates(files)
 
 
-def _path(path: Path) -> Path:
+def _find_path(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
@@ -149,5 +151,5 @@ def _read(file: Path, problem: str) -> str:
     return data.decode("ascii", "replace")  # PEM is ASCII; comments between its blocks may be anything
 
 
-def _date(seconds: float) -> str:
+def _format_date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

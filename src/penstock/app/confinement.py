@@ -45,7 +45,7 @@ def worker_paths(settings: Settings, location: RegistryLocation) -> AllowedPaths
     """Return the folders that workers read, and those in which they write, in addition to their instance's; folders of
     the gateway's own are created, because only an existing folder can be allowed."""
     home = location.home
-    readable = [_contents(location), location.unpacked, copies_folder(location), home / "references"]
+    readable = [_find_contents(location), location.unpacked, copies_folder(location), home / "references"]
     writable = [home / ANSWERS, home / CAPTURES]
     for folder in (*readable, *writable):
         with suppress(OSError):  # where nothing can be written, there is nothing of ours to read
@@ -55,7 +55,7 @@ def worker_paths(settings: Settings, location: RegistryLocation) -> AllowedPaths
     return AllowedPaths(tuple(readable), tuple(writable))
 
 
-def _contents(location: RegistryLocation) -> Path:
+def _find_contents(location: RegistryLocation) -> Path:
     """Return the folder of contents by digest on this machine."""
     return (location.cache if location.blobs.startswith("s3://") else Path(location.blobs)) / "sha256"
 

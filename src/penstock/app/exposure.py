@@ -54,11 +54,11 @@ def _is_loopback(host: str) -> bool:
 def trusted_hosts_of(settings: Settings, exposure: Exposure) -> tuple[str, ...]:
     """Return the hosts that requests may name: with authentication any, unless the settings name some."""
     if settings.trusted_hosts or not exposure.authenticates:
-        return (*settings.trusted_hosts, *_names(settings.host), *_names(settings.ops_host))
+        return (*settings.trusted_hosts, *_find_host_names(settings.host), *_find_host_names(settings.ops_host))
     return (ANY,)
 
 
-def _names(host: str) -> tuple[str, ...]:
+def _find_host_names(host: str) -> tuple[str, ...]:
     """Return the host to listen on if it is a name, which requests may then use."""
     return (host,) if any(character.isalpha() for character in host) and ":" not in host else ()
 

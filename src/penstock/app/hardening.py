@@ -64,13 +64,13 @@ def tighten_contents(home: Path, registry: str, folders: Iterable[str], files: C
         How many files and folders others had rights to.
     """
     found = 0
-    for path in _contents(home, folders, files) if is_own_home(home, registry) else ():
+    for path in _walk_contents(home, folders, files) if is_own_home(home, registry) else ():
         with suppress(OSError):
             found += _tighten(path)
     return found
 
 
-def _contents(home: Path, folders: Iterable[str], files: Collection[str]) -> Iterator[Path]:
+def _walk_contents(home: Path, folders: Iterable[str], files: Collection[str]) -> Iterator[Path]:
     for name in folders:
         folder = home / name
         if folder.is_dir() and not folder.is_symlink():

@@ -67,7 +67,7 @@ class StoredCode:
         return at
 
 
-def store(entries: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+def pack_codes(entries: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
     """Return the parts of a ``StoredCode`` with this bytecode by digest."""
     return b"".join(entries), array("I", accumulate(map(len, entries.values()))).tobytes(), b"".join(entries.values())
 
@@ -130,7 +130,7 @@ def _write(file: Path, entries: Mapping[bytes, bytes]) -> None:
     from penstock.engine.durable_files import replace_file  # noqa: PLC0415 - for one start of many
 
     with replace_file(file) as scratch:
-        scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, *store(entries))))
+        scratch.write_bytes(marshal.dumps((MAGIC_NUMBER, *pack_codes(entries))))
         scratch.chmod(Path(__file__).stat().st_mode & 0o666)
 
 

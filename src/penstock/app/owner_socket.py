@@ -36,7 +36,7 @@ class OwnerSocket:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
                 self.path.unlink()
-            with _short(self.path) as address:
+            with _shorten_path(self.path) as address:
                 sock.bind(address)
             self.path.chmod(0o600)
             self._inode = self.path.stat().st_ino
@@ -62,7 +62,7 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
-        with _short(path) as address:
+        with _shorten_path(path) as address:
             sock.connect(address)
     except BaseException:
         sock.close()
@@ -71,7 +71,7 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def _shorten_path(path: Path) -> Iterator[str]:
     """Yield a path to the same file that fits into an address."""
     if len(os.fsencode(path)) <= _ADDRESS_BYTES:
         yield str(path)

@@ -29,7 +29,7 @@ def repositories_of(settings: Settings) -> list[SourceRepository]:
     """
     if settings.model_name and len(settings.models) != 1:
         raise InvalidInput("--model-name needs exactly one model folder")
-    repositories = [_repository(location, settings) for location in settings.models]
+    repositories = [_build_repository(location, settings) for location in settings.models]
     if settings.sagemaker.multi_model and len(settings.models) != 1:
         raise InvalidInput("sagemaker.multi_model needs exactly one folder in models")
     names = [repository.tree.name for repository in repositories]
@@ -82,7 +82,7 @@ def _is_writable(folder: Path) -> bool:
     return True
 
 
-def _repository(location: str, settings: Settings) -> SourceRepository:
+def _build_repository(location: str, settings: Settings) -> SourceRepository:
     name = settings.model_name
     if location.startswith(_BUCKET):
         from penstock.registry.repository.bucket_tree import BucketTree  # noqa: PLC0415 - an extra

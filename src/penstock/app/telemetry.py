@@ -61,7 +61,7 @@ class TelemetryServices:
         from penstock.control.export.span_exporter import SpanExporter  # noqa: PLC0415 - only where it is on
         from penstock.telemetry.otlp.trace_request import encode_span  # noqa: PLC0415 - see above
 
-        send = _sender(settings.tracing.headers_file)
+        send = _build_sender(settings.tracing.headers_file)
         endpoint = settings.tracing.otlp_endpoint
         exporter = SpanExporter(endpoint, self._resource, __version__, send, budget=self._budget)
         self._deliveries.export = lambda span: exporter.add([(encode_span(span), 1)])
@@ -90,7 +90,7 @@ class TelemetryServices:
             return
         from penstock.control.export.metrics_push import MetricsPush  # noqa: PLC0415 - only where it is on
 
-        read, send = self._plane.readings, _sender(stated.headers_file)
+        read, send = self._plane.readings, _build_sender(stated.headers_file)
         push = MetricsPush(stated.endpoint, stated.interval_seconds, self._resource, __version__, read, send)
         self._add(push.task, push.readings, push.close)
         self._closing.append(send.close)
@@ -116,7 +116,7 @@ class TelemetryServices:
             close()
 
 
-def _sender(headers_file: Path | None) -> "OtlpSender":
+def _build_sender(headers_file: Path | None) -> "OtlpSender":
     """Return what sends to a receiver; raises ``StartFailed``."""
     from penstock.control.export.otlp_http import OtlpSender  # noqa: PLC0415 - only where it is on
     from penstock.core.secrets import SecretFault  # noqa: PLC0415 - see above

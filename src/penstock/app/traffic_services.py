@@ -139,9 +139,9 @@ def open_traffic_services(
     records, connections, gateway = parts.store, parts.store.connections, instance.name
     connections.lease.gateway = gateway
     store = TrafficStore(connections)
-    monitoring = _monitoring(settings, location, connections, plane, instance, sinks)
-    labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(location, connections, gateway)
-    rollouts = _rollouts(settings, sinks.context, store, plane, gateway, monitoring)
+    monitoring = _build_monitoring(settings, location, connections, plane, instance, sinks)
+    labels, clock, rows = monitoring.labels.comparisons, connections.clock, _build_rows(location, connections, gateway)
+    rollouts = _build_rollouts(settings, sinks.context, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
     routes, experiments = RouteAdmin(records, store, plane), Experiments(store, plane, gateway, labels)
     events = NewestEvents(routes.newest_events, partial(routes.events, None))
@@ -158,14 +158,14 @@ def open_traffic_services(
             GatewayStore(connections), gateway, __version__, revision, plane.statuses, rows.home_name, rows.asked
         ),
         rows.answers,
-        _erasures(location, records, plane, monitoring),
+        _build_erasures(location, records, plane, monitoring),
         TrafficMeter(plane.counters.slots, lambda: plane.reconciler.state.blocks, plane.model),
         ModelChanges(revision, lambda: plane.desired, lambda: plane.reports),
         ModelOverview(plane, (rollouts, experiments), monitoring.state_of, events),
     )
 
 
-def _monitoring(
+def _build_monitoring(
     settings: Settings,
     location: RegistryLocation,
     connections: Connections,
@@ -192,7 +192,7 @@ def _monitoring(
     )
 
 
-def _erasures(
+def _build_erasures(
     location: RegistryLocation, records: VersionStore, plane: ControlPlane, monitoring: Monitoring
 ) -> Erasures:
     """Build the erasure of rows, in this home and at every gateway of a shared registry."""
@@ -209,7 +209,7 @@ def _erasures(
     return Erasures(work, monitoring.change_rows, is_shared=location.is_shared)
 
 
-def _rollouts(
+def _build_rollouts(
     settings: Settings,
     sinks: SinkContext,
     store: TrafficStore,
@@ -230,7 +230,7 @@ def _rollouts(
     )
 
 
-def _rows(location: RegistryLocation, connections: Connections, gateway: str) -> "_RowServices":
+def _build_rows(location: RegistryLocation, connections: Connections, gateway: str) -> "_RowServices":
     """Return the captured rows of this gateway, or of its fleet if the registry is shared."""
     from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 

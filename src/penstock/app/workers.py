@@ -33,7 +33,7 @@ def models_memory(settings: Settings) -> int:
     return int(read_memory() * MODELS_SHARE) // worker_count(settings) if stated == "auto" else stated
 
 
-def _tracing(tracing: TracingSettings, workers: int) -> dict[str, float]:
+def _tracing_options(tracing: TracingSettings, workers: int) -> dict[str, float]:
     """Return the options of each worker about traces: its part of what may be forced; none without a receiver."""
     if tracing.otlp_endpoint is None:
         return {}
@@ -84,7 +84,7 @@ def options_of(settings: Settings, exposure: Exposure, location: RegistryLocatio
         log_level=settings.log_level,
         log_format=settings.log_format,
         access_log_ratio=settings.access_log_ratio,
-        **_tracing(settings.tracing, number),
+        **_tracing_options(settings.tracing, number),
         shared_memory=settings.shared_memory,
         dialects=settings.dialects,
         default_model=settings.default_model,

@@ -99,15 +99,15 @@ def running_gateway(location: RegistryLocation, by_settings: bool) -> Address | 
     """Return the owner's socket or the ops address of the gateway that runs on a home, else, if ``by_settings``, the
     configured address."""
     socket = location.home / NAME
-    if _answers(socket):
+    if _is_answering(socket):
         return socket
     recorded = _read_record(location)
-    if recorded and _answers(address := _recorded_address(str(recorded["ops"]), recorded)):
+    if recorded and _is_answering(address := _recorded_address(str(recorded["ops"]), recorded)):
         return address
     if not by_settings:
         return None
     address = local_address("ops")
-    return address if _answers(address) else None
+    return address if _is_answering(address) else None
 
 
 def page_address(url: str | None, registry: str | None) -> str:
@@ -117,7 +117,7 @@ def page_address(url: str | None, registry: str | None) -> str:
         typer.Exit: ``url`` is a socket, or no gateway answers.
     """
     address = _page_port(url, registry)
-    if address is None or not _answers(address):
+    if address is None or not _is_answering(address):
         fail(
             "no gateway is running; start one with: penstock serve, or pass the address of its ops port with --url",
             ExitCode.UNAVAILABLE,
@@ -193,7 +193,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _answers(address: Address) -> bool:
+def _is_answering(address: Address) -> bool:
     """Whether a Penstock ops port answers at an address."""
     connection = open_connection(address, PROBE_S)
     try:

@@ -37,7 +37,7 @@ class AdminApiClient:
 
     def model(self, name: str) -> Document:
         """See ``RegistryClient``."""
-        return self._call("GET", _path(name))
+        return self._call("GET", _make_path(name))
 
     def push(
         self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
@@ -50,23 +50,23 @@ class AdminApiClient:
             "penstock-reason": quote(reason),
         }
         return self._call(
-            "PUT", _path(model, "versions", version), upload_chunks(data, on_progress), headers, LONG_CALL_S
+            "PUT", _make_path(model, "versions", version), upload_chunks(data, on_progress), headers, LONG_CALL_S
         )
 
     def add_signature(self, model: str, version: str, bundle: str, reason: str) -> Document:
         """See ``RegistryClient``."""
         content = bundle.encode()
         headers = {"content-type": "application/json", "content-length": str(len(content))}
-        path = _path(model, "versions", version, "signatures")
+        path = _make_path(model, "versions", version, "signatures")
         return self._call("PUT", path, [content], {**headers, "penstock-reason": quote(reason)})
 
     def gates(self, model: str, version: str) -> Document:
         """See ``RegistryClient``."""
-        return self._call("GET", _path(model, "versions", version, "gates"))
+        return self._call("GET", _make_path(model, "versions", version, "gates"))
 
     def approve_version(self, model: str, version: str, reason: str) -> Document:
         """See ``RegistryClient``."""
-        return self._call("POST", _path(model, "versions", version, "approve"), {"reason": reason})
+        return self._call("POST", _make_path(model, "versions", version, "approve"), {"reason": reason})
 
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
@@ -75,26 +75,26 @@ class AdminApiClient:
         body: Document = {"version": version, "reason": reason, **({"force": True} if force else {})}
         if expected is not None:
             body["expected"] = expected or None
-        return self._call("PUT", _path(model, "aliases", alias), body)
+        return self._call("PUT", _make_path(model, "aliases", alias), body)
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
         body: Document = {"reason": reason, **({"force": True} if force else {})}
-        return self._call("DELETE", _path(model, "aliases", alias), body)
+        return self._call("DELETE", _make_path(model, "aliases", alias), body)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
         body: Document = {"alias": alias, "reason": reason, **({"force": True} if force else {})}
-        return self._call("POST", _path(model, "rollback"), body)
+        return self._call("POST", _make_path(model, "rollback"), body)
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
         body: Document = {"reason": reason, **({"force": True} if force else {})}
-        return self._call("DELETE", _path(model, "versions", version), body)
+        return self._call("DELETE", _make_path(model, "versions", version), body)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
         """See ``RegistryClient``."""
-        path = _path(model, "settings")
+        path = _make_path(model, "settings")
         return self._call("PUT", path, {**changes, "reason": reason}) if changes else self._call("GET", path)
 
     def verify(self, on_progress: OnProgress) -> list[Document]:
@@ -110,7 +110,7 @@ class AdminApiClient:
 
     def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
         """See ``RegistryClient``."""
-        path = f"{_path(model, 'versions', version)}/content"
+        path = f"{_make_path(model, 'versions', version)}/content"
         with self._answer("GET", path, None, {}, LONG_CALL_S) as answer:
             total, done = int(answer.headers.get("content-length", 0)), 0
             while chunk := answer.read(CHUNK):
@@ -130,96 +130,96 @@ class AdminApiClient:
 
     def route(self, model: str) -> Document:
         """Return a model's route."""
-        return self._call("GET", _path(model, "route"))
+        return self._call("GET", _make_path(model, "route"))
 
     def set_route(self, model: str, route: Document, revision: int | None = None) -> Document:
         """Replace a route; with ``revision``, only if the model still has that revision."""
         headers = {} if revision is None else {"if-match": f'"{revision}"'}
-        return self._call("PUT", _path(model, "route"), route, headers)
+        return self._call("PUT", _make_path(model, "route"), route, headers)
 
     def drop_route(self, model: str, reason: str) -> Document:
         """Delete a route."""
-        return self._call("DELETE", _path(model, "route"), {"reason": reason})
+        return self._call("DELETE", _make_path(model, "route"), {"reason": reason})
 
     def shadow(self, model: str, version: str) -> Document:
         """Return the results of a version as a shadow."""
-        return self._call("GET", _path(model, "shadow", version))
+        return self._call("GET", _make_path(model, "shadow", version))
 
     def begin(self, model: str, kind: str, specification: Document) -> Document:
         """Start a trial; ``kind`` is "rollouts" or "experiments"."""
-        return self._call("POST", _path(model, kind), specification)
+        return self._call("POST", _make_path(model, kind), specification)
 
     def trials(self, model: str, kind: str) -> list[Document]:
         """Return a model's trials, newest first."""
-        trials: list[Document] = self._call("GET", _path(model, kind)).get(kind, [])
+        trials: list[Document] = self._call("GET", _make_path(model, kind)).get(kind, [])
         return trials
 
     def trial(self, model: str, kind: str, trial_id: str) -> Document:
         """Return one trial."""
-        return self._call("GET", _path(model, kind, trial_id))
+        return self._call("GET", _make_path(model, kind, trial_id))
 
     def act(self, model: str, kind: str, trial_id: str, verb: str, reason: str) -> Document:
         """Apply a verb, such as "pause", to a trial."""
-        return self._call("POST", _path(model, kind, trial_id, verb), {"reason": reason})
+        return self._call("POST", _make_path(model, kind, trial_id, verb), {"reason": reason})
 
     def monitor(self, model: str, version: str | None = None) -> Document:
         """Return the monitor's document of a version, by default of the one that answers."""
         query = f"?{urlencode({'version': version})}" if version else ""
-        return self._call("GET", f"{_path(model, 'monitor')}{query}")
+        return self._call("GET", f"{_make_path(model, 'monitor')}{query}")
 
     def importance(self, model: str, version: str | None = None) -> Document:
         """Return how much the features of a version move its answers, by default of the one that answers."""
         query = f"?{urlencode({'version': version})}" if version else ""
-        return self._call("GET", f"{_path(model, 'importance')}{query}")
+        return self._call("GET", f"{_make_path(model, 'importance')}{query}")
 
     def explain_captured(self, model: str, version: str, request_id: str, parameters: Document) -> Document:
         """Return the explanation of a captured request."""
         body: Document = {"id": request_id, "parameters": parameters} | ({"version": version} if version else {})
-        return self._call("POST", _path(model, "captured", "explain"), body)
+        return self._call("POST", _make_path(model, "captured", "explain"), body)
 
     def relearn(self, model: str, version: str | None, reason: str) -> Document:
         """Discard a version's reference and learn a new one from traffic."""
         body = {"reason": reason} | ({"version": version} if version else {})
-        return self._call("POST", _path(model, "monitor", "relearn"), body)
+        return self._call("POST", _make_path(model, "monitor", "relearn"), body)
 
     def policy(self, model: str) -> Document:
         """Return a model's policy."""
-        return self._call("GET", _path(model, "policy"))
+        return self._call("GET", _make_path(model, "policy"))
 
     def set_policy(self, model: str, document: Document) -> Document:
         """Replace a model's policy."""
-        return self._call("PUT", _path(model, "policy"), document)
+        return self._call("PUT", _make_path(model, "policy"), document)
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """Upload a version's training data as its reference."""
         headers = {"content-type": data.kind, "content-length": str(data.size)}
-        path = _path(model, "versions", version, "reference")
+        path = _make_path(model, "versions", version, "reference")
         return self._call("PUT", path, upload_chunks(data, on_progress), headers, LONG_CALL_S)
 
     def retrain(self, model: str, version: str | None, reason: str) -> Document:
         """Request retraining."""
         body = {"reason": reason} | ({"version": version} if version else {})
-        return self._call("POST", _path(model, "retrain"), body)
+        return self._call("POST", _make_path(model, "retrain"), body)
 
     def candidates(self, model: str) -> Document:
         """Return the open retraining request and the candidates of earlier ones."""
-        return self._call("GET", _path(model, "candidates"))
+        return self._call("GET", _make_path(model, "candidates"))
 
     def approve(self, model: str, version: str, reason: str) -> Document:
         """Approve a candidate for rollout."""
-        return self._call("POST", _path(model, "candidates", version, "approve"), {"reason": reason})
+        return self._call("POST", _make_path(model, "candidates", version, "approve"), {"reason": reason})
 
     def refuse(self, model: str, version: str, reason: str) -> Document:
         """Refuse a candidate; return the open request and the candidates."""
-        return self._call("POST", _path(model, "candidates", version, "refuse"), {"reason": reason})
+        return self._call("POST", _make_path(model, "candidates", version, "refuse"), {"reason": reason})
 
     def deliveries(self, model: str) -> Document:
         """Return the deliveries of a model's events to sinks."""
-        return self._call("GET", _path(model, "outbox"))
+        return self._call("GET", _make_path(model, "outbox"))
 
     def replay(self, model: str, reason: str) -> Document:
         """Retry deliveries that were given up."""
-        return self._call("POST", _path(model, "outbox", "replay"), {"reason": reason})
+        return self._call("POST", _make_path(model, "outbox", "replay"), {"reason": reason})
 
     def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         """What happened: the first after a sequence number, or the newest."""
@@ -290,7 +290,7 @@ class AdminApiClient:
 
     def explain_serving(self, model: str, at: str) -> Document:
         """See ``RegistryClient``."""
-        return self._call("GET", f"{_path(model, 'explanation')}?{urlencode({'at': at})}")
+        return self._call("GET", f"{_make_path(model, 'explanation')}?{urlencode({'at': at})}")
 
     def audit_keys(self) -> list[str]:
         """See ``RegistryClient``."""
@@ -326,7 +326,7 @@ class AdminApiClient:
                     connection.request(method, f"/admin/v1{path}", content, all_headers)
                 answer = connection.getresponse()
                 if answer.status not in (200, 201):
-                    raise _refusal(answer)
+                    raise _read_refusal(answer)
                 yield answer
         finally:
             connection.close()
@@ -348,7 +348,7 @@ def _as_call_failed(address: Address) -> Iterator[None]:
         raise CallFailed(f"no answer from {describe(address)}: {explain(error)}", ExitCode.UNAVAILABLE) from None
 
 
-def _refusal(answer: HTTPResponse) -> CallFailed:
+def _read_refusal(answer: HTTPResponse) -> CallFailed:
     try:
         text = str(json.loads(answer.read())["error"])
     except (ValueError, KeyError, TypeError):
@@ -357,5 +357,5 @@ def _refusal(answer: HTTPResponse) -> CallFailed:
     return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", by_status))
 
 
-def _path(model: str, *parts: str) -> str:
+def _make_path(model: str, *parts: str) -> str:
     return "/".join(["/models", *(quote(part, safe="") for part in (model, *parts))])

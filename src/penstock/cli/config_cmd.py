@@ -60,7 +60,7 @@ def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(settings)
     else:
-        typer.echo("\n".join(_lines(settings)))
+        typer.echo("\n".join(_format_settings(settings)))
 
 
 def schema() -> None:
@@ -76,12 +76,12 @@ def _report(faults: list[str], as_json: bool) -> None:
         say(fault)
 
 
-def _lines(settings: dict[str, Any], indent: str = "") -> list[str]:
+def _format_settings(settings: dict[str, Any], indent: str = "") -> list[str]:
     """Return the settings as lines of a configuration file; every JSON value is a YAML value."""
     lines: list[str] = []
     for name, value in settings.items():
         if isinstance(value, dict) and value:
-            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+            lines += [f"{indent}{name}:", *_format_settings(value, indent + "  ")]
         else:
             lines.append(f"{indent}{name}: {json.dumps(value)}")
     return lines

@@ -25,15 +25,15 @@ CertFile = Annotated[
 KeyFile = Annotated[Path | None, typer.Option(envvar="PENSTOCK_KEY_FILE", help="File with its private key, PEM.")]
 
 
-def _option(name: str, annotation: Any) -> inspect.Parameter:
+def _make_option(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 _OPTIONS = (
-    _option("token_file", TokenFile),
-    _option("ca_file", CaFile),
-    _option("cert_file", CertFile),
-    _option("key_file", KeyFile),
+    _make_option("token_file", TokenFile),
+    _make_option("ca_file", CaFile),
+    _make_option("cert_file", CertFile),
+    _make_option("key_file", KeyFile),
 )
 
 

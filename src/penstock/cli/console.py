@@ -45,7 +45,7 @@ def print_json(document: Any) -> None:
 
 
 def data_console() -> Console:
-    """Return the console for tables: stdout; if that is no terminal, without colour and without a limit of width."""
+    """Return the console for tables: stdout; if that is not a terminal, without colour and without a limit of width."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000

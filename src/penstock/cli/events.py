@@ -10,7 +10,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import data_console
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 POLL_S = 0.5
 BATCH = 100
@@ -30,26 +30,26 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print each CloudEvent as a line of JSON.")] = False,
 ) -> None:
     """Show the newest events, oldest first."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         batch = client.events(model, None, limit)
         if not follow and not as_json:
             table = table_of("Seq", "When", "What", "Subject", "Reason")
             for item in batch:
-                table.add_row(*_cells(item))
+                table.add_row(*_make_cells(item))
             data_console().print(table)
             return
         last = 0
         while True:
             for item in batch:
                 last = item["sequence"]
-                typer.echo(json.dumps(item) if as_json else "  ".join(_cells(item)))
+                typer.echo(json.dumps(item) if as_json else "  ".join(_make_cells(item)))
             if not follow:
                 return
             time.sleep(POLL_S)
             batch = client.events(model, last, BATCH)
 
 
-def _cells(event: Document) -> tuple[str, ...]:
+def _make_cells(event: Document) -> tuple[str, ...]:
     data = event["data"]
     reason = str(data.get("reason") or data.get("message") or "")
     kind = event["type"].removeprefix("io.penstock.")

@@ -10,7 +10,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import label_delay, table_of
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
-from penstock.cli.route import gateway, weights
+from penstock.cli.route import parse_weights, use_gateway
 
 KIND = "experiments"
 WIDTH = 40
@@ -41,17 +41,22 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start an experiment; send rewards with POST /v2/models/NAME/feedback."""
-    specification: Document = {"arms": weights(arms, "--arms"), "mode": mode, "floor": least_weight, "reason": reason}
+    specification: Document = {
+        "arms": parse_weights(arms, "--arms"),
+        "mode": mode,
+        "floor": least_weight,
+        "reason": reason,
+    }
     if sticky:
         specification["sticky"] = sticky
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         started = client.begin(name, KIND, specification)
     print_json(started) if as_json else say(f"started experiment {started['id']} of {name}")
 
 
 def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the newest experiment, with the mean reward of each arm and its confidence sequence."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         experiments = client.trials(name, KIND)
     if not experiments:
         fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
@@ -64,7 +69,7 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
     for arm, item in experiments[0]["arms"].items():
         mean = "" if item["mean"] is None else f"{item['mean']:.3f}"
         counts = f"{item['weight'] / 100:g} %", str(item["requests"]), str(item["rewards"])
-        interval = _interval(item["low"], item["high"], arm == experiments[0]["best"])
+        interval = _format_interval(item["low"], item["high"], arm == experiments[0]["best"])
         table.add_row(arm, *counts, mean, interval, label_delay(item["label_delay_seconds"]))
     console.print(table)
     if experiments[0]["best"]:
@@ -73,7 +78,7 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
 
 def stop(name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Stop the newest experiment and restore the previous route."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         experiments = client.trials(name, KIND)
         if not experiments:
             fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
@@ -81,7 +86,7 @@ def stop(name: Name, reason: ReasonOption = "", url: Url = None, registry: Where
     say(f"experiment {after['id']} of {name} is {after['state']}")
 
 
-def _interval(low: float, high: float, best: bool) -> Text:
+def _format_interval(low: float, high: float, best: bool) -> Text:
     start_at, end_at = round(low * WIDTH), max(round(high * WIDTH), round(low * WIDTH) + 1)
     return (
         Text("·" * start_at, style="dim")

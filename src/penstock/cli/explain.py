@@ -15,7 +15,7 @@ from penstock.cli.failures import end_on_failure
 from penstock.cli.options import AsJson, split_name
 from penstock.cli.predict_rows import report_defaults
 from penstock.cli.requests import BadData, is_request, read_data, to_request
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 from penstock.cli.row_file import make_request, read_rows
 
 
@@ -84,7 +84,7 @@ def explain(
     if as_json:
         print_json(answer)
         return
-    say(f"{answer['model_name']} version {answer['model_version']}: {_summary(answer['parameters'])}")
+    say(f"{answer['model_name']} version {answer['model_version']}: {_describe_method(answer['parameters'])}")
     show_explanation(answer, request, top)
 
 
@@ -97,7 +97,7 @@ def _choose(name: str, version: str) -> tuple[str, str]:
 
 
 def _show_importance(name: str, version: str, url: str | None, top: int, as_json: bool) -> None:
-    with gateway(url, None) as client:
+    with use_gateway(url, None) as client:
         found = client.importance(name, version or None)
     if as_json:
         print_json(found)
@@ -108,7 +108,7 @@ def _show_importance(name: str, version: str, url: str | None, top: int, as_json
 
 
 def _explain_captured(name: str, version: str, captured: str, parameters: Document, url: str | None) -> Document:
-    with gateway(url, None) as client:
+    with use_gateway(url, None) as client:
         return client.explain_captured(name, version, captured, parameters)
 
 
@@ -137,7 +137,7 @@ def _request(metadata: Document, rows: Path | None, data: str | None) -> Documen
     return dict(values) if is_request(values) else to_request(values, metadata["inputs"])
 
 
-def _summary(parameters: Document) -> str:
+def _describe_method(parameters: Document) -> str:
     """Return how an explanation was made, in one line."""
     how = f"{parameters['method']}, {'exact' if parameters['exact'] else 'sampled'}, {parameters['scale']}"
     kind, _, whose = str(parameters["background"]).partition(" ")

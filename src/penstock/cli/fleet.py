@@ -8,7 +8,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import data_console, print_json
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import AsJson, Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 HEADINGS = ("Gateway", "Host", "Version", "Started", "Last seen", "State", "Leads", "Lag", "Ready")
 
@@ -20,18 +20,18 @@ def register(app: typer.Typer) -> None:
 
 def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the gateways of the fleet."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         document = client.fleet()
     if as_json:
         print_json(document)
         return
     table = table_of(*HEADINGS)
     for item in document["gateways"]:
-        table.add_row(*cells(item, document))
+        table.add_row(*make_cells(item, document))
     data_console().print(table)
 
 
-def cells(gateway: Document, fleet: Document) -> tuple[str, ...]:
+def make_cells(gateway: Document, fleet: Document) -> tuple[str, ...]:
     """Return a gateway's row: the lag is in registry revisions, and Ready lists models and their versions."""
     started = date_of(datetime.fromtimestamp(gateway["started"], UTC).isoformat())
     leads = f"term {fleet['term']}" if gateway["leads"] else ""

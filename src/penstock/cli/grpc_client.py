@@ -35,7 +35,7 @@ class GrpcClient:
 
     def __init__(self, address: str | TlsAddress, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._channel = _channel(address, timeout_s)
+        self._channel = _open_channel(address, timeout_s)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -52,7 +52,9 @@ class GrpcClient:
         """See ``Client``."""
         try:
             answer = self._stub.ModelMetadata(
-                pb.ModelMetadataRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
+                pb.ModelMetadataRequest(name=model, version=version),
+                timeout=self._timeout_s,
+                metadata=_read_credentials(),
             )
         except grpc.RpcError as error:
             raise read_failure(error) from None
@@ -63,7 +65,9 @@ class GrpcClient:
         """See ``Client``."""
         message = to_message(model, version, request)
         try:
-            answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s, metadata=_credentials())
+            answer, call = self._stub.ModelInfer.with_call(
+                message, timeout=self._timeout_s, metadata=_read_credentials()
+            )
         except grpc.RpcError as error:
             raise read_failure(error) from None
         metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
@@ -75,22 +79,24 @@ class GrpcClient:
         """See ``Client``."""
         try:
             answer = self._stub.ModelStatistics(
-                pb.ModelStatisticsRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
+                pb.ModelStatisticsRequest(name=model, version=version),
+                timeout=self._timeout_s,
+                metadata=_read_credentials(),
             )
         except grpc.RpcError as error:
             raise read_failure(error) from None
         return [
-            {"version": version.version, "inference_stats": _durations(version.inference_stats)}
+            {"version": version.version, "inference_stats": _describe_durations(version.inference_stats)}
             for version in answer.model_stats
         ]
 
 
-def _durations(statistics: Any) -> Document:
+def _describe_durations(statistics: Any) -> Document:
     """Return the counts and nanoseconds of each stage in the form of REST."""
     return {field.name: {"count": value.count, "ns": value.ns} for field, value in statistics.ListFields()}
 
 
-def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
+def _open_channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
     if not isinstance(address, TlsAddress):
         return grpc.insecure_channel(address, options=NO_LIMIT)
     try:
@@ -102,7 +108,7 @@ def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
     return grpc.secure_channel(address.address, credentials, [*NO_LIMIT, *override])
 
 
-def _credentials() -> tuple[tuple[str, str], ...]:
+def _read_credentials() -> tuple[tuple[str, str], ...]:
     """Return the metadata with the credential of the command."""
     value = read_authorization()
     return () if value is None else (("authorization", value),)

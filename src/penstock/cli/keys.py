@@ -63,22 +63,22 @@ def create(
 ) -> None:
     """Create a key, and print it, this once: only its digest is stored."""
     rates = {
-        "requests": _rate("--rate", rate),
-        "rows": _rate("--rows", rows),
-        "model_ms": _rate("--model-ms", model_ms),
+        "requests": _parse_rate("--rate", rate),
+        "rows": _parse_rate("--rows", rows),
+        "model_ms": _parse_rate("--model-ms", model_ms),
     }
     limits = {**rates, "concurrent": concurrent, "body_bytes": body_bytes}
     wanted: Document = {"name": name, "roles": role, "models": model or [ALL_MODELS], "reason": reason}
     wanted |= {"quota": {key: limit for key, limit in limits.items() if limit}}
     if expires is not None:
         wanted["expires_days"] = expires
-    with _keys(url, registry) as client:
+    with _use_keys(url, registry) as client:
         _show_once(client.create_key(wanted), as_json)
 
 
 def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """List keys with their roles, models and ends; the keys themselves are not stored."""
-    with _keys(url, registry) as client:
+    with _use_keys(url, registry) as client:
         keys = client.list_keys()
     if as_json:
         print_json({"keys": keys})
@@ -110,7 +110,7 @@ def rotate(
     """Create a key in place of another with its roles, models and quota, and print it, this once."""
     stated = {"overlap_seconds": overlap, "expires_days": expires}
     wanted: Document = {"reason": reason, **{key: value for key, value in stated.items() if value is not None}}
-    with _keys(url, registry) as client:
+    with _use_keys(url, registry) as client:
         _show_once(client.rotate_key(name, wanted), as_json)
 
 
@@ -122,7 +122,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke a key: requests with it are refused on every worker within a second."""
-    with _keys(url, registry) as client:
+    with _use_keys(url, registry) as client:
         revoked = client.revoke_key(name, reason)
     if as_json:
         print_json({"revoked": revoked})
@@ -132,7 +132,7 @@ def revoke(
 
 
 @contextmanager
-def _keys(url: str | None, registry: str | None) -> Iterator[KeyClient]:
+def _use_keys(url: str | None, registry: str | None) -> Iterator[KeyClient]:
     """Open the keys of a gateway, or of the registry where none runs; a failure ends the command."""
     with end_on_failure():
         yield _open_keys(url, registry)
@@ -147,7 +147,7 @@ def _open_keys(url: str | None, registry: str | None) -> KeyClient:
     return LocalKeys(found)
 
 
-def _rate(option: str, text: str) -> float:
+def _parse_rate(option: str, text: str) -> float:
     number = text.removesuffix("/s")
     try:
         rate = float(number) if number else 0.0

@@ -51,12 +51,12 @@ class LocalRegistry:
     def models(self) -> list[Document]:
         """See ``RegistryClient``."""
         with as_call_failed():
-            return [_document(record) for record in self._registry.store.models()]
+            return [_describe_record(record) for record in self._registry.store.models()]
 
     def model(self, name: str) -> Document:
         """See ``RegistryClient``."""
         with as_call_failed():
-            return _document(self._registry.store.model(name))
+            return _describe_record(self._registry.store.model(name))
 
     def push(
         self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
@@ -74,7 +74,7 @@ class LocalRegistry:
                     self._registry.signed.check_push(prepared, model, version, by)
                     report = asyncio.run(self._examine(prepared))
                     self._registry.commit(prepared, model, version, report, checked, by)
-            document = _document(self._registry.store.model(model))
+            document = _describe_record(self._registry.store.model(model))
         pushed = next(item for item in document["versions"] if item["version"] == version)
         return {**pushed, "model": model, "revision": document["revision"]}
 
@@ -102,7 +102,7 @@ class LocalRegistry:
         """See ``RegistryClient``."""
         with as_call_failed():
             self._registry.store.signatures.approve(model, version, self._by(reason))
-            document = _document(self._registry.store.model(model))
+            document = _describe_record(self._registry.store.model(model))
         return next(item for item in document["versions"] if item["version"] == version)
 
     def alias(
@@ -115,14 +115,14 @@ class LocalRegistry:
             wanted = ANY if expected is None else expected or None
             store, by = self._registry.store, self._by(reason)
             move = store.aliases.move(model, alias, version, by, expected=wanted, force=force)
-        return _moved(model, alias, move)
+        return _describe_move(model, alias, move)
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
         with as_call_failed():
             self._registry.store.model(model)
             move = self._registry.store.aliases.drop(model, alias, self._by(reason), force=force)
-        return _moved(model, alias, move)
+        return _describe_move(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
@@ -132,7 +132,7 @@ class LocalRegistry:
             fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
             store, by = self._registry.store, self._by(reason)
             move = store.aliases.roll_back(model, alias, by, usable.__contains__, fallback, force=force)
-        return _moved(model, alias, move)
+        return _describe_move(model, alias, move)
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
@@ -246,11 +246,11 @@ class LocalRegistry:
         return Author(user_name(), reason)
 
 
-def _document(record: ModelRecord) -> Document:
+def _describe_record(record: ModelRecord) -> Document:
     return model_document(record, {version: VersionDisplay(ADMITTED) for version in record.versions})
 
 
-def _moved(model: str, alias: str, move: AliasMove) -> Document:
+def _describe_move(model: str, alias: str, move: AliasMove) -> Document:
     return {
         "model": model,
         "alias": alias,

@@ -52,14 +52,14 @@ def push(
     """Push a version: examine it, store it, and serve it when every worker has loaded it."""
     from penstock.cli.upload import BadModel, read_upload
 
-    metadata = _metadata(card, meta or [])
+    metadata = _read_metadata(card, meta or [])
     try:
         data = read_upload(file)
         training = None if reference is None else read_upload(reference)
     except (BadModel, OSError) as fault:
         fail(str(fault), ExitCode.USAGE)
     bundles = signing.read_signatures(signature or [])
-    with _registry(url, registry) as client, show_progress(f"{name}:{version}") as on_progress:
+    with _open_registry(url, registry) as client, show_progress(f"{name}:{version}") as on_progress:
         for bundle in bundles:
             client.add_signature(name, version, bundle, reason)
         pushed = client.push(name, version, data, metadata, reason, on_progress)
@@ -74,7 +74,7 @@ def push(
 
 def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """List models with their versions, aliases and states."""
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         models = client.models()
     if as_json:
         print_json({"models": models})
@@ -105,7 +105,7 @@ def show(
 ) -> None:
     """Show a model, or one version with its card, metadata, signature and admission report."""
     model, _, version = name.partition(":")
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         document = client.model(model)
     if not version:
         print_json(document) if as_json else show_model(document)
@@ -131,7 +131,7 @@ def alias(
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a ready version."""
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         _show_move(client.alias(name, alias, version, expect, reason, force), as_json)
 
 
@@ -145,7 +145,7 @@ def unalias(
     as_json: AsJson = False,
 ) -> None:
     """Delete an alias."""
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         _show_move(client.drop_alias(name, alias, reason, force), as_json)
 
 
@@ -159,7 +159,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Move an alias back to its previous version."""
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         _show_move(client.rollback(name, alias, reason, force), as_json)
 
 
@@ -172,15 +172,15 @@ def retire(
     as_json: AsJson = False,
 ) -> None:
     """Take a version out of service permanently; its name cannot be used again."""
-    model, version = _split(name)
-    with _registry(url, registry) as client:
+    model, version = _split_name(name)
+    with _open_registry(url, registry) as client:
         document = client.retire(model, version, reason, force)
     print_json(document) if as_json else say(f"{name} is retired")
 
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Check the digest of every stored content; exit 8 if one has changed."""
-    with _registry(url, registry) as client, show_progress("verifying") as on_progress:
+    with _open_registry(url, registry) as client, show_progress("verifying") as on_progress:
         findings = client.verify(on_progress)
     if as_json:
         print_json({"ok": not findings, "findings": findings})
@@ -205,10 +205,10 @@ def export(
     from penstock.engine.scratch import sweep
     from penstock.registry.blobs.folder import hash_file
 
-    model, version = _split(name)
+    model, version = _split_name(name)
     sweep(file.parent)
     with replace_file(file) as scratch:
-        with _registry(url, registry) as client, show_progress(name) as on_progress, scratch.open("wb") as written:
+        with _open_registry(url, registry) as client, show_progress(name) as on_progress, scratch.open("wb") as written:
             digest = client.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
             fail(
@@ -236,7 +236,7 @@ def configured(
 ) -> None:
     """Show or change which versions of a model are served, and how they are replaced."""
     changes = {"versions": versions, "transition": transition, "keep_warm_seconds": keep_warm}
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         document = client.configure(name, {key: value for key, value in changes.items() if value is not None}, reason)
     if as_json:
         print_json(document)
@@ -247,19 +247,19 @@ def configured(
 
 def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Delete stored contents that no version needs."""
-    with _registry(url, registry) as client:
+    with _open_registry(url, registry) as client:
         deleted = client.collect()
     print_json({"deleted": deleted}) if as_json else say(f"deleted {len(deleted)} contents")
 
 
 @contextmanager
-def _registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]:
+def _open_registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]:
     """Open the registry; a failure ends the command."""
     with end_on_failure():
         yield open_registry(url, registry)
 
 
-def _metadata(card: Path | None, entries: list[str]) -> Document:
+def _read_metadata(card: Path | None, entries: list[str]) -> Document:
     from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import InvalidInput
     from penstock.core.lineage import card_of, metadata_of_pairs
@@ -274,7 +274,7 @@ def _metadata(card: Path | None, entries: list[str]) -> Document:
         fail(str(fault), ExitCode.USAGE)
 
 
-def _split(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     model, _, version = name.partition(":")
     if not version:
         fail(f"'{name}' has no version; expected NAME:VERSION", ExitCode.USAGE)

@@ -15,7 +15,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 POLL_S = 1.0
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -49,7 +49,7 @@ def monitor(
         raise typer.Exit(_self_test(streams, as_json))
     if not name:
         fail("no model given; name one, or test the monitor with --self-test", ExitCode.USAGE)
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
 
         def look() -> Group:
             return render(name, client.monitor(name, version))
@@ -111,21 +111,21 @@ def _self_test(streams: int, as_json: bool) -> int:
 def render(model: str, document: Document) -> Group:
     """Return the text for one version: its share of the requests, reference and latency, then its outputs and inputs
     with histograms and evidence, and the other versions."""
-    parts = _answering(model, document)
+    parts = _describe_answering(model, document)
     if document["version"] is not None:
-        parts += _version(document)
+        parts += _describe_version(document)
     return Group(*parts)
 
 
-def _answering(model: str, document: Document) -> list[Any]:
+def _describe_answering(model: str, document: Document) -> list[Any]:
     """Return the version shown, the versions that answer, and the other versions."""
     answers, version = document["answers"], document["version"]
-    shares = [f"version {item} answers {_percent(share)} of the requests" for item, share in answers.items()]
+    shares = [f"version {item} answers {_format_percent(share)} of the requests" for item, share in answers.items()]
     if version is None:
         return [Text(f"{model}  no version answers", style="bold")]
     if version in answers:
         whole = answers[version] == 1
-        own = "it answers all requests" if whole else f"it answers {_percent(answers[version])} of the requests"
+        own = "it answers all requests" if whole else f"it answers {_format_percent(answers[version])} of the requests"
         others = [text for answer, text in zip(answers, shares, strict=True) if answer != version]
     else:
         own, others = "it answers no requests", shares or ["no version answers"]
@@ -136,20 +136,20 @@ def _answering(model: str, document: Document) -> list[Any]:
     return lines
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _version(version: Document) -> list[Any]:
+def _describe_version(version: Document) -> list[Any]:
     """Return the text for one version."""
     reference, latency = version["reference"], version["latency"]
     learning = "no reference yet; it is learned from the first rows"
     parts: list[Any] = [
-        Text(learning if reference is None else _reference(reference)),
+        Text(learning if reference is None else _describe_reference(reference)),
         *(Text(f"wider thresholds: {reason['why']}", style="dim") for reason in version.get("widened", [])),
         Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"),
-        *_objectives(version.get("slo", {})),
-        *_performance(version["performance"]),
+        *_describe_objectives(version.get("slo", {})),
+        *_describe_performance(version["performance"]),
     ]
     if reference is None:
         return parts
@@ -158,12 +158,12 @@ def _version(version: Document) -> list[Any]:
     attributions = [item for item in version.get("importance", {}).get("columns", ()) if item["state"] == "drift"]
     for side, features in (("out", version["outputs"]), ("in", version["features"]), ("", [*joint, *attributions])):
         for feature in features:
-            table.add_row(*_row(side, feature, version["rows_between_false_alarms"]))
-    bounds = [Text(_multiplicity(version["multiplicity"]), style="dim")] if "multiplicity" in version else []
-    return [*parts, table, *bounds, *(Text(line, style="red") for line in _problems(version))]
+            table.add_row(*_make_cells(side, feature, version["rows_between_false_alarms"]))
+    bounds = [Text(_describe_multiplicity(version["multiplicity"]), style="dim")] if "multiplicity" in version else []
+    return [*parts, table, *bounds, *(Text(line, style="red") for line in _describe_problems(version))]
 
 
-def _multiplicity(tests: Document) -> str:
+def _describe_multiplicity(tests: Document) -> str:
     """Return how many tests run at the same time, and the bounds of their false alarms."""
     subjects = {
         "drift": "for drift",
@@ -184,12 +184,12 @@ def _multiplicity(tests: Document) -> str:
     return ", ".join(parts)
 
 
-def _reference(reference: Document) -> str:
+def _describe_reference(reference: Document) -> str:
     hours = {168: ", by the hour of the week", 24: ", by the hour of the day"}.get(reference.get("hours", 0), "")
     return f"{reference['source']} reference of {reference['rows']} rows{hours}"
 
 
-def _objectives(slo: Document) -> list[Text]:
+def _describe_objectives(slo: Document) -> list[Text]:
     """Return a line for each objective, and whether it is met."""
     lines = []
     for name, objective in slo.items():
@@ -201,7 +201,7 @@ def _objectives(slo: Document) -> list[Text]:
     return lines
 
 
-def _performance(performance: Document) -> list[Text]:
+def _describe_performance(performance: Document) -> list[Text]:
     """Return the measured accuracy and the accuracy estimated from the model's probabilities, if known."""
     parts = []
     estimated = performance.get("estimated")
@@ -216,7 +216,7 @@ def _performance(performance: Document) -> list[Text]:
     return [Text(", ".join(parts))] if parts else []
 
 
-def _problems(document: Document) -> list[str]:
+def _describe_problems(document: Document) -> list[str]:
     """Return lines on invalid values and drifting slices."""
     lines = [f"{bad['name']}: {bad['kind']} {bad['rates'][bad['kind']]:.2%}" for bad in document["quality"]["violated"]]
     for key, values in document["slices"].items():
@@ -225,7 +225,7 @@ def _problems(document: Document) -> list[str]:
     return lines
 
 
-def _row(side: str, feature: Document, budget: float) -> tuple[Any, ...]:
+def _make_cells(side: str, feature: Document, budget: float) -> tuple[Any, ...]:
     share = min(1.0, max(0.0, feature["log_e"] / math.log(budget)))
     full = round(share * WIDTH)
     return (

@@ -11,7 +11,7 @@ from penstock.cli.client import Document
 from penstock.cli.config_cmd import ConfigFile
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 PolicyFile = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show a model's policy."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         document = client.policy(name)
     _print(document, as_json)
 
@@ -44,7 +44,7 @@ def set_(
     document = _read(file)
     with _refusing_faults(file):
         _refuse_invalid(document)
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         after = client.set_policy(name, {**document, "reason": reason})
     _print(after, as_json)
 
@@ -120,6 +120,6 @@ def _print(document: Document, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    from penstock.config.documents import written
+    from penstock.config.documents import write_yaml
 
-    typer.echo(written({name: part for name, part in document.items() if name != "revision"}), nl=False)
+    typer.echo(write_yaml({name: part for name, part in document.items() if name != "revision"}), nl=False)

@@ -51,7 +51,7 @@ def predict(
 ) -> None:
     """Send one prediction request to a running gateway, or the rows of a file."""
     try:
-        with end_on_failure(), closing(_client(by_grpc, url, timeout)) as client:
+        with end_on_failure(), closing(_make_client(by_grpc, url, timeout)) as client:
             if rows is not None:
                 _predict_rows(client, (name, version), rows, data, rows_per_request, as_json)
                 return
@@ -71,7 +71,7 @@ def _predict_rows(
     predict_rows(client, model, rows, rows_per_request, as_json)
 
 
-def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
+def _make_client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
     if not by_grpc:
         return RestClient(address_of(url) if url else local_address("http"), timeout_s)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # no lines of the library: the command says why a call failed
@@ -98,10 +98,10 @@ def show(reply: InferReply, as_json: bool) -> None:
         print_json(reply.document)
         return
     say(f"{reply.document['model_name']} version {reply.version} ({reply.route})")
-    data_console().print(_table(reply.document["outputs"]))
+    data_console().print(_make_table(reply.document["outputs"]))
 
 
-def _table(outputs: list[Document]) -> Table:
+def _make_table(outputs: list[Document]) -> Table:
     """Return a column for each output; a line for each row if all outputs have the same first dimension."""
     heads = {tuple(output["shape"][:1]) for output in outputs}
     rows = next(iter(heads))[0] if len(heads) == 1 and heads != {()} else 1
@@ -110,15 +110,17 @@ def _table(outputs: list[Document]) -> Table:
     for output in outputs:
         table.add_column(f"{output['name']} {output['datatype']} {output['shape']}")
     for row in range(rows):
-        table.add_row(*(_cell(output["data"] if single_row else _part(output, row, rows)) for output in outputs))
+        table.add_row(
+            *(_format_cell(output["data"] if single_row else _find_part(output, row, rows)) for output in outputs)
+        )
     return table
 
 
-def _part(output: Document, row: int, rows: int) -> list[Any]:
+def _find_part(output: Document, row: int, rows: int) -> list[Any]:
     size = len(output["data"]) // rows
     part: list[Any] = output["data"][row * size : (row + 1) * size]
     return part
 
 
-def _cell(values: list[Any]) -> str:
+def _format_cell(values: list[Any]) -> str:
     return " ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)

@@ -36,7 +36,7 @@ def profile(
     from penstock.core.errors import Fault
     from penstock.core.lineage import card_features
     from penstock.engine import model as engine
-    from penstock.monitor.profile import profile as made
+    from penstock.monitor.profile import make_reference as made
     from penstock.monitor.reference import encode_reference
     from penstock.monitor.tables import read_table
     from penstock.registry.admission import inspection

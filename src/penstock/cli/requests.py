@@ -53,7 +53,7 @@ def to_request(data: Any, inputs: Sequence[Document]) -> Document:
         BadData: it names other inputs, or its lists do not form a tensor of the input's rank.
     """
     values = _by_name(data, inputs)
-    return {"inputs": [_tensor(spec, values[spec["name"]]) for spec in inputs if spec["name"] in values]}
+    return {"inputs": [_make_tensor(spec, values[spec["name"]]) for spec in inputs if spec["name"] in values]}
 
 
 def describe(inputs: Sequence[Document]) -> str:
@@ -72,23 +72,23 @@ def _by_name(data: Any, inputs: Sequence[Document]) -> Mapping[str, Any]:
     return {inputs[0]["name"]: data}
 
 
-def _tensor(spec: Document, value: Any) -> Document:
-    rank, shape = len(spec["shape"]), _shape(spec["name"], value)
+def _make_tensor(spec: Document, value: Any) -> Document:
+    rank, shape = len(spec["shape"]), _find_shape(spec["name"], value)
     if len(shape) == rank - 1 and spec["shape"][0] == -1:
         shape = [1, *shape]  # one row of a batch, written without the outer brackets
     if len(shape) != rank:
         raise BadData(f"the data of '{spec['name']}' has shape {shape}; expected {describe([spec])}")
-    return {"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "data": _flat(value)}
+    return {"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "data": _flatten(value)}
 
 
-def _shape(name: str, value: Any) -> list[int]:
+def _find_shape(name: str, value: Any) -> list[int]:
     if not isinstance(value, list):
         return []
-    shapes = [_shape(name, item) for item in value]
+    shapes = [_find_shape(name, item) for item in value]
     if any(shape != shapes[0] for shape in shapes):
         raise BadData(f"the lists of '{name}' have different lengths")
     return [len(value), *(shapes[0] if shapes else [])]
 
 
-def _flat(value: Any) -> list[Any]:
-    return [leaf for item in value for leaf in _flat(item)] if isinstance(value, list) else [value]
+def _flatten(value: Any) -> list[Any]:
+    return [leaf for item in value for leaf in _flatten(item)] if isinstance(value, list) else [value]

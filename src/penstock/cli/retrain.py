@@ -9,7 +9,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def retrain(
     """Request retraining of a model, whatever its rules decide."""
     if deliveries + replay + candidates + (approve is not None) + (refuse is not None) > 1:
         fail("use only one of --deliveries, --replay, --candidates, --approve and --refuse", ExitCode.USAGE)
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         if approve is not None or refuse is not None:
             answer = _decide(client, name, approve, refuse, reason)
         elif candidates:

@@ -17,7 +17,7 @@ from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, label_delay, table_of
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.rollout_progress import OPEN, Reporter
-from penstock.cli.route import bar, gateway
+from penstock.cli.route import draw_bar, use_gateway
 from penstock.core.rollouts.guard_spec import NAMES, limit_word
 
 KIND = "rollouts"
@@ -88,8 +88,8 @@ def start(
     if steps:
         asked["steps"] = _parse_steps(steps)
     if guard:
-        asked["guards"] = [_guard(item) for item in guard]
-    with gateway(url, registry) as client:
+        asked["guards"] = [_parse_guard(item) for item in guard]
+    with use_gateway(url, registry) as client:
         started = client.begin(name, KIND, asked)
         for warning in started.get("warnings", []):
             say(warning)
@@ -111,8 +111,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the weights of a rollout, its evidence, and how many requests it still needs."""
-    with gateway(url, registry) as client:
-        trial_id = _which(client, name, which)
+    with use_gateway(url, registry) as client:
+        trial_id = _find_trial(client, name, which)
         if watch and not as_json:
             _watch(client, name, trial_id)
             return
@@ -150,13 +150,13 @@ def abort(name: Name, which: Which = None, reason: ReasonOption = "", url: Url =
 
 
 def _act(verb: str, name: str, which: str | None, reason: str, url: str | None, registry: str | None) -> None:
-    with gateway(url, registry) as client:
-        after = client.act(name, KIND, _which(client, name, which), verb, reason)
+    with use_gateway(url, registry) as client:
+        after = client.act(name, KIND, _find_trial(client, name, which), verb, reason)
     weight = f"{after['weight'] / 100:g} %"
     say(f"rollout {after['id']} of {name} is {after['state']}; version {after['to']} has a weight of {weight}")
 
 
-def _which(client: AdminApiClient, name: str, which: str | None) -> str:
+def _find_trial(client: AdminApiClient, name: str, which: str | None) -> str:
     if which is not None:
         return which
     rollouts = client.trials(name, KIND)
@@ -179,7 +179,7 @@ def _step(text: str) -> int | Document:
     return int(weight) if weight == text else {"weight": int(weight), "approval": True}
 
 
-def _guard(text: str) -> Document:
+def _parse_guard(text: str) -> Document:
     if text.lstrip().startswith("{"):
         guard: Document = _parse_json("--guard", text)
         return guard
@@ -230,8 +230,8 @@ def render(rollout: Document) -> Any:
     state = rollout["state"]
     heading = Text(f"{rollout['model']}: {rollout['from']} to {rollout['to']}  ", style="bold")
     heading.append(state + (" (dry run)" if rollout["dry_run"] else ""), style=STATES.get(state, ""))
-    parts: list[Any] = [heading, _weights(rollout), _steps(rollout), _evidence(rollout)]
-    parts += [Text(line) for line in _labels(rollout)]
+    parts: list[Any] = [heading, _make_weight_table(rollout), _draw_steps(rollout), _make_evidence_table(rollout)]
+    parts += [Text(line) for line in _describe_labels(rollout)]
     ratio = rollout["sample_ratio"]
     if ratio["verdict"] != "sound":
         parts.append(Text("the observed split does not match the weights; the evidence is not reliable", style="red"))
@@ -247,7 +247,7 @@ def render(rollout: Document) -> Any:
     return Group(*parts)
 
 
-def _labels(rollout: Document) -> list[str]:
+def _describe_labels(rollout: Document) -> list[str]:
     """Return lines on the performance guard: the interval of the increase, the age of labels, and waiting labels."""
     if "labels" not in rollout:
         return []
@@ -265,15 +265,15 @@ def _weight_of(step: Any) -> int:
     return weight
 
 
-def _weights(rollout: Document) -> Table:
+def _make_weight_table(rollout: Document) -> Table:
     table = table_of("Version", "Weight", "")
     weight = rollout["weight"]
     for version, part in ((rollout["from"], 10_000 - weight), (rollout["to"], weight)):
-        table.add_row(version, f"{part / 100:g} %", bar(part / 10_000))
+        table.add_row(version, f"{part / 100:g} %", draw_bar(part / 10_000))
     return table
 
 
-def _steps(rollout: Document) -> Text:
+def _draw_steps(rollout: Document) -> Text:
     text = Text("steps ")
     if rollout["shadow"]:
         text.append("shadow ", style="bold reverse" if rollout["step"] < 0 else "green")
@@ -290,14 +290,14 @@ def _steps(rollout: Document) -> Text:
     return text
 
 
-def _evidence(rollout: Document) -> Table:
+def _make_evidence_table(rollout: Document) -> Table:
     table = table_of("Guard", "Verdict", "towards fail", "towards pass", "Canary", "Control", "Effect", "Needed")
     for name, item in rollout["evidence"].items():
         table.add_row(
             name,
             Text(item["verdict"], style=COLOURS[item["verdict"]]),
-            _bar(item["log_e"], item["log_e_fail_at"], "red"),
-            _bar(item["log_e_pass"], item["log_e_pass_at"], "green"),
+            _draw_bar(item["log_e"], item["log_e_fail_at"], "red"),
+            _draw_bar(item["log_e_pass"], item["log_e_pass_at"], "green"),
             str(item["n_canary"]),
             str(item["n_control"]),
             "" if item["effect"] is None else f"{item['effect']:.4g}",
@@ -306,7 +306,7 @@ def _evidence(rollout: Document) -> Table:
     return table
 
 
-def _bar(value: float, target: float, colour: str) -> Text:
+def _draw_bar(value: float, target: float, colour: str) -> Text:
     share = min(1.0, max(0.0, value / target)) if target else 0.0
     full = round(share * WIDTH)
     return Text("█" * full, style=colour) + Text("░" * (WIDTH - full), style="dim")

@@ -24,7 +24,7 @@ class Reporter:
     def lines(self, rollout: Document, now: float) -> list[str]:
         """Return the lines to print for this state; ``now`` is in monotonic seconds."""
         started = self._started_weight(rollout)
-        line, kinds = progress_line(rollout), _kinds(rollout)
+        line, kinds = progress_line(rollout), _find_subjects(rollout)
         if line == self._line or (kinds == self._kinds and not started and now - self._at < REPEAT_S):
             return started
         self._line, self._kinds, self._at = line, kinds, now
@@ -39,7 +39,7 @@ class Reporter:
         return [] if first else [f"weight is now {weight / 100:g} %"]
 
 
-def _kinds(rollout: Document) -> tuple[str, ...]:
+def _find_subjects(rollout: Document) -> tuple[str, ...]:
     """Return what a line is about, without its numbers."""
     verdicts = [f"{name}={item['verdict']}" for name, item in rollout["evidence"].items()]
     return rollout["state"], str(rollout["weight"]), str(rollout["in_place"]), *verdicts

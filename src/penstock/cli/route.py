@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show a model's route; without one, the version that answers."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         _print_route(name, client.route(name), as_json)
 
 
@@ -52,15 +52,15 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Replace a model's route, and wait until every worker has applied it."""
-    route: Document = {"split": weights(split, "--split"), "reason": reason}
+    route: Document = {"split": parse_weights(split, "--split"), "reason": reason}
     if sticky:
         route["sticky"] = sticky
     if rule:
-        route["rules"] = [_rule(item) for item in rule]
+        route["rules"] = [_parse_rule(item) for item in rule]
     if shadow:
         pairs = [_pair(item, "--shadow") for text in shadow for item in text.split(",")]
-        route["shadow"] = [{"version": version, "percent": _number(share)} for version, share in pairs]
-    with gateway(url, registry) as client:
+        route["shadow"] = [{"version": version, "percent": _parse_number(share)} for version, share in pairs]
+    with use_gateway(url, registry) as client:
         _print_route(name, client.set_route(name, route, expect), as_json)
 
 
@@ -68,7 +68,7 @@ def drop(
     name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None, as_json: AsJson = False
 ) -> None:
     """Delete a model's route: its champion, or its newest ready version, answers again."""
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         _print_route(name, client.drop_route(name, reason), as_json)
 
 
@@ -80,7 +80,7 @@ def shadow(
 ) -> None:
     """Show the results of a shadow version and the number of differing answers (--json: with samples)."""
     model, _, version = name.partition(":")
-    with gateway(url, registry) as client:
+    with use_gateway(url, registry) as client:
         document = client.shadow(model, version)
     if as_json:
         print_json(document)
@@ -92,13 +92,13 @@ def shadow(
 
 
 @contextmanager
-def gateway(url: str | None, registry: str | None) -> Iterator[AdminApiClient]:
+def use_gateway(url: str | None, registry: str | None) -> Iterator[AdminApiClient]:
     """Open the gateway; a failed call ends the verb."""
     with end_on_failure():
         yield open_gateway(url, registry)
 
 
-def weights(text: str, option: str) -> dict[str, int]:
+def parse_weights(text: str, option: str) -> dict[str, int]:
     """Return the versions and weights in ``V=W,V=W``.
 
     Raises:
@@ -117,14 +117,14 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return version, value
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         fail(f"--shadow: a share is a number from 0 to 100 (got '{text}')", ExitCode.USAGE)
 
 
-def _rule(text: str) -> Document:
+def _parse_rule(text: str) -> Document:
     condition, arrow, version = text.rpartition("->")
     header, equals, value = condition.removeprefix("header:").partition("=")
     if not arrow or not equals or not condition.startswith("header:"):
@@ -140,7 +140,7 @@ def _print_route(name: str, route: Document, as_json: bool) -> None:
     table = table_of("Version", "Weight", "")
     for version, weight in route["split"].items():
         mark = " stable" if version == route["stable"] else ""
-        table.add_row(version, f"{weight / 100:g} %", bar(weight / 10_000) + mark)
+        table.add_row(version, f"{weight / 100:g} %", draw_bar(weight / 10_000) + mark)
     console.print(table)
     say(f"{name}: {route['answers']}")
     for key, item in (("sticky", route["sticky"]), ("acknowledged", route.get("acknowledged"))):
@@ -152,6 +152,6 @@ def _print_route(name: str, route: Document, as_json: bool) -> None:
         console.print(f"shadow: version {item['version']} gets a copy of {item['percent']:g} %")
 
 
-def bar(share: float, width: int = BAR) -> Any:
+def draw_bar(share: float, width: int = BAR) -> Any:
     """Return a share (0 to 1) as a bar of blocks."""
     return "█" * round(share * width)

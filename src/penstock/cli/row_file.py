@@ -112,7 +112,7 @@ def _json_values(values: "Array") -> list[Any]:
 
 
 def frame_of_answer(document: Document) -> "Frame":
-    """Return the outputs of a V2 answer as columns; raises ``BadData`` if they are no rows."""
+    """Return the outputs of a V2 answer as columns; raises ``BadData`` if they are not rows."""
     import numpy as np
 
     from penstock.core.errors import InvalidInput

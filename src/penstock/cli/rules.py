@@ -10,7 +10,7 @@ import typer
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Url, Where
-from penstock.cli.route import gateway
+from penstock.cli.route import use_gateway
 
 if TYPE_CHECKING:
     from penstock.telemetry.rules.rule import Group
@@ -79,7 +79,7 @@ def write_rules(
 
     groups: list[Group] = [] if name is not None else fleet_groups()
     if name is not None or every:
-        with gateway(url, registry) as client:
+        with use_gateway(url, registry) as client:
             groups += _model_groups(client, name, round_latency)
     document = rules_document(groups, Links(console, runbooks or ""))
     _write(document, output, " --all" if every else f" {name}" if name else "", as_json)

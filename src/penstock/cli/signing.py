@@ -42,7 +42,7 @@ def sign(
 
     target = signature or bundle_path(path)
     try:
-        loaded, chain = _key(key, password_file), _chain(certificate)
+        loaded, chain = _read_key(key, password_file), _read_chain(certificate)
         name, _, version = model.partition(":")
         _check_binding(name, version)
         write_atomically(target, sign_path(path, loaded, target, name, version, chain))
@@ -53,14 +53,14 @@ def sign(
     print_json({"signature": str(target)}) if as_json else typer.echo(target)
 
 
-def _key(file: Path, password_file: Path | None) -> object:
+def _read_key(file: Path, password_file: Path | None) -> object:
     from penstock.registry.signing.keys import load_private_key
 
     password = None if password_file is None else password_file.read_bytes().strip()
     return load_private_key(file.read_bytes(), password)
 
 
-def _chain(file: Path | None) -> tuple[bytes, ...]:
+def _read_chain(file: Path | None) -> tuple[bytes, ...]:
     from penstock.registry.signing.certificates import load_chain
 
     return () if file is None else load_chain(file.read_bytes())
@@ -87,7 +87,7 @@ def approve(
     name: Versioned, reason: ReasonOption = "", url: Url = None, registry: Where = None, as_json: AsJson = False
 ) -> None:
     """Approve a version for traffic; whoever has pushed it cannot."""
-    model, version = _split(name)
+    model, version = _split_name(name)
     with end_on_failure():
         document = open_registry(url, registry).approve_version(model, version, reason)
     print_json(document) if as_json else say(f"{name} is approved")
@@ -95,7 +95,7 @@ def approve(
 
 def gates(name: Versioned, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show whether a version passes its gates, and why not; exit 4 if it does not."""
-    model, version = _split(name)
+    model, version = _split_name(name)
     with end_on_failure():
         document = open_registry(url, registry).gates(model, version)
     if as_json:
@@ -106,7 +106,7 @@ def gates(name: Versioned, url: Url = None, registry: Where = None, as_json: AsJ
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _split(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     model, _, version = name.partition(":")
     if not version:
         fail(f"'{name}' has no version; expected NAME:VERSION", ExitCode.USAGE)

@@ -72,13 +72,13 @@ def client_context(address: TlsAddress) -> ssl.SSLContext:
         OSError: the certificate of the gateway cannot be read.
     """
     files = _files[-1]
-    context = _trusting(address, files.ca)
+    context = _trust_authority(address, files.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if files.certificate is not None:
         try:
             context.load_cert_chain(files.certificate, files.key, _refuse_password)
         except (OSError, ValueError) as error:
-            fail(f"--cert-file and --key-file cannot be used: {_reason(error)}", ExitCode.USAGE)
+            fail(f"--cert-file and --key-file cannot be used: {_describe_reason(error)}", ExitCode.USAGE)
     return context
 
 
@@ -94,7 +94,7 @@ def read_roots(address: TlsAddress) -> bytes | None:
         _check_authorities(ca)
         return ca.read_bytes()
     if address.certificate is not None:
-        return _first(address.certificate).encode()
+        return _read_first_certificate(address.certificate).encode()
     system = ssl.get_default_verify_paths().cafile
     return Path(system).read_bytes() if system else None
 
@@ -111,7 +111,7 @@ def read_pair() -> tuple[bytes | None, bytes | None]:
     try:
         return files.key.read_bytes(), files.certificate.read_bytes()
     except OSError as error:
-        fail(f"--cert-file and --key-file cannot be used: {_reason(error)}", ExitCode.USAGE)
+        fail(f"--cert-file and --key-file cannot be used: {_describe_reason(error)}", ExitCode.USAGE)
 
 
 def name_to_verify(address: TlsAddress, timeout_s: float) -> str | None:
@@ -140,16 +140,16 @@ def explain(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}; pass --ca-file with the authority it is from"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {_reason(error)}; a gateway may ask for --cert-file and --key-file"
+        return f"TLS failed: {_describe_reason(error)}; a gateway may ask for --cert-file and --key-file"
     return make_legible(str(error)) or type(error).__name__
 
 
-def _trusting(address: TlsAddress, ca: Path | None) -> ssl.SSLContext:
+def _trust_authority(address: TlsAddress, ca: Path | None) -> ssl.SSLContext:
     if ca is None and address.certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is the anchor
-        context.load_verify_locations(cadata=_first(address.certificate))
+        context.load_verify_locations(cadata=_read_first_certificate(address.certificate))
         return context
     if ca is not None:
         _check_authorities(ca)
@@ -160,10 +160,10 @@ def _check_authorities(ca: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=ca)
     except (OSError, ValueError) as error:
-        fail(f"--ca-file {ca} cannot be used: {_reason(error)}", ExitCode.USAGE)
+        fail(f"--ca-file {ca} cannot be used: {_describe_reason(error)}", ExitCode.USAGE)
 
 
-def _first(file: Path) -> str:
+def _read_first_certificate(file: Path) -> str:
     """Return the first certificate of a chain as PEM; raises ``OSError``."""
     found = _PEM.search(file.read_text(errors="replace"))
     if found is None:
@@ -175,7 +175,7 @@ def _refuse_password() -> str:
     raise ValueError("the key has a password; expected one without")
 
 
-def _reason(error: Exception) -> str:
+def _describe_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     if isinstance(error, OSError) and error.strerror:

@@ -31,16 +31,16 @@ def read_upload(path: Path) -> Upload:
         files = {name: file for name, file in files.items() if not _is_hidden(name)}
         if not files:
             raise BadModel(f"{path} contains no files")
-        return _packed(files)
+        return _pack_files(files)
     if not path.is_file():
         raise BadModel(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     if path.suffix == ".onnx":
         from penstock.registry.admission.inspection import weight_files
 
         if weights := weight_files(path):
-            return _packed({path.name: path, **{name: _beside(path, name) for name in weights}})
+            return _pack_files({path.name: path, **{name: _find_beside(path, name) for name in weights}})
     size = path.stat().st_size
-    return Upload(size, "application/octet-stream", _chunks(path, size))
+    return Upload(size, "application/octet-stream", _read_chunks(path, size))
 
 
 def _is_hidden(name: str) -> bool:
@@ -48,20 +48,20 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in Path(name).parts)
 
 
-def _beside(graph: Path, name: str) -> Path:
+def _find_beside(graph: Path, name: str) -> Path:
     file = graph.parent / name
     if not file.is_file() or not file.resolve().is_relative_to(graph.parent.resolve()):
         raise BadModel(f"the graph needs the weight file '{name}', which is not beside it")
     return file
 
 
-def _packed(files: dict[str, Path]) -> Upload:
+def _pack_files(files: dict[str, Path]) -> Upload:
     from penstock.registry.contents.archive import pack, packed_size
 
     return Upload(packed_size(files), "application/x-tar", pack(files))
 
 
-def _chunks(path: Path, size: int) -> Iterator[bytes]:
+def _read_chunks(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         while size:
             chunk = file.read(min(CHUNK, size))

@@ -58,7 +58,7 @@ def show_version(model: str, version: Document) -> None:
         if section:
             console.print(f"{title}:")
             for name, value in section.items():
-                console.print(f"  {name}: {_plain(value)}")
+                console.print(f"  {name}: {_format_plain(value)}")
 
 
 _GUARDS = {
@@ -96,11 +96,11 @@ def _proof_text(proof: Document) -> str:
     return f"not proven: {proof['reason']}{node}"
 
 
-def _plain(value: Any) -> str:
+def _format_plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key or 'ai.onnx'} {_inner_text(inner)}" for key, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _inner_text(value: Any) -> str:
-    return f"({_plain(value)})" if isinstance(value, dict) else str(value)
+    return f"({_format_plain(value)})" if isinstance(value, dict) else str(value)

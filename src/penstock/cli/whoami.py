@@ -24,14 +24,14 @@ def whoami(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
     if as_json:
         print_json(caller)
         return
-    typer.echo(f"{caller['name']} ({', '.join(_details(caller))})")
+    typer.echo(f"{caller['name']} ({', '.join(_describe_caller(caller))})")
     table = table_of("Models", "Roles", "Permissions")
     for grant in caller["grants"]:
         table.add_row(grant["models"], ", ".join(grant["roles"]), ", ".join(grant["permissions"]))
     data_console().print(table)
 
 
-def _details(caller: Document) -> list[str]:
+def _describe_caller(caller: Document) -> list[str]:
     details = [caller["method"]]
     details += [f"key {caller['key_id']}"] if caller["key_id"] else []
     details += [f"groups {' '.join(caller['groups'])}"] if caller["groups"] else []

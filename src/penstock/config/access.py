@@ -8,12 +8,12 @@ from penstock.config.sections import QuotaSettings
 from penstock.core.access.permissions import ALL_MODELS, ROLES, is_model_pattern
 
 
-def _role(text: str) -> None:
+def _check_role(text: str) -> None:
     if text not in ROLES:
         raise ValueError(f"expected one of {', '.join(ROLES)}")
 
 
-def _pattern(text: str) -> None:
+def _check_pattern(text: str) -> None:
     if not is_model_pattern(text):
         raise ValueError("expected the name of a model, a prefix such as fraud-*, or *")
 
@@ -74,10 +74,10 @@ class BindingSettings(Section):
     group: str = ""
     """Name of the group."""
 
-    role: Annotated[str, Check(_role)]
+    role: Annotated[str, Check(_check_role)]
     """caller, viewer, operator, publisher, approver, admin, or the name of one permission."""
 
-    models: Annotated[tuple[Annotated[str, Check(_pattern)], ...], Field(min_length=1)] = (ALL_MODELS,)
+    models: Annotated[tuple[Annotated[str, Check(_check_pattern)], ...], Field(min_length=1)] = (ALL_MODELS,)
     """Models that it holds for: names, or prefixes such as fraud-*."""
 
     quota: QuotaSettings | None = None

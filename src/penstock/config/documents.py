@@ -73,7 +73,7 @@ def read_text(text: str) -> Any:
         raise ValueError(describe_problem(error)) from None
 
 
-def written(document: dict[str, Any]) -> str:
+def write_yaml(document: dict[str, Any]) -> str:
     """Return a document as YAML."""
     import yaml  # noqa: PLC0415 - see above
 

@@ -69,7 +69,7 @@ def merge(stated: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any
 def _kind_at(kind: Any, path: list[str]) -> Any:
     """Return the type of the setting at a path, ``Any`` if there is none."""
     for name in path:
-        kind = _plain(kind)
+        kind = _strip_type(kind)
         if isinstance(kind, type) and issubclass(kind, Section):
             kind = kind.kinds.get(name, Any)
         else:
@@ -77,7 +77,7 @@ def _kind_at(kind: Any, path: list[str]) -> Any:
     return kind
 
 
-def _plain(kind: Any) -> Any:
+def _strip_type(kind: Any) -> Any:
     """Return a type without what is annotated to it, and without None."""
     while get_origin(kind) in (Annotated, Union, UnionType):
         kind = next(item for item in get_args(kind) if item is not NoneType)
@@ -88,7 +88,7 @@ def _decode(kind: Any, text: str, path: tuple[str, ...], faults: list[SettingFau
     """Return the value of a variable: a text, or what its JSON states of a section, a list or a mapping."""
     if get_origin(kind) is Annotated and any(isinstance(note, Prepare) for note in get_args(kind)[1:]):
         return text
-    plain = _plain(kind)
+    plain = _strip_type(kind)
     is_section = isinstance(plain, type) and issubclass(plain, Section)
     if not is_section and get_origin(plain) not in (tuple, Mapping) and plain is not Any:
         return text

@@ -54,11 +54,11 @@ def find_platform(environment: Mapping[str, str], read_folder: ReadFolder) -> Se
     """
     stated = {name: value for name, value in environment.items() if value}
     if any(name in stated for name in _SAGEMAKER) or _has_sagemaker_model(stated, read_folder):
-        return _sagemaker(stated, read_folder)
+        return _find_sagemaker(stated, read_folder)
     if "AIP_HTTP_PORT" in stated or "AIP_PREDICT_ROUTE" in stated:
-        return _vertex(stated, read_folder)
+        return _find_vertex(stated, read_folder)
     if "AZUREML_MODEL_DIR" in stated:
-        return ServingPlatform("Azure ML", {**_open("azure"), **_models(stated["AZUREML_MODEL_DIR"], read_folder)})
+        return ServingPlatform("Azure ML", {**_open("azure"), **_find_models(stated["AZUREML_MODEL_DIR"], read_folder)})
     return None
 
 
@@ -73,13 +73,13 @@ def _open(dialect: str) -> dict[str, Any]:
     return {"host": "0.0.0.0", "insecure_no_auth": True, "trusted_hosts": ["*"], "dialects": [dialect]}
 
 
-def _models(folder: str, read_folder: ReadFolder) -> dict[str, Any]:
+def _find_models(folder: str, read_folder: ReadFolder) -> dict[str, Any]:
     """Return the settings for a folder: with version folders or a configuration in it, it is one model."""
     is_one = any(name.isdigit() or name == "config.pbtxt" for name in read_folder(folder) or ())
     return {"models": [folder], **({"model_name": ONLY_MODEL} if is_one else {})}
 
 
-def _sagemaker(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
+def _find_sagemaker(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
     port = stated.get("SAGEMAKER_BIND_TO_PORT", _PORT)
     many = stated.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true"
     served = {"models": [SAGEMAKER_MODELS], "repository_control": True} if many else None
@@ -87,7 +87,7 @@ def _sagemaker(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPla
         **_open("sagemaker"),
         "http_port": port,
         **_other_ports(stated.get("SAGEMAKER_SAFE_PORT_RANGE", ""), port),
-        **(served or _models(SAGEMAKER_MODEL, read_folder)),
+        **(served or _find_models(SAGEMAKER_MODEL, read_folder)),
         **_transform_limits(stated),
         "sagemaker": {"multi_model": many, **_transform_settings(stated)},
     }
@@ -127,7 +127,7 @@ def _transform_settings(stated: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in names.items() if value}
 
 
-def _vertex(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
+def _find_vertex(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatform:
     routes = {"health_route": stated.get("AIP_HEALTH_ROUTE"), "predict_route": stated.get("AIP_PREDICT_ROUTE")}
     settings = {
         **_open("vertex"),
@@ -141,4 +141,4 @@ def _vertex(stated: Mapping[str, str], read_folder: ReadFolder) -> ServingPlatfo
             "and set PENSTOCK_MODELS to its folder"
         )
         return ServingPlatform("Vertex AI", settings, problem)
-    return ServingPlatform("Vertex AI", {**settings, **(_models(source, read_folder) if source else {})})
+    return ServingPlatform("Vertex AI", {**settings, **(_find_models(source, read_folder) if source else {})})

@@ -132,13 +132,13 @@ class _Reader:
                 case "int":
                     return self._loader.construct_yaml_int(node)
                 case "float":
-                    return _finite(event, self._loader.construct_yaml_float(node))
+                    return _require_finite(event, self._loader.construct_yaml_float(node))
         except ValueError:
             _refuse(event, "a number cannot be read")
         return str(event.value)
 
 
-def _finite(event: Any, number: float) -> float:
+def _require_finite(event: Any, number: float) -> float:
     return number if math.isfinite(number) else _refuse(event, "a number must be finite")
 
 

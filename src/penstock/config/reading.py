@@ -116,12 +116,12 @@ def _check_bounds(value: Any, bounds: Field) -> None:
     if bounds.pattern is not None and not re.fullmatch(bounds.pattern, value):
         raise ValueError(f"expected a text of the form {bounds.pattern}")
     if bounds.min_length is not None and len(value) < bounds.min_length:
-        raise ValueError(f"expected at least {bounds.min_length} {_unit(value)}")
+        raise ValueError(f"expected at least {bounds.min_length} {_find_unit(value)}")
     if bounds.max_length is not None and len(value) > bounds.max_length:
-        raise ValueError(f"expected at most {bounds.max_length} {_unit(value)}")
+        raise ValueError(f"expected at most {bounds.max_length} {_find_unit(value)}")
 
 
-def _unit(value: Any) -> str:
+def _find_unit(value: Any) -> str:
     return "characters" if isinstance(value, str) else "items"
 
 

@@ -27,14 +27,14 @@ _OF_MAPPINGS: Final = ("minProperties", "maxProperties")
 def schema_of(section: type[Section]) -> dict[str, Any]:
     """Return the JSON schema of a section."""
     definitions: dict[str, Any] = {}
-    return {**_section(section, definitions), "$defs": definitions}
+    return {**_describe_section(section, definitions), "$defs": definitions}
 
 
-def _section(section: type[Section], definitions: dict[str, Any]) -> dict[str, Any]:
-    texts = _sentences(section)
+def _describe_section(section: type[Section], definitions: dict[str, Any]) -> dict[str, Any]:
+    texts = _read_sentences(section)
     properties = {
         name: {
-            **_kind(kind, definitions),
+            **_describe_type(kind, definitions),
             **({} if section.is_required(name) else {"default": plain_value(getattr(section, name))}),
             **({"description": texts[name]} if name in texts else {}),
         }
@@ -51,41 +51,44 @@ def _section(section: type[Section], definitions: dict[str, Any]) -> dict[str, A
     }
 
 
-def _kind(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _describe_type(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if get_args(kind):
-        return _composed(kind, definitions)
+        return _describe_composed(kind, definitions)
     if isinstance(kind, type) and issubclass(kind, Section):
         if kind.__name__ not in definitions:
-            definitions[kind.__name__] = _section(kind, definitions)
+            definitions[kind.__name__] = _describe_section(kind, definitions)
         return {"$ref": f"#/$defs/{kind.__name__}"}
     return dict(_SCALARS[kind])
 
 
-def _composed(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _describe_composed(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a type with parts."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return {"type": "string", **({"const": parts[0]} if len(parts) == 1 else {"enum": list(parts)})}
     if origin is Annotated:
-        schema = _kind(parts[0], definitions)
+        schema = _describe_type(parts[0], definitions)
         for note in parts[1:]:
-            schema |= _bounds(note, str(schema.get("type"))) if isinstance(note, Field) else {}
+            schema |= _describe_bounds(note, str(schema.get("type"))) if isinstance(note, Field) else {}
         return schema
     if origin is tuple:
-        return {"type": "array", "items": _kind(parts[0], definitions)}
+        return {"type": "array", "items": _describe_type(parts[0], definitions)}
     if origin is Mapping:
-        return {"type": "object", **_items(_kind(parts[0], definitions), _kind(parts[1], definitions))}
-    return {"anyOf": [_kind(part, definitions) for part in parts]}
+        return {
+            "type": "object",
+            **_describe_items(_describe_type(parts[0], definitions), _describe_type(parts[1], definitions)),
+        }
+    return {"anyOf": [_describe_type(part, definitions) for part in parts]}
 
 
-def _items(key: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_items(key: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a mapping's values are, by the pattern of its keys if they have one."""
     if "pattern" in key:
         return {"patternProperties": {key["pattern"]: item}}
     return {"additionalProperties": item or True}
 
 
-def _bounds(field: Field, kind: str) -> dict[str, Any]:
+def _describe_bounds(field: Field, kind: str) -> dict[str, Any]:
     shortest, longest = _LENGTHS.get(kind, _OF_MAPPINGS)
     bounds = {
         "minimum": field.ge,
@@ -98,7 +101,7 @@ def _bounds(field: Field, kind: str) -> dict[str, Any]:
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
-def _sentences(section: type[Section]) -> dict[str, str]:
+def _read_sentences(section: type[Section]) -> dict[str, str]:
     """Return the sentence below each field of a class."""
     (definition,) = ast.parse(dedent(inspect.getsource(section))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []

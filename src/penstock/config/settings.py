@@ -41,7 +41,7 @@ Workers = Annotated[
 ]
 
 
-def _listed(value: Any) -> Any:
+def _to_list(value: Any) -> Any:
     """Accept one repository as a text or path, several as a list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         return read_text(value)
@@ -50,7 +50,7 @@ def _listed(value: Any) -> Any:
 
 DialectName = Literal["azure", "kserve_v1", "mlflow", "sagemaker", "tfs", "vertex"]
 
-Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_listed)]
+Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_to_list)]
 
 
 class Settings(Section):
@@ -202,9 +202,9 @@ def load_settings(
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
     found: list[SettingFault] = []
     others = merge(read_environment(Settings, os.environ, found), merge(document, defaults or {}))
-    stated = merge(_tree(flags or {}), others)
+    stated = merge(_build_tree(flags or {}), others)
     settings = read_section(Settings, stated, found)
-    faults += map(_sentence, found)
+    faults += map(_describe_fault, found)
     if settings is None or faults:
         raise ConfigFault(faults)
     return settings
@@ -263,7 +263,7 @@ _COMMANDS = ("argv", "command")
 """Names of settings that are commands: their arguments may hold secrets."""
 
 
-def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _build_tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flags.items():
         if value is not None:
@@ -275,7 +275,7 @@ def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _sentence(fault: SettingFault) -> str:
+def _describe_fault(fault: SettingFault) -> str:
     name = ".".join(fault.path)
     if fault.is_unknown:
         return f"{name} is not a setting"

@@ -246,7 +246,9 @@ class HomeFiles:
     def _entries(self, folder: Path, weighed: bool) -> Iterator[StoredEntry]:
         for path in (item for item in _entries_below(folder) if not is_scratch(item.name)):
             with suppress(OSError):  # gone meanwhile
-                yield StoredEntry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
+                yield StoredEntry(
+                    path.name, self._clock() - path.lstat().st_mtime, _measure_size(path) if weighed else 0
+                )
 
 
 def _entries_below(folder: Path) -> Sequence[Path]:
@@ -256,7 +258,7 @@ def _entries_below(folder: Path) -> Sequence[Path]:
         return ()
 
 
-def _size(path: Path) -> int:
+def _measure_size(path: Path) -> int:
     """Return the bytes of a folder on the disk."""
     return sum(item.lstat().st_blocks * 512 for item in path.rglob("*"))
 

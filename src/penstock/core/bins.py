@@ -173,13 +173,13 @@ def _frequent_values(ordered: Floats, most: int) -> list[float]:
 
 def categorical_bins(name: str, values: Iterable[Any]) -> FeatureBins:
     """Return bins for labels like these."""
-    counts = Counter(text for value in values if (text := label(value)) is not None)
+    counts = Counter(text for value in values if (text := make_label(value)) is not None)
     frequent = [value for value, _ in counts.most_common(MOST_VALUES)]
     rest = sorted(counts.keys() - set(frequent))
     return FeatureBins(name, FeatureKind.CATEGORICAL, values=tuple(frequent), known=tuple(rest[:MOST_LISTED]))
 
 
-def label(value: Any) -> str | None:
+def make_label(value: Any) -> str | None:
     """Return a label as text, None if it is missing."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -233,7 +233,7 @@ class CategoricalBinFinder:
                 places: Places = self._small[values]
                 return places
             values = values.tolist()
-        labels = (label(value) for value in values)
+        labels = (make_label(value) for value in values)
         return np.array(
             [self._missing if item is None else self._places.get(item, self._unseen) for item in labels], np.intp
         )

@@ -33,11 +33,11 @@ def read_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of a verified certificate, in the form of ``ssl.SSLSocket.getpeercert``: URIs (such as SPIFFE
     IDs), then DNS names in lower case, then e-mail addresses. Names that are not printable ASCII are left out."""
     alternatives = certificate.get("subjectAltName", ())
-    names = [_normalised(kind, text) for kind in _KINDS for stated, text in alternatives if stated == kind]
+    names = [_normalise(kind, text) for kind in _KINDS for stated, text in alternatives if stated == kind]
     return tuple(dict.fromkeys(filter(_is_usable, names)))[:MAX_NAMES]
 
 
-def _normalised(kind: str, text: str) -> str:
+def _normalise(kind: str, text: str) -> str:
     return text.lower() if kind == "DNS" else text
 
 
@@ -71,25 +71,25 @@ def read_expiry(certificate: bytes) -> float:
     """
     try:
         tag, start, stop = _not_after(certificate)
-        return _time(tag, certificate[start:stop].decode("ascii"))
+        return _parse_time(tag, certificate[start:stop].decode("ascii"))
     except IndexError:
         raise ValueError("the certificate is cut off") from None
 
 
 def _not_after(certificate: bytes) -> tuple[int, int, int]:
     """Return the tag of the element, and where its content begins and ends."""
-    _, at, _ = _element(certificate, 0)  # Certificate
-    _, at, _ = _element(certificate, at)  # TBSCertificate
-    tag, _, stop = _element(certificate, at)
+    _, at, _ = _read_element(certificate, 0)  # Certificate
+    _, at, _ = _read_element(certificate, at)  # TBSCertificate
+    tag, _, stop = _read_element(certificate, at)
     at = stop if tag == _VERSION else at
     for _ in range(_BEFORE_VALIDITY):
-        _, _, at = _element(certificate, at)
-    _, at, _ = _element(certificate, at)  # Validity
-    _, _, at = _element(certificate, at)  # notBefore
-    return _element(certificate, at)
+        _, _, at = _read_element(certificate, at)
+    _, at, _ = _read_element(certificate, at)  # Validity
+    _, _, at = _read_element(certificate, at)  # notBefore
+    return _read_element(certificate, at)
 
 
-def _element(data: bytes, at: int) -> tuple[int, int, int]:
+def _read_element(data: bytes, at: int) -> tuple[int, int, int]:
     """Return the tag of the DER element at an index, and where its content begins and ends."""
     tag, length, start = data[at], data[at + 1], at + 2
     if length & 0x80:
@@ -99,7 +99,7 @@ def _element(data: bytes, at: int) -> tuple[int, int, int]:
     return tag, start, start + length
 
 
-def _time(tag: int, text: str) -> float:
+def _parse_time(tag: int, text: str) -> float:
     if tag == _UTC_TIME:
         text = f"{'19' if int(text[:2]) >= _PIVOT else '20'}{text}"
     if tag not in (_UTC_TIME, _GENERALIZED_TIME) or len(text) != len("20301231235959Z"):

@@ -49,11 +49,11 @@ def top_classes(
         )
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :classes]
     values = np.take_along_axis(rows, order, axis=1).ravel()
-    texts = _texts(values, order.ravel(), labels, pause).reshape(order.shape)
+    texts = _make_texts(values, order.ravel(), labels, pause).reshape(order.shape)
     return Tensor(name, "BYTES", texts if batching else texts.reshape(-1))
 
 
-def _texts(values: Array, indices: Array, labels: tuple[str, ...], pause: PauseWork) -> Array:
+def _make_texts(values: Array, indices: Array, labels: tuple[str, ...], pause: PauseWork) -> Array:
     """Yield one string for each value, in slices."""
     form = "{:f}:{}" if values.dtype.kind == "f" else "{}:{}"
     texts = np.empty(len(values), object)

@@ -68,8 +68,8 @@ def report_layers(mechanisms: Mechanisms, program: Program) -> ConfinementReport
     """Return the layers that these mechanisms give a program."""
     found = {
         Layer.FILES: _by_landlock(mechanisms),
-        Layer.NETWORK: _network(mechanisms, program),
-        Layer.SIGNALS: _signals(mechanisms),
+        Layer.NETWORK: _describe_network(mechanisms, program),
+        Layer.SIGNALS: _describe_signals(mechanisms),
         Layer.SYSTEM_CALLS: _by_seccomp(mechanisms),
         Layer.PRIVILEGES: ("no_new_privs", "") if mechanisms.no_new_privs else ("", "no_new_privs cannot be set"),
         Layer.MEMORY: ("rlimit", "") if mechanisms.memory else ("", "its memory cannot be limited"),
@@ -93,7 +93,7 @@ def _by_seccomp(mechanisms: Mechanisms) -> tuple[str, str]:
     return "", "this kernel has no seccomp filters, or the processor is neither x86-64 nor AArch64"
 
 
-def _network(mechanisms: Mechanisms, program: Program) -> tuple[str, str]:
+def _describe_network(mechanisms: Mechanisms, program: Program) -> tuple[str, str]:
     """A worker accepts connections, and ``connect`` can lead such a socket elsewhere: only Landlock refuses that."""
     if program is Program.SANDBOX and mechanisms.namespace:
         return "network namespace", ""
@@ -108,7 +108,7 @@ def _network(mechanisms: Mechanisms, program: Program) -> tuple[str, str]:
     return f"{mechanism} and {landlock}", ""
 
 
-def _signals(mechanisms: Mechanisms) -> tuple[str, str]:
+def _describe_signals(mechanisms: Mechanisms) -> tuple[str, str]:
     mechanism, why = _by_seccomp(mechanisms)
     if not why:
         return mechanism, ""

@@ -31,7 +31,9 @@ class SubjectKey:
     def find(self, values: Array) -> NDArray[np.bool_]:
         """Return which of these values are the one; a number matches as its datatype stores it."""
         if values.dtype.kind in "OSU":
-            return np.array([_text(item) == self.value for item in values.ravel().tolist()], bool).reshape(values.shape)
+            return np.array([_make_text(item) == self.value for item in values.ravel().tolist()], bool).reshape(
+                values.shape
+            )
         wanted = self._number(values.dtype)
         return np.zeros(values.shape, bool) if wanted is None else np.asarray(values == wanted)
 
@@ -123,5 +125,5 @@ def as_stated(values: Array) -> Array:
     return single if bool(((single == values) | np.isnan(values)).all()) else values
 
 
-def _text(value: Any) -> str:
+def _make_text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -89,18 +89,18 @@ def options_in(parameters: Mapping[str, Any]) -> ExplanationOptions:
     """
     output, columns = _parse_output(parameters.get("outputs"))
     return ExplanationOptions(
-        method=_choice(parameters, "method", METHODS),
+        method=_read_choice(parameters, "method", METHODS),
         output=output,
         columns=columns,
-        background=_choice(parameters, "background", BACKGROUNDS),
-        budget_ns=_number(parameters, "budget_ms", DEFAULT_BUDGET_MS, 1, MOST_BUDGET_MS) * 1_000_000,
-        seed=_number(parameters, "seed", 0, 0, (1 << 32) - 1),
-        against=_text(parameters, "against"),
+        background=_read_choice(parameters, "background", BACKGROUNDS),
+        budget_ns=_read_number(parameters, "budget_ms", DEFAULT_BUDGET_MS, 1, MOST_BUDGET_MS) * 1_000_000,
+        seed=_read_number(parameters, "seed", 0, 0, (1 << 32) - 1),
+        against=_read_text(parameters, "against"),
         with_predictions=parameters.get(PREDICTIONS) is True,
     )
 
 
-def _choice(parameters: Mapping[str, Any], name: str, choices: Sequence[str]) -> str:
+def _read_choice(parameters: Mapping[str, Any], name: str, choices: Sequence[str]) -> str:
     value = parameters.get(name)
     if value is None:
         return choices[0]
@@ -109,7 +109,7 @@ def _choice(parameters: Mapping[str, Any], name: str, choices: Sequence[str]) ->
     return str(value)
 
 
-def _number(parameters: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+def _read_number(parameters: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
     value = parameters.get(name)
     if value is None:
         return default
@@ -118,7 +118,7 @@ def _number(parameters: Mapping[str, Any], name: str, default: int, least: int, 
     return int(value)
 
 
-def _text(parameters: Mapping[str, Any], name: str) -> str:
+def _read_text(parameters: Mapping[str, Any], name: str) -> str:
     value = parameters.get(name)
     if value is None:
         return ""
@@ -153,7 +153,7 @@ def choose_output(outputs: Sequence[TensorSpec], wanted: str) -> TensorSpec:
     """Return the output to explain: the wanted one, else the first of floating-point numbers.
 
     Raises:
-        InvalidInput: there is no such output, or its values are no numbers.
+        InvalidInput: there is no such output, or its values are not numbers.
         Unsupported: no output is of floating-point numbers.
     """
     numeric = [spec for spec in outputs if spec.datatype in FLOATS]

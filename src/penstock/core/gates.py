@@ -76,7 +76,7 @@ class ExamScores:
 @dataclass(frozen=True, slots=True)
 class Exam:
     """How both versions answered the held-out rows: over all of them, by slices, and the candidate with noise on its
-    inputs (None without); ``broken`` counts rows that the candidate answers with what is no number and the champion
+    inputs (None without); ``broken`` counts rows that the candidate answers with what is not a number and the champion
     does not. ``advantage`` is how far the candidate is ahead with its lower bound (None where that cannot be computed),
     ``same`` says that both gave the same answers to all rows, and ``tries`` is the number of candidates that were
     examined against this champion, with this one."""
@@ -123,13 +123,13 @@ def check_gates(gates: Gates, candidate: CandidateFacts, champion: CandidateFact
     if gates.sane:
         reasons += _implausible_answers(candidate, champion)
     if champion is not None:
-        reasons += _compared(gates, candidate, champion)
+        reasons += _check_comparison(gates, candidate, champion)
     elif gates.metric and gates.metric not in candidate.metrics:
         reasons.append(f"it was pushed without the metric '{gates.metric}'")
     return [reason for reason in reasons if reason]
 
 
-def _compared(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts) -> list[str]:
+def _check_comparison(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts) -> list[str]:
     reasons = []
     if gates.same_signature and candidate.facts.get("signature") != champion.facts.get("signature"):
         reasons.append("its inputs or outputs are not those of the version that answers")
@@ -142,11 +142,11 @@ def _compared(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts)
             f"the limit is {gates.max_slower:g}"
         )
     if gates.metric:
-        reasons += _beats(gates, candidate.metrics.get(gates.metric), champion.metrics.get(gates.metric))
+        reasons += _check_margin(gates, candidate.metrics.get(gates.metric), champion.metrics.get(gates.metric))
     return reasons
 
 
-def _beats(gates: Gates, value: Any, champion: Any) -> list[str]:
+def _check_margin(gates: Gates, value: Any, champion: Any) -> list[str]:
     if value is None:
         return [f"it was pushed without the metric '{gates.metric}'"]
     if champion is None:
@@ -171,15 +171,15 @@ def _exceeds_text(what: str, value: Any, limit: float | None, unit: str) -> str:
 def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | None) -> list[str]:
     """What is implausible in the answers to the synthetic inputs of the admission: text, no probabilities, or another
     shape where the champion's answer differs."""
-    other = {} if champion is None else {(case, name): answer for case, name, answer in _answers(champion)}
+    other = {} if champion is None else {(case, name): answer for case, name, answer in _list_outputs(champion)}
     reasons = []
-    for case, name, own in _answers(candidate):
+    for case, name, own in _list_outputs(candidate):
         expected = other.get((case, name))
         has_expected = expected is not None
         if (
             any(isinstance(value, str) for value in own["sample"])
             and not (has_expected and _has_text(expected))
-            and _numeric(own)
+            and _is_numeric(own)
         ):
             reasons.append(f"for {case} its output '{name}' contains a value that is not a number")
         elif expected is not None and own["shape"] != expected["shape"]:
@@ -189,12 +189,12 @@ def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | N
     return reasons[:3]
 
 
-def _answers(version: CandidateFacts) -> list[tuple[str, str, Document]]:
+def _list_outputs(version: CandidateFacts) -> list[tuple[str, str, Document]]:
     probes = version.facts.get("probes") or {}
     return [(case["inputs"], output["name"], output) for case in probes.get("cases", ()) for output in case["outputs"]]
 
 
-def _numeric(output: Document) -> bool:
+def _is_numeric(output: Document) -> bool:
     return bool(output["datatype"] != "BYTES")
 
 
@@ -226,7 +226,7 @@ def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
     reasons = []
     if exam.broken:
         reasons.append(f"it answers {exam.broken} of {rows} held-out rows with a value that is not a number")
-    if whole.champion is not None and not _wins(asked, exam, whole.candidate, whole.champion):
+    if whole.champion is not None and not _wins_exam(asked, exam, whole.candidate, whole.champion):
         reasons.append(
             f"its {asked.metric} on {rows} held-out rows is {whole.candidate:.4g}, the answering version's "
             f"{whole.champion:.4g}; a margin of {asked.by:g} is required{_bound(exam)}"
@@ -241,7 +241,7 @@ def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
     return reasons
 
 
-def _wins(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> bool:
+def _wins_exam(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> bool:
     """Whether the candidate is ahead by the margin beyond chance; equal answers count as equally good."""
     if exam.same:
         return asked.by <= 0
@@ -336,14 +336,14 @@ def _parse_holdout(stated: Any, path: str, faults: list[str]) -> HoldoutGate | N
     _parse_numbers(slices, f"{path}.slices", _SLICES, {"columns"}, values, faults)
     _parse_numbers(noise, f"{path}.noise", _NOISE, set(), values, faults)
     columns = slices.get("columns", [])
-    if not _names(columns) or bool(columns) != bool(slices):
+    if not _are_names(columns) or bool(columns) != bool(slices):
         faults.append(f"'{path}.slices.columns' must be a list of 1 to {MOST_COLUMNS} names of inputs or features")
     if len(faults) > before:
         return None
     return HoldoutGate(stated["metric"], columns=tuple(columns), **values)
 
 
-def _names(columns: Any) -> bool:
+def _are_names(columns: Any) -> bool:
     return (
         isinstance(columns, list)
         and len(columns) <= MOST_COLUMNS

@@ -38,23 +38,23 @@ def _pattern_check(pattern: re.Pattern[str], form: str) -> Check:
     return lambda value: "" if isinstance(value, str) and pattern.fullmatch(value) else form
 
 
-def _version(value: Any) -> str:
+def _check_version(value: Any) -> str:
     return "" if isinstance(value, str) and is_version(value) else "a version"
 
 
-def _number(value: Any) -> str:
+def _check_number(value: Any) -> str:
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return "" if good else "a number"
 
 
-def _plain(value: Any) -> str:
+def _check_plain(value: Any) -> str:
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return ""
     good = isinstance(value, str) and len(value) <= LONGEST_WORD and is_readable(value)
     return "" if good else "a number, a flag or a short text"
 
 
-def _texts(value: Any) -> str:
+def _check_texts(value: Any) -> str:
     good = isinstance(value, list) and 0 < len(value) <= MOST_ENTRIES and not any(map(_text_check(LONGEST_WORD), value))
     return "" if good else "a list of short texts"
 
@@ -72,22 +72,22 @@ def _mapping_check(inner: Check, form: str) -> Check:
     return check
 
 
-def _feature(value: Any) -> str:
+def _check_feature(value: Any) -> str:
     """Check what a card says of one feature."""
     if not isinstance(value, Mapping):
         return _text_check(LONGEST_WORD)(value)
     fits = value.keys() <= {"description", "default"} and not _text_check(LONGEST_WORD)(value.get("description", "-"))
     default = value.get("default")
-    return "" if fits and (default is None or not _plain(default)) else "a description and a default"
+    return "" if fits and (default is None or not _check_plain(default)) else "a description and a default"
 
 
-def _features(value: Any) -> str:
+def _check_features(value: Any) -> str:
     """Check the features of a card: their names, or what it says of each."""
     if isinstance(value, list):
-        good = not _texts(value) and all(map(_KEY.fullmatch, value)) and len(set(value)) == len(value)
+        good = not _check_texts(value) and all(map(_KEY.fullmatch, value)) and len(set(value)) == len(value)
         return "" if good else "a list of different names"
     form = "what it means, or a description and a default"
-    return _mapping_check(_feature, form)(value)
+    return _mapping_check(_check_feature, form)(value)
 
 
 _CARD: Mapping[str, Check] = {
@@ -97,21 +97,21 @@ _CARD: Mapping[str, Check] = {
     "training_data": _text_check(LONGEST_TEXT),
     "evaluation": _text_check(LONGEST_TEXT),
     "ethics": _text_check(LONGEST_TEXT),
-    "owners": _texts,
+    "owners": _check_texts,
     "license": _text_check(LONGEST_WORD),
     "contact": _text_check(LONGEST_WORD),
-    "features": _features,
+    "features": _check_features,
 }
 
 _METADATA: Mapping[str, Check] = {
     "data_digest": _pattern_check(_DIGEST, "sha256: and 64 hex digits"),
     "code_commit": _pattern_check(_COMMIT, "7 to 64 hex digits"),
-    "parent": _version,
+    "parent": _check_version,
     "source": _text_check(LONGEST_WORD),
-    "parameters": _mapping_check(_plain, "a number, a flag or a short text"),
-    "metrics": _mapping_check(_number, "a number"),
+    "parameters": _mapping_check(_check_plain, "a number, a flag or a short text"),
+    "metrics": _mapping_check(_check_number, "a number"),
     "frameworks": _mapping_check(_text_check(LONGEST_WORD), "its version"),
-    "tags": _mapping_check(_plain, "a number, a flag or a short text"),
+    "tags": _mapping_check(_check_plain, "a number, a flag or a short text"),
     "card": lambda value: "" if isinstance(value, Mapping) else "a model card",
 }
 
@@ -161,15 +161,15 @@ def metadata_of_pairs(pairs: Mapping[str, str]) -> Document:
     for key, word in pairs.items():
         group, _, rest = key.partition(".")
         if group in _GROUPS and rest:
-            document.setdefault(group, {})[rest] = word if group == "frameworks" else _value(word)
+            document.setdefault(group, {})[rest] = word if group == "frameworks" else _parse_value(word)
         elif key in _METADATA and key not in (*_GROUPS, "card"):
             document[key] = word
         else:
-            document.setdefault("tags", {})[key] = _value(word)
+            document.setdefault("tags", {})[key] = _parse_value(word)
     return metadata_of(document)
 
 
-def _value(word: str) -> Any:
+def _parse_value(word: str) -> Any:
     if word in ("true", "false"):
         return word == "true"
     for kind in (int, float):

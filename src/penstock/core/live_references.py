@@ -79,19 +79,19 @@ def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[st
         return {name: item.rows for name, item in left.items()}
     taken: dict[str, int] = {}
     while scarce := [
-        name for name, item in left.items() if item.rows <= _quota(item, left, most - sum(taken.values()))
+        name for name, item in left.items() if item.rows <= _find_quota(item, left, most - sum(taken.values()))
     ]:
         taken |= {name: left.pop(name).rows for name in scarce}
     return taken | _apportion(left, most - sum(taken.values()))
 
 
-def _quota(contribution: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
-    return rows * _weight(contribution) / sum(_weight(other) for other in among.values())
+def _find_quota(contribution: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
+    return rows * _find_weight(contribution) / sum(_find_weight(other) for other in among.values())
 
 
 def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     """Divide ``rows`` by the largest remainders of the gateways' quotas."""
-    quotas = {name: _quota(item, left, rows) for name, item in left.items()}
+    quotas = {name: _find_quota(item, left, rows) for name, item in left.items()}
     apportioned = {name: int(quota) for name, quota in quotas.items()}
     by_remainder = sorted(quotas, key=lambda name: apportioned[name] - quotas[name])
     for name in by_remainder[: rows - sum(apportioned.values()) if apportioned else 0]:
@@ -99,5 +99,5 @@ def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     return {name: number for name, number in apportioned.items() if number}
 
 
-def _weight(contribution: Contribution) -> int:
+def _find_weight(contribution: Contribution) -> int:
     return max(1, contribution.answered)

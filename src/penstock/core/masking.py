@@ -79,7 +79,7 @@ class SecretMask:
         }
 
     def _sink(self, stated: Any) -> Any:
-        """Return a sink with masked settings; what is no sink is masked whole."""
+        """Return a sink with masked settings; what is not a sink is masked whole."""
         if not isinstance(stated, dict):
             return self._mask(str(stated))
         return {

@@ -28,11 +28,11 @@ def exclude_versions(needs: Iterable[MemoryNeed], limit: int) -> dict[VersionKey
         if need.memory_bytes <= left:
             left -= need.memory_bytes
         else:
-            excluded[need.key] = _reason(need.memory_bytes, left, limit)
+            excluded[need.key] = _describe_shortage(need.memory_bytes, left, limit)
     return excluded
 
 
-def _reason(needed: int, left: int, limit: int) -> str:
+def _describe_shortage(needed: int, left: int, limit: int) -> str:
     return (
         f"it needs {-(-needed // MIB)} MiB of memory, and of the {limit // MIB} MiB for the models of a worker "
         f"{left // MIB} MiB are free; serve fewer versions, or raise limits.models_memory_bytes"

@@ -80,21 +80,21 @@ def owner_only_settings(policy: Document, stored: Document) -> list[str]:
     Both are valid policies. Any sink is owner-only as a whole: there is none that neither runs code, nor opens a file
     or an address. Capture is, unless it keeps as much as before, or less.
     """
-    return [*_sinks(policy, stored), *_capture(policy, stored), *_rollout_of(policy, stored)]
+    return [*_find_sinks(policy, stored), *_capture(policy, stored), *_rollout_of(policy, stored)]
 
 
 def changed_controls(policy: Document, stored: Document) -> list[str]:
     """Return the paths of the controls that a policy has otherwise than the ``stored`` one; both are valid policies."""
     sections = [
         name
-        for name in _names(policy, stored)
-        if POLICY_SECTIONS.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _differ(policy, stored, name)
+        for name in _find_names(policy, stored)
+        if POLICY_SECTIONS.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _is_different(policy, stored, name)
     ]
     now, before = (document.get("retraining") or {} for document in (policy, stored))
     retraining = [
         f"retraining.{name}"
-        for name in _names(now, before)
-        if RETRAINING.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _differ(now, before, name)
+        for name in _find_names(now, before)
+        if RETRAINING.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _is_different(now, before, name)
     ]
     return sections + retraining
 
@@ -104,7 +104,7 @@ def owner_only_of_rollout(document: Document) -> list[str]:
 
     The document may be anything; what is not valid is left out.
     """
-    return [*_step_settings(document.get("steps")), *_guards(document.get("guards"))]
+    return [*_step_settings(document.get("steps")), *_find_guards(document.get("guards"))]
 
 
 def refuse_unproven(caller: Caller, paths: list[str]) -> None:
@@ -135,17 +135,17 @@ def refuse_relaxing(caller: Caller, model: str, paths: list[str]) -> None:
         )
 
 
-def _names(policy: Document, stored: Document) -> list[str]:
+def _find_names(policy: Document, stored: Document) -> list[str]:
     return sorted({*policy, *stored})
 
 
-def _differ(policy: Document, stored: Document, name: str) -> bool:
+def _is_different(policy: Document, stored: Document, name: str) -> bool:
     """Whether a part differs; one that is empty says what one that is missing says."""
     now, before = (None if part in ({}, []) else part for part in (policy.get(name), stored.get(name)))
     return bool(now != before)
 
 
-def _sinks(policy: Document, stored: Document) -> Iterator[str]:
+def _find_sinks(policy: Document, stored: Document) -> Iterator[str]:
     before = stored.get("sinks") or {}
     for name, sink in (policy.get("sinks") or {}).items():
         if before.get(name) != sink:
@@ -180,7 +180,7 @@ def _step_settings(steps: Any) -> Iterator[str]:
             yield from (f"steps[{index}].{name}" for name in sorted(step) if STEP.get(name, True) and step[name])
 
 
-def _guards(guards: Any) -> Iterator[str]:
+def _find_guards(guards: Any) -> Iterator[str]:
     for index, guard in enumerate(guards if isinstance(guards, list) else ()):
         metric = guard.get("metric") if isinstance(guard, dict) else guard
         if metric in QUERYING_GUARDS:

@@ -176,20 +176,20 @@ def _parse_policy(
         for name in sorted(set(document) - {"monitor", "capture", *RULES, "reason"})
     ]
     values: dict[str, Any] = {}
-    monitor = _section(document, "monitor", {*_FIELDS, "slices"}, faults)
-    _numbers(monitor, "monitor", _FIELDS, values, faults)
-    _names(monitor, "monitor.slices", MOST_SLICES, values, "slices", faults)
-    capture = _section(document, "capture", {*_CAPTURE, "mask", "mask_patterns"}, faults)
-    _numbers(capture, "capture", _CAPTURE, values, faults)
-    _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
-    _names(capture, "capture.mask_patterns", len(PATTERNS), values, "patterns", faults)
+    monitor = _parse_section(document, "monitor", {*_FIELDS, "slices"}, faults)
+    _parse_numbers(monitor, "monitor", _FIELDS, values, faults)
+    _parse_names(monitor, "monitor.slices", MOST_SLICES, values, "slices", faults)
+    capture = _parse_section(document, "capture", {*_CAPTURE, "mask", "mask_patterns"}, faults)
+    _parse_numbers(capture, "capture", _CAPTURE, values, faults)
+    _parse_names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
+    _parse_names(capture, "capture.mask_patterns", len(PATTERNS), values, "patterns", faults)
     if unknown := sorted(set(values.get("patterns", ())) - PATTERNS.keys()):
         faults.append(f"'capture.mask_patterns' has '{unknown[0]}'; expected some of {', '.join(PATTERNS)}")
     values["sinks"] = {**declared, **parse_sinks(document.get("sinks", {}), faults, origins)}
     values["triggers"] = parse_triggers(document.get("triggers", []), known, faults, parse_schedule)
     values["limits"] = parse_limits(document.get("retraining", {}), faults)
     values["gates"] = parse_version_gates(document.get("gates", {}), "gates", faults)
-    for word, value in _section(document, "slo", set(_SLO), faults).items():
+    for word, value in _parse_section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):
             faults.append(f"'slo.{word}' must be a number above 0, and {_SLO[word]:g} at most")
     if faults:
@@ -197,7 +197,7 @@ def _parse_policy(
     return MonitorPolicy(**values, rules={word: document[word] for word in RULES if document.get(word)})
 
 
-def _section(document: Document, name: str, keys: set[str], faults: list[str]) -> Document:
+def _parse_section(document: Document, name: str, keys: set[str], faults: list[str]) -> Document:
     stated = document.get(name, {})
     if not isinstance(stated, dict):
         faults.append(f"'{name}' must be an object")
@@ -206,7 +206,7 @@ def _section(document: Document, name: str, keys: set[str], faults: list[str]) -
     return stated
 
 
-def _numbers(
+def _parse_numbers(
     stated: Document,
     section: str,
     fields: Mapping[str, tuple[str, float, float, bool]],
@@ -222,7 +222,7 @@ def _numbers(
             values[name] = stated[word]
 
 
-def _names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:
+def _parse_names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:
     names = stated.get(path.rpartition(".")[2], [])
     if not isinstance(names, list) or len(names) > most or not all(isinstance(item, str) and item for item in names):
         faults.append(f"'{path}' must be a list of at most {most} names")

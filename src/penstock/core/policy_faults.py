@@ -27,7 +27,7 @@ class PolicyFault:
 
 
 class UnreadableText(Exception):
-    """A text is no document; ``fault`` says why, and where."""
+    """A text is not a document; ``fault`` says why, and where."""
 
     def __init__(self, fault: PolicyFault) -> None:
         super().__init__(fault.message)

@@ -25,7 +25,7 @@ class MalformedMessage(ValueError):
     """The bytes are not a message, or one of an obsolete form."""
 
 
-def varint(number: int) -> bytes:
+def encode_varint(number: int) -> bytes:
     """Return the encoding of an unsigned number; a negative one is encoded as its two's complement of 64 bits, which
     the caller computes."""
     if number < 128:
@@ -40,7 +40,7 @@ def varint(number: int) -> bytes:
 
 def encode_field(number: int, value: bytes) -> bytes:
     """Return the encoding of a field of bytes, such as a message or a text."""
-    return varint(number << 3 | BYTES) + varint(len(value)) + value
+    return encode_varint(number << 3 | BYTES) + encode_varint(len(value)) + value
 
 
 def read_varint(data: bytes | memoryview, at: int, stop: int) -> tuple[int, int]:

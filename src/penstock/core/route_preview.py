@@ -57,14 +57,14 @@ class RoutePlan:
 def preview_document(plan: RoutePlan) -> dict[str, Any]:
     """Return a plan for the admin API."""
     return {
-        "sentences": list(_sentences(plan)),
+        "sentences": list(_make_sentences(plan)),
         "points": plan.points,
         "moved_points": plan.moved,
         "changes": plan.has_effect,
     }
 
 
-def _sentences(plan: RoutePlan) -> Iterator[str]:
+def _make_sentences(plan: RoutePlan) -> Iterator[str]:
     if plan.trial:
         yield f"{plan.trial} decides the traffic; this route is refused until it is over"
     yield _split_text(plan)
@@ -87,18 +87,18 @@ def _split_text(plan: RoutePlan) -> str:
 
 def _absent_texts(plan: RoutePlan) -> Iterator[str]:
     lost = [version for version, weight in plan.route.split.items() if weight and version not in plan.able]
-    if lost and (instead := _instead(plan)) is not None:
+    if lost and (instead := _describe_fallback(plan)) is not None:
         yield f"version {', '.join(lost)} cannot answer; version {instead} does in its place"
 
 
-def _instead(plan: RoutePlan) -> str | None:
+def _describe_fallback(plan: RoutePlan) -> str | None:
     return choose_substitute(plan.route, plan.able) or default_version(plan.champion, plan.able)
 
 
 def _rule_texts(plan: RoutePlan) -> Iterator[str]:
     for number, rule in enumerate(plan.route.rules):
         first = "first of all, " if not number else "then, "
-        fallback = "" if rule.version in plan.able else f", which cannot; version {_instead(plan)} does"
+        fallback = "" if rule.version in plan.able else f", which cannot; version {_describe_fallback(plan)} does"
         yield f"{first}requests with header {rule.header} = '{rule.equals}' go to version {rule.version}{fallback}"
 
 

@@ -86,10 +86,10 @@ def parse_route(document: Document, before: RouteSpec | None = None, champion: s
         InvalidInput: with every fault of the document.
     """
     faults: list[str] = []
-    split = _split(document.get("split"), faults)
-    sticky = _header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
-    rules = _rules(document.get("rules"), faults)
-    shadow = _shadows(document.get("shadow"), faults)
+    split = _parse_split(document.get("split"), faults)
+    sticky = _parse_header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
+    rules = _parse_rules(document.get("rules"), faults)
+    shadow = _parse_shadows(document.get("shadow"), faults)
     keys = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers", "trial"}
     faults += [f"'{name}' is not a field of a route" for name in sorted(set(document) - keys)]
     stable = document.get("stable")
@@ -139,7 +139,7 @@ def decode_stored_route(values: Document) -> RouteSpec:
     )
 
 
-def _split(stated: Any, faults: list[str]) -> dict[str, int]:
+def _parse_split(stated: Any, faults: list[str]) -> dict[str, int]:
     if not isinstance(stated, dict) or not stated:
         faults.append('\'split\' must give versions their weights, such as {"1": 9500, "2": 500}')
         return {}
@@ -155,20 +155,20 @@ def _split(stated: Any, faults: list[str]) -> dict[str, int]:
     return dict(stated)
 
 
-def _header(stated: Any, where: str, faults: list[str], prefix: str = _PREFIX) -> str:
+def _parse_header(stated: Any, where: str, faults: list[str], prefix: str = _PREFIX) -> str:
     name = stated[len(prefix) :].lower() if isinstance(stated, str) and stated.startswith(prefix) else ""
     if not _HEADER.fullmatch(name):
         faults.append(f"'{where}' must be a header's name, such as {prefix}x-user-id")
     return name
 
 
-def _rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
+def _parse_rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
     rules = []
     for item in _list(stated, "rules", MOST_RULES, faults):
         if not isinstance(item, dict) or set(item) != {"header", "equals", "version"}:
             faults.append("'rules': each must have 'header', 'equals' and 'version'")
             continue
-        header = _header(item["header"], "rules", faults, prefix="")
+        header = _parse_header(item["header"], "rules", faults, prefix="")
         equals, version = item["equals"], item["version"]
         if not isinstance(equals, str) or len(equals) > MOST_VALUE or not is_readable(equals):
             faults.append(f"'rules': 'equals' must be a text of at most {MOST_VALUE} characters")
@@ -178,7 +178,7 @@ def _rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
     return tuple(rules)
 
 
-def _shadows(stated: Any, faults: list[str]) -> tuple[ShadowSpec, ...]:
+def _parse_shadows(stated: Any, faults: list[str]) -> tuple[ShadowSpec, ...]:
     shadows = []
     for item in _list(stated, "shadow", MOST_VERSIONS, faults):
         if not isinstance(item, dict) or not {"version"} <= set(item) <= {"version", "percent"}:
@@ -250,15 +250,15 @@ def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Ran
     """
     lacking = {version: split[version] for version in sorted(split, key=sort_key)}
     runs: list[_Run] = []
-    for length, version in _runs(before):
+    for length, version in _measure_runs(before):
         runs += _keep_points(length, version, lacking)
     filled: list[_Run] = []
     for length, version in runs:
         filled += [(length, version)] if version else _fill_points(length, lacking)
-    return _ranges(filled)
+    return _join_runs(filled)
 
 
-def _runs(ranges: Iterable[Range]) -> Iterator[_Run]:
+def _measure_runs(ranges: Iterable[Range]) -> Iterator[_Run]:
     """Return ranges as lengths, up to the last point."""
     begin = 0
     for end, version in ranges:
@@ -287,7 +287,7 @@ def _fill_points(length: int, lacking: dict[str, int]) -> list[_Run]:
     return filled
 
 
-def _ranges(runs: Iterable[_Run]) -> tuple[Range, ...]:
+def _join_runs(runs: Iterable[_Run]) -> tuple[Range, ...]:
     """Return the ends of runs; adjacent runs of one version are joined."""
     ranges: list[Range] = []
     end = 0
@@ -299,13 +299,13 @@ def _ranges(runs: Iterable[_Run]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-def _owners(ranges: Iterable[Range]) -> list[str]:
-    return [version for length, version in _runs(ranges) for _ in range(length)]
+def _list_owners(ranges: Iterable[Range]) -> list[str]:
+    return [version for length, version in _measure_runs(ranges) for _ in range(length)]
 
 
 def moved_points(before: Iterable[Range], after: Iterable[Range]) -> int:
     """Return how many points changed their version."""
-    return sum(one != other for one, other in zip(_owners(before), _owners(after), strict=True))
+    return sum(one != other for one, other in zip(_list_owners(before), _list_owners(after), strict=True))
 
 
 # The pick.

@@ -72,7 +72,7 @@ def select_gateways(members: Collection[GatewayShare], me: str, home: str) -> Ga
         for other in others
         if SILENT_S < other.silent_s <= ENDED_S and (other.home not in homes or not other.home)
     ]
-    return GatewaySelection(tuple(asked), {item.id: _silent(item.silent_s) for item in silent})
+    return GatewaySelection(tuple(asked), {item.id: _describe_silence(item.silent_s) for item in silent})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,11 @@ def _reason_missing(gateway: str, progress: RequestProgress) -> str:
     if silent_s is None:
         return "it has left the fleet"
     if silent_s > SILENT_S:
-        return _silent(silent_s)
+        return _describe_silence(silent_s)
     return f"it did not answer within {WAIT_S:g} s" if progress.left_s <= 0 else ""
 
 
-def _silent(seconds: float) -> str:
+def _describe_silence(seconds: float) -> str:
     return f"it has been silent for {seconds:.0f} s"
 
 

@@ -42,7 +42,9 @@ class Secret:
             SecretFault: it is empty, or has other characters than visible ones of ASCII.
         """
         if not self._value or not all(0x20 < byte < 0x7F for byte in self._value):
-            raise SecretFault(f"the secret '{self.name}' is no token: it is empty, or has spaces or other characters")
+            raise SecretFault(
+                f"the secret '{self.name}' is not a token: it is empty, or has spaces or other characters"
+            )
         return self._value.decode()
 
     def text(self) -> str:

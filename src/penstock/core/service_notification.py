@@ -32,7 +32,7 @@ def socket_address(text: str) -> str:
 def keep_alive_interval_s(variables: Mapping[str, str], pid: int) -> float:
     """Return the time between two keep-alive messages in seconds; 0 if the process ``pid`` is not watched.
 
-    A variable that is no positive number counts as missing.
+    A variable that is not a positive number counts as missing.
     """
     period, watched = variables.get(WATCHDOG_US, ""), variables.get(WATCHDOG_PID, str(pid))
     return int(period) / 1e6 / _PARTS if period.isdecimal() and watched == str(pid) else 0.0

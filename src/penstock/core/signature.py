@@ -165,10 +165,10 @@ class Signature:
         if datatype not in NUMPY_TYPES:
             raise unknown_datatype(name, datatype)
         if datatype != expected or len(shape) != rank:
-            raise _mismatch(spec, datatype, shape)
+            raise _mismatch_fault(spec, datatype, shape)
         for index, dim in fixed:
             if shape[index] != dim:
-                raise _mismatch(spec, datatype, shape)
+                raise _mismatch_fault(spec, datatype, shape)
         if self.max_batch_size and self.batching and shape[0] > self.max_batch_size:
             raise _large_batch(shape[0], self.max_batch_size)
         return spec
@@ -190,10 +190,10 @@ class Signature:
             spec, datatype, rank, fixed = specs[name]
             shape = data.shape
             if tensor.datatype != datatype or len(shape) != rank:
-                raise _mismatch(spec, tensor.datatype, shape)
+                raise _mismatch_fault(spec, tensor.datatype, shape)
             for index, dim in fixed:
                 if shape[index] != dim:
-                    raise _mismatch(spec, tensor.datatype, shape)
+                    raise _mismatch_fault(spec, tensor.datatype, shape)
             if batching:
                 if feeds and shape[0] != rows:
                     raise InvalidInput(
@@ -260,7 +260,7 @@ def _list_specs(specs: Iterable[TensorSpec]) -> str:
     return ", ".join(spec.describe() for spec in specs) or "nothing"
 
 
-def _mismatch(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
+def _mismatch_fault(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
     """Return the error for a tensor that its input does not accept."""
     if datatype != spec.datatype:
         return InvalidInput(f"input '{spec.name}' got {datatype}; expected {spec.describe()}")

@@ -83,7 +83,7 @@ DEFAULT_URLS = {"github": "https://api.github.com"}
 """The addresses of kinds that have one by default."""
 
 RUN_ONCE = frozenset({"command"})
-"""Kinds that get an event once, and again only where a person asks for it: training twice is no repeat of a message."""
+"""Kinds that get an event once, and again only where a person asks for it: training twice is not a repeat of a message."""
 
 _CHOICES = {("webhook", "mode"): ("structured", "binary"), ("airflow", "api"): ("v2", "v1")}
 
@@ -141,7 +141,7 @@ def parse_sinks(
     sinks = {}
     for name, item in stated.items():
         origin = origins if isinstance(origins, SinkOrigin) else origins.get(name, SinkOrigin.POLICY)
-        spec = _sink(item, f"sinks.{name}", faults, origin)
+        spec = _parse_sink(item, f"sinks.{name}", faults, origin)
         if not isinstance(name, str) or not NAME.fullmatch(name):
             faults.append(f"'sinks.{str(name)[:64]}' is not a valid name for a sink")
         elif spec is not None:
@@ -149,7 +149,7 @@ def parse_sinks(
     return sinks
 
 
-def _sink(stated: Any, path: str, faults: list[str], origin: SinkOrigin) -> SinkSpec | None:
+def _parse_sink(stated: Any, path: str, faults: list[str], origin: SinkOrigin) -> SinkSpec | None:
     if not isinstance(stated, dict) or len(stated) != 1 or next(iter(stated)) not in FIELDS:
         faults.append(f"'{path}' must be an object with one of {', '.join(FIELDS)}")
         return None
@@ -166,11 +166,11 @@ def _sink(stated: Any, path: str, faults: list[str], origin: SinkOrigin) -> Sink
     for word in sorted(set(values) & set(fields)):
         if not _is_valid(kind, word, values[word], fields[word][0]):
             faults.append(f"'{path}.{kind}.{word}' is not valid: {_expected_text(kind, word, fields[word][0])}")
-    faults += _contradictions(kind, values, f"{path}.{kind}")
+    faults += _find_contradictions(kind, values, f"{path}.{kind}")
     return SinkSpec(kind, dict(values), origin) if len(faults) == before else None
 
 
-def _contradictions(kind: str, values: Document, path: str) -> list[str]:
+def _find_contradictions(kind: str, values: Document, path: str) -> list[str]:
     """Return what a sink's settings say twice, or not at all."""
     if kind not in BUILT_IN:
         return []

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def number_fault(path: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False) -> str:
-    """Return why a value is not a finite number from ``least`` to ``most``, "" if it is; ``true`` is no number.
+    """Return why a value is not a finite number from ``least`` to ``most``, "" if it is; ``true`` is not a number.
 
     ``path`` is the field as its author knows it: ``triggers[0].for_seconds``.
     """
@@ -17,10 +17,10 @@ def number_fault(path: str, value: Any, least: float, most: float = math.inf, *,
 
 def _bounds_text(least: float, most: float) -> str:
     if not math.isfinite(most):
-        return f", at least {_shown(least)}" if math.isfinite(least) else ""
-    return f" from {_shown(least)} to {_shown(most)}"
+        return f", at least {_format_bound(least)}" if math.isfinite(least) else ""
+    return f" from {_format_bound(least)} to {_format_bound(most)}"
 
 
-def _shown(bound: float) -> str:
+def _format_bound(bound: float) -> str:
     """Return a bound with all its digits: 2592000, not 2.592e+06."""
     return f"{bound:.15g}"

@@ -117,20 +117,20 @@ def _mask_emails(text: str) -> str:
 
 def _mask_phones(text: str) -> str:
     """Mask phone numbers in international form: others look like dates and amounts."""
-    return _PHONE.sub(_phone, text)
+    return _PHONE.sub(_mask_phone, text)
 
 
-def _phone(match: re.Match[str]) -> str:
+def _mask_phone(match: re.Match[str]) -> str:
     found = match[0].rstrip(" ()./-")
     digits = sum(character.isdigit() for character in found)
     return MASKED + match[0][len(found) :] if digits >= _PHONE_DIGITS else match[0]
 
 
 def _mask_cards(text: str) -> str:
-    return _CARD.sub(_card, text)
+    return _CARD.sub(_mask_card, text)
 
 
-def _card(match: re.Match[str]) -> str:
+def _mask_card(match: re.Match[str]) -> str:
     digits = [int(character) for character in match[0] if character.isdigit()]
     return MASKED if len(digits) in _CARD_DIGITS and _is_luhn(digits) else match[0]
 
@@ -142,10 +142,10 @@ def _is_luhn(digits: Sequence[int]) -> bool:
 
 
 def _mask_ibans(text: str) -> str:
-    return _IBAN.sub(_iban, text)
+    return _IBAN.sub(_mask_iban, text)
 
 
-def _iban(match: re.Match[str]) -> str:
+def _mask_iban(match: re.Match[str]) -> str:
     """Mask as many characters as the country's numbers have: words in capitals may follow."""
     length = _IBAN_LENGTHS.get(match[0][:2], 0)
     ends = [place + 1 for place, character in enumerate(match[0]) if character != " "]
@@ -160,10 +160,10 @@ def _is_iban(text: str) -> bool:
 
 
 def _mask_addresses(text: str) -> str:
-    return _IP.sub(_address, text)
+    return _IP.sub(_mask_address, text)
 
 
-def _address(match: re.Match[str]) -> str:
+def _mask_address(match: re.Match[str]) -> str:
     return MASKED if all(int(part) <= 255 for part in match[0].split(".")) else match[0]
 
 

@@ -26,10 +26,10 @@ def is_version(text: str) -> bool:
 
 def looks_alike(one: str, other: str) -> bool:
     """Whether two version names are easily taken for each other: ``1``, ``01`` and ``1.`` are."""
-    return _plain(one) == _plain(other)
+    return _strip_zeros(one) == _strip_zeros(other)
 
 
-def _plain(version: str) -> str:
+def _strip_zeros(version: str) -> str:
     """A version name without leading zeros and what stands at its end without meaning."""
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", version).rstrip("._+-").lower()
 
@@ -53,10 +53,10 @@ def sort_key(version: str) -> SortKey:
     release, _, _build = version.partition("+")
     dated = re.fullmatch(r"[0-9]+(-[0-9]+)+", release)
     core, _, pre = (release, "", "") if dated else release.partition("-")
-    return _fields(core), not pre, _fields(pre), version
+    return _split_fields(core), not pre, _split_fields(pre), version
 
 
-def _fields(text: str) -> tuple[tuple[int, int, str], ...]:
+def _split_fields(text: str) -> tuple[tuple[int, int, str], ...]:
     parts: list[tuple[int, int, str]] = [
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in _PARTS.findall(text)
     ]

@@ -24,12 +24,12 @@ def sign_webhook(message: str, timestamp: int, body: bytes, keys: Sequence[bytes
     present one.
     """
     content = f"{message}.{timestamp}.".encode() + body
-    signatures = [base64.b64encode(_hmac(key, content)).decode() for key in keys]
+    signatures = [base64.b64encode(_compute_hmac(key, content)).decode() for key in keys]
     return {
         ID: message,
         TIMESTAMP: str(timestamp),
         SIGNATURE: " ".join(f"{_VERSION},{signature}" for signature in signatures),
-        BODY_SIGNATURE: f"sha256={_hmac(keys[0], body).hex()}",
+        BODY_SIGNATURE: f"sha256={_compute_hmac(keys[0], body).hex()}",
     }
 
 
@@ -41,5 +41,5 @@ def bind_headers(event: str, headers: Mapping[str, str]) -> str:
     return f"{event}_{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
-def _hmac(key: bytes, content: bytes) -> bytes:
+def _compute_hmac(key: bytes, content: bytes) -> bytes:
     return hmac.new(key, content, hashlib.sha256).digest()

@@ -48,10 +48,10 @@ def add_accelerator(settings: Any, options: SessionOptions, intra_op_threads: in
     configuration = {"CPU": {**threads, "INFERENCE_PRECISION_HINT": "f32"}}
     # all of the graph or nothing: admission knows one engine's operators at a time
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    settings.add_provider_for_devices([_device()], {"load_config": json.dumps(configuration)})
+    settings.add_provider_for_devices([_load_device()], {"load_config": json.dumps(configuration)})
 
 
-def _device() -> Any:
+def _load_device() -> Any:
     """Return OpenVINO's processor; the first call loads the library, which stays for the life of the process."""
     with _registering:
         if not _devices:

@@ -87,7 +87,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
         RowsDiffer: as ``run_trial``.
     """
     until_ns = time.perf_counter_ns() + TRIAL_BUDGET_NS
-    for name, feeds in _variants(signature, rows):
+    for name, feeds in _iterate_variants(signature, rows):
         if time.perf_counter_ns() + each_ns > until_ns:
             return
         try:
@@ -105,7 +105,7 @@ def _variant_difference(attempt: Attempt, feeds: Feeds, parts: list[list[Array]]
         return "rows that were answered alone failed together"
 
 
-def _variants(signature: Signature, rows: int) -> Iterator[tuple[str, Feeds]]:
+def _iterate_variants(signature: Signature, rows: int) -> Iterator[tuple[str, Feeds]]:
     for name, tensors in warmup.varied_tensors(signature, rows):
         try:
             yield name, signature.bind(tensors).feeds

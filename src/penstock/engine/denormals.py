@@ -44,14 +44,14 @@ class _FloatEnvironments:
         self._library.fesetenv(self._flushing if flushing else self._usual)
 
 
-def _environments() -> _FloatEnvironments | None:
+def _load_environments() -> _FloatEnvironments | None:
     try:
         return _FloatEnvironments()
     except (KeyError, OSError, AttributeError):
         return None
 
 
-_ENVIRONMENTS = _environments()
+_ENVIRONMENTS = _load_environments()
 """None on a machine where this module cannot set them."""
 
 

@@ -86,12 +86,12 @@ class LoadFailed(Fault):
 
 def load_fault(error: Exception, path: Path | None = None, has_extensions: bool = False) -> LoadFailed:
     """Return the error of opening the graph at ``path``; ``has_extensions``: onnxruntime-extensions was loaded."""
-    text = _advice(str(error), has_extensions) or plain_text(error, path)
+    text = _find_advice(str(error), has_extensions) or plain_text(error, path)
     sentence = f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime"
-    return LoadFailed(sentence, _detail(sentence, error))
+    return LoadFailed(sentence, _add_detail(sentence, error))
 
 
-def _advice(text: str, has_extensions: bool) -> str:
+def _find_advice(text: str, has_extensions: bool) -> str:
     """Return what to do about a known failure, "" for others."""
     if (unknown := _NO_OPERATOR.search(text)) is not None:
         return _unknown_operator(unknown[1], unknown[2], has_extensions)
@@ -131,26 +131,26 @@ def run_fault(error: Exception) -> Fault:
     text = plain_text(error)
     if _NOT_A_NUMBER.search(str(error).strip()):
         sentence = "a BYTES element is not a number, but the model needs one"
-        return InvalidInput(sentence, _detail(sentence, error))
+        return InvalidInput(sentence, _add_detail(sentence, error))
     if _EMPTY.search(str(error)):
         sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
-        return InvalidInput(sentence, _detail(sentence, error))
+        return InvalidInput(sentence, _add_detail(sentence, error))
     if _TOO_MANY.search(str(error)):
         sentence = (
             f"the request's values ask an operator of the model for over {MOST_ELEMENTS} elements; send smaller values"
         )
-        return TooLarge(sentence, _detail(sentence, error))
+        return TooLarge(sentence, _add_detail(sentence, error))
     if _ZERO_DIVISOR.search(str(error)):
         sentence = "the model cannot take these values: a divisor is 0"
-        return InvalidInput(sentence, _detail(sentence, error))
+        return InvalidInput(sentence, _add_detail(sentence, error))
     if isinstance(error, InvalidArgument) or _BAD_VALUES.search(text):
         sentence = f"the model cannot take these values: {text or 'invalid argument'}"
-        return InvalidInput(sentence, _detail(sentence, error))
+        return InvalidInput(sentence, _add_detail(sentence, error))
     sentence = f"the model failed at run time: {text}" if text else "the model failed at run time"
-    return Internal(sentence, _detail(sentence, error))
+    return Internal(sentence, _add_detail(sentence, error))
 
 
-def _detail(sentence: str, error: Exception) -> str:
+def _add_detail(sentence: str, error: Exception) -> str:
     """Return the sentence with the full text of the error, if that is longer."""
     text = full_text(error)
     return f"{sentence} ({text})" if text and text not in sentence else ""

@@ -117,7 +117,7 @@ def parse_labels(metadata: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def signature_of(graph: GraphInterface, options: ModelOptions) -> Signature:
+def infer_signature(graph: GraphInterface, options: ModelOptions) -> Signature:
     """Return the signature of a graph under a configuration; ``batching`` is what graph and configuration state.
 
     Raises:
@@ -128,10 +128,10 @@ def signature_of(graph: GraphInterface, options: ModelOptions) -> Signature:
     stated_names = {stated.name for stated in options.inputs}
     inputs = graph.inputs + tuple(tensor for tensor in graph.overridable if tensor.name in stated_names)
     batched = bool(options.max_batch_size)
-    input_specs = _specs("input", inputs, options.inputs, batched)
+    input_specs = _make_specs("input", inputs, options.inputs, batched)
     output_specs = tuple(
         spec if spec.labels else replace(spec, labels=graph.labels.get(spec.name, ()))
-        for spec in _specs("output", graph.outputs, options.outputs, batched)
+        for spec in _make_specs("output", graph.outputs, options.outputs, batched)
     )
     for spec in input_specs:
         if spec.optional and spec.name not in overridable:
@@ -164,7 +164,7 @@ def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) 
     return {dim: places for dim, places in positions.items() if len(places) > 1}
 
 
-def _specs(
+def _make_specs(
     role: str, tensors: Sequence[GraphTensor], stated: Sequence[TensorOptions], batched: bool
 ) -> tuple[TensorSpec, ...]:
     by_name = {entry.name: entry for entry in stated}
@@ -173,11 +173,11 @@ def _specs(
     for name in by_name.keys() - {tensor.name for tensor in tensors}:
         names = ", ".join(f"'{tensor.name}'" for tensor in tensors) or "none"
         raise LoadFailed(f"the configuration states the {role} '{name}', but the graph's {role}s are: {names}")
-    return tuple(_spec(role, tensor, by_name.get(tensor.name), batched) for tensor in tensors)
+    return tuple(_make_spec(role, tensor, by_name.get(tensor.name), batched) for tensor in tensors)
 
 
-def _spec(role: str, tensor: GraphTensor, stated: TensorOptions | None, batched: bool) -> TensorSpec:
-    datatype = _datatype(role, tensor)
+def _make_spec(role: str, tensor: GraphTensor, stated: TensorOptions | None, batched: bool) -> TensorSpec:
+    datatype = _find_datatype(role, tensor)
     if stated is None:
         return TensorSpec(tensor.name, datatype, tensor.dims)
     if stated.datatype != datatype:
@@ -193,7 +193,7 @@ def _spec(role: str, tensor: GraphTensor, stated: TensorOptions | None, batched:
     return TensorSpec(tensor.name, datatype, shape, stated.optional, graph_shape, stated.labels)
 
 
-def _datatype(role: str, tensor: GraphTensor) -> str:
+def _find_datatype(role: str, tensor: GraphTensor) -> str:
     datatype = DATATYPES.get(tensor.type)
     if datatype is not None:
         return datatype

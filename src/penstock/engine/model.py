@@ -16,7 +16,7 @@ from penstock.engine.accelerators import check_shapes
 from penstock.engine.bound_runner import BoundRunner
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
-from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
+from penstock.engine.graph import GraphInterface, infer_signature, is_sized_by_inputs
 from penstock.engine.session import (
     UNINTERRUPTED,
     RunInterrupt,
@@ -92,7 +92,7 @@ class Model:
         it.
 
         Raises:
-            InvalidInput: a BYTES element is no Unicode text, or the graph cannot take these values.
+            InvalidInput: a BYTES element is not a Unicode text, or the graph cannot take these values.
             Internal: the graph failed, or the model is closed.
             Cancelled: the interrupt ended the run.
         """
@@ -131,7 +131,7 @@ class Model:
         with suppress(Exception):  # then rows are run as all others
             expected = self._run_unbound(rows, count)
             found = runner.run(rows, UNINTERRUPTED)
-            if [_content(array) for array in found] == [_content(array) for array in expected]:
+            if [_copy_content(array) for array in found] == [_copy_content(array) for array in expected]:
                 self._bound_runners[count] = runner
 
     def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
@@ -166,7 +166,7 @@ class Model:
         heap.trim_heap()
 
 
-def _content(array: Array) -> tuple[object, Shape, bytes]:
+def _copy_content(array: Array) -> tuple[object, Shape, bytes]:
     return array.dtype, array.shape, array.tobytes()
 
 
@@ -207,7 +207,7 @@ def load(
     model = _load(path, options, stated, proof, 1 if options.session.intra_op_threads else max(share, 1))
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < MULTI_THREADED_FROM_NS:
         return model
-    beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES
+    beside = options.instances == 1 and _measure_size(path.parent) <= TWICE_BYTES
     if not beside:
         model.close()
     multi_threaded = elsewhere(lambda: _load(path, options, share, proof))
@@ -216,7 +216,7 @@ def load(
     return multi_threaded
 
 
-def _size(folder: Path) -> int:
+def _measure_size(folder: Path) -> int:
     """Return the bytes of all files of a version: weights may be beside the graph."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -225,16 +225,16 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     """Load a graph; ``beside`` are the runs of each instance that may go on side by side."""
     session = open_session(path, options.session, intra_op_threads, options.instances * beside)
     graph, run = read_graph(session), choose_runner(session, options.session)
-    signature = signature_of(graph.with_free_rows(), options)
+    signature = infer_signature(graph.with_free_rows(), options)
     names = [spec.name for spec in signature.outputs]
     try:
         bound, results = _warm_up(run, names, signature, options)
     except _NotMeasurable:
-        signature = signature_of(graph, options)
+        signature = infer_signature(graph, options)
         check_shapes(signature, options.session)
         return Model(run, signature, large_runner(session, options.session))
     graph = graph.with_observed_shapes(_shapes_of(graph, run, names, bound, results))
-    signature = signature_of(graph, options)
+    signature = infer_signature(graph, options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, symbolic_dims=signature.symbolic_dims)
     check_shapes(signature, options.session)

@@ -15,10 +15,10 @@ def result_types(domain: str, operator: str, index: int, given: Callable[[int], 
 
     ``given`` returns the types that an input, counted from 0, may have, None where nothing is known of it.
     """
-    schema = _schemas().get((domain, operator))
+    schema = _load_schemas().get((domain, operator))
     if schema is None or not schema.outputs:
         return None
-    variable = _formal(schema.outputs, index).typeStr
+    variable = _find_formal(schema.outputs, index).typeStr
     allowed = {
         constraint.type_param_str: frozenset(constraint.allowed_type_strs) for constraint in schema.type_constraints
     }
@@ -29,13 +29,13 @@ def result_types(domain: str, operator: str, index: int, given: Callable[[int], 
     return declared & allowed[variable]
 
 
-def _formal(formals: Sequence[Any], index: int) -> Any:
+def _find_formal(formals: Sequence[Any], index: int) -> Any:
     """Return the declaration of a position; the last declaration holds for all that follow."""
     return formals[min(index, len(formals) - 1)]
 
 
 @cache
-def _schemas() -> dict[tuple[str, str], Any]:
+def _load_schemas() -> dict[tuple[str, str], Any]:
     """Return the newest declaration of every operator, by domain and name."""
     schemas: dict[tuple[str, str], Any] = {}
     for schema in runtime.get_all_operator_schema():

@@ -68,7 +68,7 @@ def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -
                 answers = _answer(model, model.signature.bind(tensors))
             except Fault as fault:
                 return f"for {name} it does not answer as it did at its admission: {fault}"
-            if difference := _difference(wanted[name]["outputs"], answers):
+            if difference := _describe_difference(wanted[name]["outputs"], answers):
                 return f"for {name} its answers differ from those at its admission: {difference}"
     return ""
 
@@ -99,16 +99,16 @@ def _describe(array: Array) -> Document:
         content, sample = "\0".join(texts).encode(), [text[:64] for text in texts[:SAMPLES]]
     else:
         content = np.ascontiguousarray(array).tobytes()
-        sample = [_number(value) for value in flat[:SAMPLES].tolist()]
+        sample = [_to_json_number(value) for value in flat[:SAMPLES].tolist()]
     return {"shape": list(array.shape), "sha256": hashlib.sha256(content).hexdigest(), "sample": sample}
 
 
-def _number(value: Any) -> Any:
+def _to_json_number(value: Any) -> Any:
     """Return a number as JSON, which has no infinity and no NaN."""
     return value if not isinstance(value, float) or np.isfinite(value) else str(value)
 
 
-def _difference(expected: list[Document], answers: list[Document]) -> str:
+def _describe_difference(expected: list[Document], answers: list[Document]) -> str:
     if [item["name"] for item in expected] != [answer["name"] for answer in answers]:
         return "its outputs have other names"
     for wanted, got in zip(expected, answers, strict=True):

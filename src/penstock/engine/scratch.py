@@ -136,14 +136,14 @@ def is_scratch(name: str) -> bool:
 
 def sweep(folder: Path) -> int:
     """Delete scratch in a folder whose process has ended; return the number. Never raises."""
-    return sum(_swept(path) for path in _list_files(folder) if is_scratch(path.name))
+    return sum(_sweep_path(path) for path in _list_files(folder) if is_scratch(path.name))
 
 
 def sweep_below(root: Path) -> int:
     """Sweep a folder and all folders below it."""
     gone = 0
     for directory, folders, files in os.walk(root):
-        gone += sum(_swept(Path(directory, name)) for name in (*folders, *files) if is_scratch(name))
+        gone += sum(_sweep_path(Path(directory, name)) for name in (*folders, *files) if is_scratch(name))
         folders[:] = [name for name in folders if not is_scratch(name) and name != CONTENTS]
     return gone
 
@@ -169,7 +169,7 @@ def _list_files(folder: Path) -> list[Path]:
         return []
 
 
-def _swept(path: Path) -> bool:
+def _sweep_path(path: Path) -> bool:
     """Delete one, if it belongs to this user and its lock is free."""
     try:
         handle = os.open(path, _LOOK)

@@ -159,14 +159,14 @@ def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:
 def read_graph(session: Any) -> GraphInterface:
     """Return the inputs and outputs of the session's graph."""
     return GraphInterface(
-        _tensors(session.get_inputs()),
-        _tensors(session.get_outputs()),
-        _tensors(session.get_overridable_initializers()),
+        _describe_tensors(session.get_inputs()),
+        _describe_tensors(session.get_outputs()),
+        _describe_tensors(session.get_overridable_initializers()),
         labels=parse_labels(session.get_modelmeta().custom_metadata_map.get(CLASS_LABELS, "")),
     )
 
 
-def _tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
+def _describe_tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
     return tuple(GraphTensor(node.name, node.type, tuple(node.shape)) for node in nodes)
 
 
@@ -232,10 +232,10 @@ class _BfloatRunner:
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 values[name] = ort.OrtValue.ortvalue_from_numpy(value)
-        return [_array(value) for value in self._session.run_with_ort_values(outputs, values, run_options)]
+        return [_make_array(value) for value in self._session.run_with_ort_values(outputs, values, run_options)]
 
     def _value(self, name: str, array: Array) -> Any:
-        return _value(array, is_wide=True) if name in self._inputs else array
+        return _make_value(array, is_wide=True) if name in self._inputs else array
 
 
 def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
@@ -253,13 +253,13 @@ def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
     wide = {tensor.name for tensor in inputs if tensor.type == "tensor(bfloat16)"}
 
     def run(outputs: Sequence[str], feeds: dict[str, Array], run_options: Any) -> list[Array]:
-        values = {name: _value(array, name in wide) for name, array in feeds.items()}
-        return [_array(value) for value in session.run_with_ort_values(outputs, values, run_options)]
+        values = {name: _make_value(array, name in wide) for name, array in feeds.items()}
+        return [_make_array(value) for value in session.run_with_ort_values(outputs, values, run_options)]
 
     return with_elements(denormals.as_asked(run, options), options)
 
 
-def _value(array: Array, is_wide: bool) -> Any:
+def _make_value(array: Array, is_wide: bool) -> Any:
     # the runtime reads the memory as it lies and takes no notice of strides
     contiguous = array if array.flags.c_contiguous else array.copy()
     if is_wide:
@@ -275,7 +275,7 @@ class RuntimeMemory:
         self.__array_interface__ = {"data": (value.data_ptr(), False), "shape": shape, "typestr": kind, "version": 3}
 
 
-def _array(value: Any) -> Array:
+def _make_array(value: Any) -> Array:
     """Return a value as an array over its own memory; texts are copied."""
     kind = _KINDS.get(value.element_type())
     if kind is None:

@@ -38,10 +38,10 @@ def background_pool(threads: int | None, name: str) -> ThreadPoolExecutor:
 
 def read_cores(root: Path = Path("/")) -> int:
     """Return the whole cores that this process may use, at least 1; ``root`` is the parent of ``proc`` and ``sys``."""
-    return cores(len(os.sched_getaffinity(0)), read_quotas(root))
+    return count_cores(len(os.sched_getaffinity(0)), read_quotas(root))
 
 
-def cores(affinity: int, quotas: Iterable[float]) -> int:
+def count_cores(affinity: int, quotas: Iterable[float]) -> int:
     """Return the whole cores under the smallest of the limits: half a core does not justify a thread."""
     return max(1, int(min((affinity, *quotas))))
 
@@ -81,15 +81,15 @@ def group_folders(groups: str, controller: str) -> list[PurePosixPath]:
 def quota_v2(text: str) -> float | None:
     """Return the cores in a ``cpu.max`` file (``quota period``); ``None`` without a limit."""
     quota, _, period = text.strip().partition(" ")
-    return _ratio(quota, period or "100000")
+    return _divide_quota(quota, period or "100000")
 
 
 def quota_v1(quota: str, period: str) -> float | None:
     """Return the cores in the files ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; ``None`` without a limit (-1)."""
-    return _ratio(quota.strip(), period.strip())
+    return _divide_quota(quota.strip(), period.strip())
 
 
-def _ratio(quota: str, period: str) -> float | None:
+def _divide_quota(quota: str, period: str) -> float | None:
     if not (quota.isdecimal() and period.isdecimal()) or int(quota) == 0 or int(period) == 0:
         return None
     return int(quota) / int(period)

@@ -21,10 +21,10 @@ MEASURING_BUDGET_NS = 1_000_000_000
 
 def default_tensors(signature: Signature) -> list[Tensor]:
     """Return the smallest valid request: zeros or empty strings, 1 for every free dimension, no optional inputs."""
-    return [_zeros(spec) for spec in signature.inputs if not spec.optional]
+    return [_make_zeros(spec) for spec in signature.inputs if not spec.optional]
 
 
-def _zeros(spec: TensorSpec) -> Tensor:
+def _make_zeros(spec: TensorSpec) -> Tensor:
     shape = tuple(1 if dim < 0 else dim for dim in spec.shape)
     return Tensor(spec.name, spec.datatype, _fill(spec.datatype, _check_size(spec.name, shape)))
 
@@ -42,7 +42,7 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
 
 def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
     """Return synthetic numbers for ``rows`` rows (one request without rows, if the model does not batch); see
-    ``_random``.
+    ``_draw_random``.
     """
     return filled_tensors(_required_inputs(signature, rows, 1))
 
@@ -118,7 +118,7 @@ def _sample_array(entry: WarmupInput, shape: Shape) -> Array:
     if entry.data is not None:
         return from_raw(entry.name, entry.datatype, shape, entry.data)
     if entry.random:
-        return _random(entry.name, entry.datatype, shape)
+        return _draw_random(entry.name, entry.datatype, shape)
     return _fill(entry.datatype, shape)
 
 
@@ -132,7 +132,7 @@ def _fill(datatype: str, shape: Shape) -> Array:
     return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, NUMPY_TYPES[datatype])
 
 
-def _random(name: str, datatype: str, shape: Shape) -> Array:
+def _draw_random(name: str, datatype: str, shape: Shape) -> Array:
     """Return numbers from 0 to 1, whole ones 0 or 1, so that look-ups by index stay inside their tables."""
     dtype: np.dtype[Any] = numpy_type(name, datatype)
     generator = random.default_rng(0)

@@ -62,12 +62,12 @@ class OrderPair:
         """Return what each feature changes when it joins, as the mean of both directions."""
         half = len(between) // 2
         found = np.empty((len(self.order), len(nothing)))
-        found[self.order] = _changes(nothing, between[:half], everything)
-        found[self.order[::-1]] += _changes(nothing, between[half:], everything)
+        found[self.order] = _find_changes(nothing, between[:half], everything)
+        found[self.order[::-1]] += _find_changes(nothing, between[half:], everything)
         return found / 2
 
 
-def _changes(nothing: Floats, between: Floats, everything: Floats) -> Floats:
+def _find_changes(nothing: Floats, between: Floats, everything: Floats) -> Floats:
     return np.diff(np.concatenate([nothing[None], between, everything[None]]), axis=0)
 
 

@@ -41,7 +41,7 @@ def cast_type(node: GraphNode) -> np.dtype[Any]:
     return dtype
 
 
-def _same(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _keep_columns(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     return inputs
 
 
@@ -50,25 +50,25 @@ def _cast(inputs: InputTransforms, node: GraphNode, constants: Constants) -> Inp
     return ChangedColumns(inputs, cast_to(dtype), dtype)
 
 
-def _scaler(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _apply_scaler(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     return ChangedColumns(inputs, scale_by(node.array("offset"), node.array("scale")), SINGLE)
 
 
-def _imputer(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _apply_imputer(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     floats = node.array("imputed_value_floats")
     values: NDArray[Any] = floats if floats.size else node.integers("imputed_value_int64s")
     replaced = node.number("replaced_value_float", 0.0) if floats.size else node.integer("replaced_value_int64", 0)
     return ChangedColumns(inputs, replace_missing(float(replaced), values), inputs.result)
 
 
-def _selected(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _select_columns(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     chosen = constants.get(node.inputs[1])
     if chosen is None or chosen.dtype != np.int64 or (node.op_type == "Gather" and node.integer("axis", 0) != 1):
         raise NotExact(f"{node.op_type} before the model does not select features")
     return SelectedColumns(inputs, chosen.reshape(-1))
 
 
-def _reshaped(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _reshape_columns(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     shape = constants.get(node.inputs[1])
     if shape is None or shape.reshape(-1).shape != (2,) or shape.reshape(-1)[0] != -1:
         raise NotExact("Reshape before the model does not keep rows apart")
@@ -81,7 +81,7 @@ def _one_hot(inputs: InputTransforms, node: GraphNode, constants: Constants) -> 
     return EncodedCategory(inputs, categories)
 
 
-def _labels(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
+def _encode_labels(inputs: InputTransforms, node: GraphNode, constants: Constants) -> InputTransforms:
     """LabelEncoder from texts or whole numbers to numbers."""
     keys: Sequence[Any] = node.texts("keys_strings") or node.integers("keys_int64s").tolist()
     whole, floats = node.integers("values_int64s"), node.array("values_floats")
@@ -94,14 +94,14 @@ def _labels(inputs: InputTransforms, node: GraphNode, constants: Constants) -> I
 
 ColumnRule: TypeAlias = Callable[[InputTransforms, GraphNode, Constants], InputTransforms]
 COLUMN_RULES: dict[tuple[str, str], ColumnRule] = {
-    ("", "Identity"): _same,
+    ("", "Identity"): _keep_columns,
     ("", "Cast"): _cast,
-    ("", "Gather"): _selected,
-    ("", "Reshape"): _reshaped,
-    (ML, "ArrayFeatureExtractor"): _selected,
-    (ML, "Imputer"): _imputer,
-    (ML, "LabelEncoder"): _labels,
+    ("", "Gather"): _select_columns,
+    ("", "Reshape"): _reshape_columns,
+    (ML, "ArrayFeatureExtractor"): _select_columns,
+    (ML, "Imputer"): _apply_imputer,
+    (ML, "LabelEncoder"): _encode_labels,
     (ML, "OneHotEncoder"): _one_hot,
-    (ML, "Scaler"): _scaler,
+    (ML, "Scaler"): _apply_scaler,
 }
 """The operators before a model that keep each column the matter of one feature."""

@@ -75,7 +75,7 @@ class _Reader:
             return self.model(node.inputs[0], left - 1)
         if node.domain == "" and node.op_type in {"Add", "Sub", "Mul", "Div", "Sum"}:
             return self._combined(node, left - 1)
-        return _link(self.model(node.inputs[0], left - 1), node)
+        return _apply_link(self.model(node.inputs[0], left - 1), node)
 
     def _maker(self, name: str, left: int) -> _Place:
         if name not in self.makers:
@@ -159,7 +159,7 @@ def _with_constant(model: Model, node: GraphNode, constant: Floats, constant_fir
     return model.times(1 / value)
 
 
-def _link(model: Model, node: GraphNode) -> Model:
+def _apply_link(model: Model, node: GraphNode) -> Model:
     """The links that keep a margin known, and casts."""
     if node.domain == "" and node.op_type == "Cast":
         if not np.issubdtype(cast_type(node), np.floating):

@@ -58,16 +58,16 @@ def explain_steps(
     check_rows(rows, background)
     runner = RowRunner(options)
     if explainer is None or options.method not in {"auto", "exact"}:
-        return (yield from _sample(runner, rows, background, options, ""))
+        return (yield from _sample_steps(runner, rows, background, options, ""))
     outputs = yield from runner.run(np.concatenate([rows, background]))
     try:
         shares = explain_in_time(explainer, rows, options)
     except NotExact as reason:
-        return (yield from _sample(runner, rows, background, options, str(reason)))
+        return (yield from _sample_steps(runner, rows, background, options, str(reason)))
     if not agrees_with_runtime(explainer, shares, outputs, rows, background):
-        return (yield from _sample(runner, rows, background, options, NOT_EQUAL))
+        return (yield from _sample_steps(runner, rows, background, options, NOT_EQUAL))
     scale = "margin" if explainer.links else options.output_scale
-    return _exact(shares, explainer.method, scale, runner.rows, len(background))
+    return _make_exact(shares, explainer.method, scale, runner.rows, len(background))
 
 
 def explain_difference_steps(
@@ -90,12 +90,12 @@ def explain_difference_steps(
         note = _why_not_comparable(second, first)
         if not note:
             outputs = yield from runner.run(np.concatenate([rows, background]))
-            found = _difference(second, first, rows, background, outputs, options)
+            found = _explain_difference(second, first, rows, background, outputs, options)
             if found is not None:
-                return _exact(*found, runner.rows, len(background))
+                return _make_exact(*found, runner.rows, len(background))
             note = NOT_EQUAL
-    sampled = _sample(runner, rows, background, options, note)
-    return (yield from _mapped(sampled, _second_minus_first))
+    sampled = _sample_steps(runner, rows, background, options, note)
+    return (yield from _map_steps(sampled, _second_minus_first))
 
 
 def check_rows(rows: Rows, background: Rows) -> None:
@@ -134,7 +134,7 @@ def _why_not_comparable(second: ExactExplainer, first: ExactExplainer) -> str:
     return "" if second.outputs == first.outputs else "the two versions have different outputs"
 
 
-def _difference(
+def _explain_difference(
     second: ExactExplainer,
     first: ExactExplainer,
     rows: Rows,
@@ -157,14 +157,16 @@ def _difference(
     return shares, method, "margin" if second.links else "value"
 
 
-def _exact(shares: ShapleyValues, method: str, scale: str, run: int, background: int) -> Explanation:
+def _make_exact(shares: ShapleyValues, method: str, scale: str, run: int, background: int) -> Explanation:
     nothing = np.zeros_like(shares.attributions)
     return Explanation(
         shares.attributions, shares.base_value, shares.prediction, nothing, method, True, scale, run, background
     )
 
 
-def _sample(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions, note: str) -> Steps[Explanation]:
+def _sample_steps(
+    runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions, note: str
+) -> Steps[Explanation]:
     method = choose_method(rows, background, options, note)
     steps = enumerate_steps if method == "enumeration" else permute_steps
     found: SampledValues = yield from steps(runner, rows, background, options)
@@ -194,7 +196,7 @@ def choose_method(rows: Rows, background: Rows, options: ExplainOptions, note: s
     return "enumeration" if possible and options.method != "permutation" else "permutation"
 
 
-def _mapped(steps: Steps[Explanation], change: Callable[[Floats], Floats]) -> Steps[Explanation]:
+def _map_steps(steps: Steps[Explanation], change: Callable[[Floats], Floats]) -> Steps[Explanation]:
     """The steps, with each output changed before they receive it."""
     try:
         wanted = next(steps)

@@ -16,7 +16,7 @@ from penstock.core.slices import PauseWork, no_pause
 from penstock.core.tensors import Array
 from penstock.explain.nodes import Attribute, GraphNode, ModelGraph
 from penstock.explain.wire_numbers import read_float_run, read_varint_run, unpack_varints
-from penstock.registry.graphs.wire_format import WireField, fields
+from penstock.registry.graphs.wire_format import WireField, iterate_fields
 
 FLOATS, INTS, STRINGS = 7, 8, 9
 """The repeated fields of an attribute."""
@@ -35,7 +35,7 @@ _TYPED: Final = {4: "<f4", 5: "", 7: "", 10: "<f8"}
 
 
 class UnreadableGraph(ValueError):
-    """The file is no ONNX graph that this reader understands."""
+    """The file is not an ONNX graph that this reader understands."""
 
 
 class _Message:
@@ -51,7 +51,7 @@ class _Message:
 
     def fields(self) -> Iterator[WireField]:
         """Yield its fields, with pauses."""
-        found = fields(self.data, self.begin, self.end)
+        found = iterate_fields(self.data, self.begin, self.end)
         while part := list(islice(found, SLICE)):
             yield from part
             self.pause()
@@ -85,21 +85,21 @@ def read_graph(data: bytes | memoryview, pause: PauseWork = no_pause) -> ModelGr
         graphs = [model.inner(item) for item in model.fields() if item.number == 7 and item.wire_type == BYTES]
         if len(graphs) != 1:
             raise UnreadableGraph("the file holds no graph")
-        return _graph(graphs[0])
+        return _read_graph(graphs[0])
     except (MalformedMessage, ValueError, struct.error, IndexError) as error:
         raise UnreadableGraph(f"the graph cannot be read: {error}") from None
 
 
-def _graph(message: _Message) -> ModelGraph:
+def _read_graph(message: _Message) -> ModelGraph:
     nodes: list[GraphNode] = []
     constants: dict[str, Array] = {}
     inputs: dict[str, np.dtype[Any]] = {}
     outputs: list[str] = []
     for item in message.fields():
         if item.number == 1:
-            nodes.append(_node(message.inner(item)))
+            nodes.append(_read_node(message.inner(item)))
         elif item.number == 5:
-            name, array = _tensor(message.inner(item))
+            name, array = _read_tensor(message.inner(item))
             if array is not None:
                 constants[name] = array
         elif item.number == 11:
@@ -140,21 +140,21 @@ def _element_type(message: _Message) -> int:
     return 0
 
 
-def _node(message: _Message) -> GraphNode:
+def _read_node(message: _Message) -> GraphNode:
     texts: dict[int, list[str]] = {1: [], 2: [], 4: [], 7: []}
     attributes: dict[str, Attribute] = {}
     for item in message.fields():
         if item.number in texts:
             texts[item.number].append(message.text(item))
         elif item.number == 5:
-            name, value = _attribute(message.inner(item))
+            name, value = _read_attribute(message.inner(item))
             if value is not None:
                 attributes[name] = value
     op_type, domain = "".join(texts[4]), "".join(texts[7])
     return GraphNode(op_type, "" if domain == "ai.onnx" else domain, tuple(texts[1]), tuple(texts[2]), attributes)
 
 
-def _attribute(message: _Message) -> tuple[str, Attribute | None]:
+def _read_attribute(message: _Message) -> tuple[str, Attribute | None]:
     """Return an attribute's name, and its value; None if it is a graph or another kind that is left out."""
     name = ""
     single: Attribute | None = None
@@ -167,7 +167,7 @@ def _attribute(message: _Message) -> tuple[str, Attribute | None]:
             values, at = run
             numbers.append(values)
             continue
-        item = next(fields(message.data, at, message.end))
+        item = next(iterate_fields(message.data, at, message.end))
         at = item.end
         if item.number == 1:
             name = message.text(item)
@@ -190,7 +190,7 @@ def _read_run(message: _Message, at: int) -> tuple[Array, int] | None:
         return None
     message.pause()
     if wire_type == BYTES:
-        item = next(fields(message.data, at, message.end))
+        item = next(iterate_fields(message.data, at, message.end))
         packed = message.array(item.value, item.end)
         return (packed.view("<f4") if number == FLOATS else unpack_varints(packed)), item.end
     read = read_float_run if number == FLOATS else read_varint_run
@@ -208,7 +208,7 @@ def _float_of(message: _Message, item: WireField) -> float:
 
 
 def _tensor_of(message: _Message, item: WireField) -> Array | None:
-    return _tensor(message.inner(item))[1]
+    return _read_tensor(message.inner(item))[1]
 
 
 _SINGLE: Final[dict[int, Callable[[_Message, WireField], Attribute | None]]] = {
@@ -220,7 +220,7 @@ _SINGLE: Final[dict[int, Callable[[_Message, WireField], Attribute | None]]] = {
 """The fields of attributes that have one value: f, i, s and t."""
 
 
-def _tensor(message: _Message) -> tuple[str, Array | None]:
+def _read_tensor(message: _Message) -> tuple[str, Array | None]:
     """Return a tensor's name and values; None for texts, for types without a NumPy type, and for external data."""
     dims: list[int] = []
     name, kind, raw = "", 0, None
@@ -239,7 +239,7 @@ def _tensor(message: _Message) -> tuple[str, Array | None]:
     if kind not in _DTYPES or (raw is None and not parts):
         return name, None
     dtype = np.dtype(_DTYPES[kind])
-    return name, (raw.view(dtype) if raw is not None else _converted(np.concatenate(parts), dtype)).reshape(dims)
+    return name, (raw.view(dtype) if raw is not None else _convert_values(np.concatenate(parts), dtype)).reshape(dims)
 
 
 def _whole_numbers(message: _Message, item: WireField) -> list[int]:
@@ -252,6 +252,6 @@ def _typed_data(message: _Message, item: WireField) -> Array:
     return data.view(_TYPED[item.number]) if _TYPED[item.number] else unpack_varints(data)
 
 
-def _converted(values: Array, dtype: "np.dtype[np.generic]") -> Array:
+def _convert_values(values: Array, dtype: "np.dtype[np.generic]") -> Array:
     """Return typed data in the type of its tensor; FP16 travels as its 16 bits."""
     return values.astype("<u2").view(dtype) if dtype == np.dtype("<f2") else values.astype(dtype)

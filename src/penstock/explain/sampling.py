@@ -79,7 +79,7 @@ def enumerate_steps(runner: RowRunner, rows: Rows, background: Rows, options: Ex
     complete = shares.count == len(background)
     if not complete:
         _check_rounds(shares.count)
-    return _result(ends, shares, base, shares.standard_error(of_total=len(background)), complete)
+    return _make_result(ends, shares, base, shares.standard_error(of_total=len(background)), complete)
 
 
 def permute_steps(runner: RowRunner, rows: Rows, background: Rows, options: ExplainOptions) -> Steps[SampledValues]:
@@ -100,7 +100,7 @@ def permute_steps(runner: RowRunner, rows: Rows, background: Rows, options: Expl
         place = next(turns)
         yield from _add_round(runner, ends, place, order_pair(features, generator), options, shares, base)
     _check_rounds(shares.count)
-    return _result(ends, shares, base, shares.standard_error(), complete=False)
+    return _make_result(ends, shares, base, shares.standard_error(), complete=False)
 
 
 def take_turns(count: int, generator: np.random.Generator) -> Iterator[int]:
@@ -157,6 +157,6 @@ def _check_rounds(count: int) -> None:
         raise DeadlineExceeded("the time was too short for an explanation; allow more time, or send fewer rows at once")
 
 
-def _result(ends: _Ends, shares: RunningMean, base: RunningMean, error: Floats, complete: bool) -> SampledValues:
+def _make_result(ends: _Ends, shares: RunningMean, base: RunningMean, error: Floats, complete: bool) -> SampledValues:
     used = min(shares.count, len(ends.background))
     return SampledValues(shares.mean, error, base.mean, ends.outputs, used, complete)

@@ -47,7 +47,7 @@ def read_tree_ensemble(node: GraphNode, inputs: InputTransforms, constants: Cons
 
 def read_linear_regressor(node: GraphNode, inputs: InputTransforms, constants: Constants) -> LinearModel:
     """LinearRegressor; the runtime applies no LOGISTIC or SOFTMAX to a single target."""
-    sums, links = _sums(node, node.integer("targets", 1)), link_of(node)
+    sums, links = _make_sums(node, node.integer("targets", 1)), link_of(node)
     return LinearModel(sums, inputs, links if len(sums.offset) > 1 else ())
 
 
@@ -57,7 +57,7 @@ def read_linear_classifier(node: GraphNode, inputs: InputTransforms, constants: 
     Two classes with one score: LOGISTIC gives the other class the negative margin, and all else one minus the score.
     """
     classes = len(node.texts("classlabels_strings")) or len(node.integers("classlabels_ints"))
-    sums = _sums(node, len(node.array("intercepts")) or classes)
+    sums = _make_sums(node, len(node.array("intercepts")) or classes)
     if len(sums.offset) == 1 and classes == 2:
         return _second_class(node, sums, inputs)
     return LinearModel(sums, inputs, link_of(node))
@@ -71,7 +71,7 @@ def _second_class(node: GraphNode, sums: OutputMap, inputs: InputTransforms) -> 
     return LinearModel(both.plus(np.array([1.0, 0.0])), inputs, ())
 
 
-def _sums(node: GraphNode, outputs: int) -> OutputMap:
+def _make_sums(node: GraphNode, outputs: int) -> OutputMap:
     weights = node.array("coefficients").astype(np.float64)
     intercepts = node.array("intercepts").astype(np.float64)
     if outputs < 1 or len(weights) % outputs or len(intercepts) not in {0, outputs}:
@@ -93,7 +93,7 @@ def read_matmul(node: GraphNode, inputs: InputTransforms, constants: Constants) 
     """MatMul with constant weights."""
     weights = constant_of(node, 1, constants)
     if weights.ndim != 2:
-        raise NotExact("the weights are no matrix")
+        raise NotExact("the weights are not a matrix")
     return LinearModel(OutputMap(weights, np.zeros(weights.shape[1])), inputs, ())
 
 

@@ -48,7 +48,7 @@ class GivenInput:
         try:
             return chosen.astype(self.result)
         except (TypeError, ValueError) as fault:
-            raise NotExact("a feature is no number") from fault
+            raise NotExact("a feature is not a number") from fault
 
     def trace(self, features: int) -> Integers:
         """Return the features of the input."""

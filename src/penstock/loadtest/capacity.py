@@ -56,15 +56,15 @@ class Capacity:
 
 def next_probe(trials: Sequence[CapacityTrial], start: float) -> Probe | None:
     """Return the next window of a search that begins at a rate; None at its end."""
-    kept, breached = _bounds(trials)
+    kept, breached = _find_bounds(trials)
     if kept is None and breached is None:
-        return Probe(_rounded(start))
+        return Probe(_round_rate(start))
     if kept is None:
-        lower = _rounded(breached / 2) if breached is not None else start
+        lower = _round_rate(breached / 2) if breached is not None else start
         return Probe(lower) if lower >= LOWEST_RATE else None
     if breached is None:
-        return Probe(_rounded(2 * kept))
-    middle = _rounded(math.sqrt(kept * breached))
+        return Probe(_round_rate(2 * kept))
+    middle = _round_rate(math.sqrt(kept * breached))
     if breached / kept > 1 + TOLERANCE and kept < middle < breached:
         return Probe(middle)
     return Probe(kept, confirming=True) if _kept_windows(trials, kept, confirming=True) < CONFIRMATIONS else None
@@ -72,14 +72,14 @@ def next_probe(trials: Sequence[CapacityTrial], start: float) -> Probe | None:
 
 def conclude(trials: Sequence[CapacityTrial], start: float) -> Capacity:
     """Return what the trials of a search show, whether it is at its end or not."""
-    kept, breached = _bounds(trials)
+    kept, breached = _find_bounds(trials)
     limit: Limit = "none" if breached is None else "generator" if _is_limited(trials, breached) else "objective"
     windows = _kept_windows(trials, kept) if kept is not None else 0
     share = 1 - 0.05 ** (1 / windows) if windows else 1.0
     return Capacity(kept, breached, limit, windows, share, bool(trials) and next_probe(trials, start) is None)
 
 
-def _bounds(trials: Sequence[CapacityTrial]) -> tuple[float | None, float | None]:
+def _find_bounds(trials: Sequence[CapacityTrial]) -> tuple[float | None, float | None]:
     """Return the highest kept rate below every breach, and the lowest breached rate."""
     breached = min((trial.rate for trial in trials if not trial.kept), default=None)
     kept = [trial.rate for trial in trials if trial.kept and (breached is None or trial.rate < breached)]
@@ -94,6 +94,6 @@ def _is_limited(trials: Sequence[CapacityTrial], rate: float) -> bool:
     return all(trial.limited for trial in trials if trial.rate == rate and not trial.kept)
 
 
-def _rounded(rate: float) -> float:
+def _round_rate(rate: float) -> float:
     """Return a rate with three significant digits."""
     return float(f"{rate:.3g}")

@@ -50,9 +50,9 @@ def compare_pairs(own: Sequence[float], others: Sequence[float]) -> RatioInterva
     if not logarithms:
         return RatioInterval(math.nan, 0.0, math.inf, 0.0, 0)
     means = sorted((first + second) / 2 for place, first in enumerate(logarithms) for second in logarithms[place:])
-    rank, confidence = _rank(len(logarithms))
-    low, high = (_exp(means[rank - 1]), _exp(means[-rank])) if rank else (0.0, math.inf)
-    return RatioInterval(_exp(_median(means)), low, high, confidence, len(logarithms))
+    rank, confidence = _choose_rank(len(logarithms))
+    low, high = (_to_ratio(means[rank - 1]), _to_ratio(means[-rank])) if rank else (0.0, math.inf)
+    return RatioInterval(_to_ratio(_find_median(means)), low, high, confidence, len(logarithms))
 
 
 def _log_ratio(own: float, other: float) -> float:
@@ -61,18 +61,18 @@ def _log_ratio(own: float, other: float) -> float:
     return -_ALL if math.isinf(other) else math.log(own / other)
 
 
-def _exp(logarithm: float) -> float:
+def _to_ratio(logarithm: float) -> float:
     """Return the ratio of a logarithm; means with pairs of failures are infinite, or 0."""
     if abs(logarithm) > _ALL / 8:
         return math.inf if logarithm > 0 else 0.0
     return math.exp(logarithm)
 
 
-def _median(ordered: Sequence[float]) -> float:
+def _find_median(ordered: Sequence[float]) -> float:
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-def _rank(pairs: int) -> tuple[int, float]:
+def _choose_rank(pairs: int) -> tuple[int, float]:
     """Return which of the ordered means bounds the interval (0: none does), and the confidence of the interval."""
     counts, below, rank = _signed_rank_counts(pairs), 0, 0
     allowed = (1 - CONFIDENCE) / 2 * 2.0**pairs

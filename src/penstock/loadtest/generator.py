@@ -134,7 +134,7 @@ class Generator:
         return self._clock() - self._started
 
     def _open_all(self) -> None:
-        """Open every connection; a refused one is no gateway."""
+        """Open every connection; a refused one is not a gateway."""
         self._started = self._clock()
         while self._missing or len(self._free) < len(self._wires):
             now = self._now()

@@ -41,7 +41,7 @@ class HdrHistogram:
     def of(cls, durations_us: NDArray[np.float64], missed: int = 0) -> "HdrHistogram":
         """Count durations; what is outside of 0 to an hour counts as its nearest bound."""
         values = np.clip(durations_us, 0, HIGHEST_US).astype(np.int64)
-        return cls(np.bincount(_places(values), minlength=_SIZE), missed, float(values.sum()))
+        return cls(np.bincount(_find_indices(values), minlength=_SIZE), missed, float(values.sum()))
 
     def __add__(self, other: "HdrHistogram") -> "HdrHistogram":
         return HdrHistogram(self.counts + other.counts, self.missed + other.missed, self.total_us + other.total_us)
@@ -64,23 +64,23 @@ class HdrHistogram:
         rank = max(1, math.ceil(round(percent / 100 * self.count, 6)))
         if rank > self.recorded:
             return math.inf
-        return float(_highest(int(np.searchsorted(np.cumsum(self.counts), rank))))
+        return float(_highest_value(int(np.searchsorted(np.cumsum(self.counts), rank))))
 
     def corrected(self, interval_us: float) -> "HdrHistogram":
         """Return the histogram with the durations that a closed loop left out: for a duration longer than the interval
         between its requests, also those of the requests that waited behind it (HdrHistogram's correction)."""
         parts = [self.counts]
-        durations = np.array([_highest(place) for place in range(_SIZE)], np.float64)
+        durations = np.array([_highest_value(place) for place in range(_SIZE)], np.float64)
         counts, total = self.counts, self.total_us
         while (longer := (durations - interval_us >= interval_us) & (counts > 0)).any():
             counts, durations = counts[longer], durations[longer] - interval_us
-            parts.append(np.bincount(_places(durations.astype(np.int64)), counts, _SIZE).astype(np.int64))
+            parts.append(np.bincount(_find_indices(durations.astype(np.int64)), counts, _SIZE).astype(np.int64))
             total += float((counts * durations).sum())
         return HdrHistogram(np.sum(parts, axis=0), self.missed, total)
 
     def encode(self) -> str:
         """Return the compressed V2 form of HdrHistogram in Base64; missed requests are not part of it."""
-        body = b"".join(_zigzag(number) for number in _runs(self.counts))
+        body = b"".join(_encode_zigzag(number) for number in _iterate_runs(self.counts))
         head = struct.pack(">iiiiqqd", _COOKIE, len(body), 0, DIGITS, 1, HIGHEST_US, 1.0)
         packed = zlib.compress(head + body)
         return base64.b64encode(struct.pack(">ii", _COMPRESSED_COOKIE, len(packed)) + packed).decode()
@@ -91,20 +91,20 @@ def join(parts: Iterable[HdrHistogram]) -> HdrHistogram:
     return sum(parts, HdrHistogram(np.zeros(_SIZE, np.int64)))
 
 
-def _places(values: Counts) -> Counts:
+def _find_indices(values: Counts) -> Counts:
     """Return the index of the count of each value."""
     bits = np.frexp(np.maximum(values, 1).astype(np.float64))[1].astype(np.int64)
     buckets = np.maximum(bits - _HALF_BITS - 1, 0)
     return (buckets << _HALF_BITS) + (values >> buckets)
 
 
-def _highest(place: int) -> int:
+def _highest_value(place: int) -> int:
     """Return the greatest value that is counted at an index."""
     bucket = max((place >> _HALF_BITS) - 1, 0)
     return ((place - (bucket << _HALF_BITS) + 1) << bucket) - 1
 
 
-def _runs(counts: Counts) -> Iterator[int]:
+def _iterate_runs(counts: Counts) -> Iterator[int]:
     """Yield the counts up to the last one, and for each run of zeros its length as a negative number."""
     before = -1
     for place in np.flatnonzero(counts).tolist():
@@ -114,7 +114,7 @@ def _runs(counts: Counts) -> Iterator[int]:
         before = place
 
 
-def _zigzag(number: int) -> bytes:
+def _encode_zigzag(number: int) -> bytes:
     """Encode a signed number in 7 bits a byte, as ZigZag LEB128; counts stay far below the ninth byte."""
     rest, out = (number << 1) ^ (number >> 63), bytearray()
     while rest >= 0x80:

@@ -19,28 +19,28 @@ _STEPS: Final = 120
 def to_html(results: LoadTestResults) -> str:
     """Return the page."""
     title = f"Load test of {results.setup.model}"
-    return to_page(title, "".join(_body(results, title)))
+    return to_page(title, "".join(_render_body(results, title)))
 
 
-def _body(results: LoadTestResults, title: str) -> Iterator[str]:
+def _render_body(results: LoadTestResults, title: str) -> Iterator[str]:
     yield f'<h1>{escape(title)}: <span class="{results.outcome}">{results.outcome}</span></h1>'
-    yield f"<p>{escape(_introduction(results))}</p>"
+    yield f"<p>{escape(_render_introduction(results))}</p>"
     for target in results.targets:
         if target.problem:
             yield f'<p class="invalid">{escape(target.label)}: {escape(target.problem)}.</p>'
     if results.search is not None:
         yield f"<h2>Capacity</h2><p>{escape(describe_capacity(results.search))}</p>"
         yield draw_trials("Rates that were tried", [(trial.rate, trial.kept) for trial in results.search.trials])
-    yield from _objectives(results)
-    yield _latencies(results.targets)
-    yield from _comparison(results)
-    yield from _plots(results.targets)
-    yield from _requests(results.targets)
+    yield from _render_objectives(results)
+    yield _render_latencies(results.targets)
+    yield from _render_comparison(results)
+    yield from _render_plots(results.targets)
+    yield from _render_requests(results.targets)
     document = {key: value for key, value in to_document(results).items() if key != "targets"}
     yield to_details("Set-up", json.dumps(document, indent=2))
 
 
-def _introduction(results: LoadTestResults) -> str:
+def _render_introduction(results: LoadTestResults) -> str:
     setup = results.setup
     start, end = setup.rate["start"], setup.rate["end"]
     rate = f"{end:g} requests a second" if start == end else f"{start:g} to {end:g} requests a second"
@@ -52,13 +52,13 @@ def _introduction(results: LoadTestResults) -> str:
     )
 
 
-def _objectives(results: LoadTestResults) -> Iterator[str]:
+def _render_objectives(results: LoadTestResults) -> Iterator[str]:
     if results.verdicts:
         rows = [(verdict.objective.text, describe_figure(verdict), verdict.outcome) for verdict in results.verdicts]
         yield "<h2>Objectives</h2>" + to_table("Figures and limits", ("objective", "observed", "outcome"), rows)
 
 
-def _latencies(targets: Sequence[TargetResult]) -> str:
+def _render_latencies(targets: Sequence[TargetResult]) -> str:
     rows = []
     for target in targets:
         for kind, histogram in (("due", target.measurement.latency), ("sent", target.measurement.service)):
@@ -67,7 +67,7 @@ def _latencies(targets: Sequence[TargetResult]) -> str:
     return "<h2>Latency</h2>" + to_table("Milliseconds", ("target", *LATENCIES), rows)
 
 
-def _comparison(results: LoadTestResults) -> Iterator[str]:
+def _render_comparison(results: LoadTestResults) -> Iterator[str]:
     if not results.ratios:
         return
     yield f"<h2>{escape(results.targets[0].label)} against {escape(results.targets[1].label)}</h2>"
@@ -83,14 +83,14 @@ def _comparison(results: LoadTestResults) -> Iterator[str]:
     yield to_table("Ratio", ("figure", "low", "estimate", "high", "finding"), cells)
 
 
-def _plots(targets: Sequence[TargetResult]) -> Iterator[str]:
-    marks = [(_nines(percent), f"{percent:g} %") for percent in _NINES]
-    curves = [PlotLine(target.label, _curve(target)) for target in targets]
+def _render_plots(targets: Sequence[TargetResult]) -> Iterator[str]:
+    marks = [(_count_nines(percent), f"{percent:g} %") for percent in _NINES]
+    curves = [PlotLine(target.label, _find_curve(target)) for target in targets]
     yield draw_lines("Latency by percentile", "ms", curves, marks, "percentile")
     for target in targets:
         series = target.measurement.series
         lines = [
-            PlotLine(name, [(at.second, _number(getattr(at, f"{name}_ms"))) for at in series])
+            PlotLine(name, [(at.second, _round_number(getattr(at, f"{name}_ms"))) for at in series])
             for name in ("p50", "p99")
         ]
         yield draw_lines(f"{target.label}: latency of the requests due in each second", "ms", lines, None, "second")
@@ -101,23 +101,23 @@ def _plots(targets: Sequence[TargetResult]) -> Iterator[str]:
         yield draw_lines(f"{target.label}: requests in each second", "requests", counts, None, "second", False)
 
 
-def _nines(percent: float) -> float:
+def _count_nines(percent: float) -> float:
     return -math.log10(1 - percent / 100)
 
 
-def _curve(target: TargetResult) -> list[tuple[float, float]]:
+def _find_curve(target: TargetResult) -> list[tuple[float, float]]:
     """Return the percentiles as a curve over the number of nines, until failed requests begin."""
-    places = [step / _STEPS * _nines(99.99) for step in range(_STEPS + 1)]
+    places = [step / _STEPS * _count_nines(99.99) for step in range(_STEPS + 1)]
     latency = target.measurement.latency
     points = [(place, latency.percentile_us(100 * (1 - 10**-place)) / 1000) for place in places]
     return [(place, value) for place, value in points if math.isfinite(value)]
 
 
-def _number(value: float | None) -> float:
+def _round_number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _requests(targets: Sequence[TargetResult]) -> Iterator[str]:
+def _render_requests(targets: Sequence[TargetResult]) -> Iterator[str]:
     rows = []
     for target in targets:
         measured = target.measurement

@@ -56,14 +56,14 @@ class Http2Wire(Wire):
     def _start(self) -> None:
         settings = struct.pack(">HIHI", _TABLE_SIZE, 0, _INITIAL_WINDOW, _OPEN_WINDOW)
         window = struct.pack(">I", _OPEN_WINDOW - 65535)
-        self._put(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + _frame(_WINDOW, 0, 0, window))
+        self._put(_PREFACE + _encode_frame(_SETTINGS, 0, 0, settings) + _encode_frame(_WINDOW, 0, 0, window))
 
     def send(self, number: int) -> None:
         """See ``Wire``; sends as far as the windows of the server reach."""
         self._stream += 2
         self.answer = b""
         self._body, self._at, self._stream_window = self._bodies[number], 0, self._first_window
-        self._put(_frame(_HEADERS, _END_HEADERS, self._stream, self._head) + self._data())
+        self._put(_encode_frame(_HEADERS, _END_HEADERS, self._stream, self._head) + self._data())
 
     def receive(self) -> bool:
         """See ``Wire``."""
@@ -85,9 +85,9 @@ class Http2Wire(Wire):
             return self._answer(kind, flags, payload)
         if kind == _SETTINGS and not flags & _ACK:
             self._set(payload)
-            self._put(_frame(_SETTINGS, _ACK, 0, b""))
+            self._put(_encode_frame(_SETTINGS, _ACK, 0, b""))
         elif kind == _PING and not flags & _ACK:
-            self._put(_frame(_PING, _ACK, 0, payload))
+            self._put(_encode_frame(_PING, _ACK, 0, payload))
         elif kind == _WINDOW:
             self._widen(stream, int.from_bytes(payload, "big"))
         elif kind == _GOAWAY:
@@ -140,7 +140,7 @@ class Http2Wire(Wire):
         return status
 
     def _acknowledge(self) -> None:
-        self._put(_frame(_WINDOW, 0, 0, struct.pack(">I", self._unacknowledged)))
+        self._put(_encode_frame(_WINDOW, 0, 0, struct.pack(">I", self._unacknowledged)))
         self._unacknowledged = 0
 
     def _set(self, payload: bytearray) -> None:
@@ -165,7 +165,9 @@ class Http2Wire(Wire):
             if size <= 0:
                 break
             frames.append(
-                _frame(_DATA, _END_STREAM if size == left else 0, self._stream, self._body[self._at : self._at + size])
+                _encode_frame(
+                    _DATA, _END_STREAM if size == left else 0, self._stream, self._body[self._at : self._at + size]
+                )
             )
             self._at += size
             self._stream_window -= size
@@ -184,7 +186,7 @@ def grpc_head(endpoint: Endpoint, path: str, headers: Mapping[str, str]) -> byte
         "content-type": "application/grpc",
         **headers,
     }
-    return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
+    return b"".join(b"\0" + _encode_text(name) + _encode_text(value) for name, value in fields.items())
 
 
 def grpc_body(message: bytes) -> bytes:
@@ -209,16 +211,16 @@ def _without_padding(flags: int, payload: bytearray) -> bytearray:
     return payload[begin : len(payload) - padding]
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> bytes:
+def _encode_frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> bytes:
     return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
 
 
-def _text(value: str) -> bytes:
+def _encode_text(value: str) -> bytes:
     encoded = value.encode()
-    return _integer(len(encoded)) + encoded
+    return _encode_integer(len(encoded)) + encoded
 
 
-def _integer(value: int) -> bytes:
+def _encode_integer(value: int) -> bytes:
     """Encode a length with a prefix of 7 bits (RFC 7541 section 5.1)."""
     if value < 127:
         return bytes([value])

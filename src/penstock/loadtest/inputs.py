@@ -41,11 +41,11 @@ def make_requests(
     if unknown := sorted(shapes.keys() - {spec["name"] for spec in inputs}):
         raise BadInputs(f"--shape: unknown input '{unknown[0]}'; the model takes {describe_inputs(inputs)}")
     random = np.random.default_rng(seed)
-    sizes = {spec["name"]: _shape(spec, rows, shapes.get(spec["name"])) for spec in inputs}
+    sizes = {spec["name"]: _find_shape(spec, rows, shapes.get(spec["name"])) for spec in inputs}
     if sum(prod(shape) for shape in sizes.values()) > MOST_ELEMENTS:
         raise BadInputs(f"expected at most {MOST_ELEMENTS:,} values in a request; state a smaller --rows-per-request")
     return [
-        {"inputs": [_tensor(spec, sizes[spec["name"]], random, columns, number) for spec in inputs]}
+        {"inputs": [_make_tensor(spec, sizes[spec["name"]], random, columns, number) for spec in inputs]}
         for number in range(REQUESTS)
     ]
 
@@ -93,7 +93,7 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, list[int]]:
     return shapes
 
 
-def _shape(spec: Document, rows: int, stated: Sequence[int] | None) -> list[int]:
+def _find_shape(spec: Document, rows: int, stated: Sequence[int] | None) -> list[int]:
     shape: list[int] = spec["shape"]
     if stated is None:
         return [size if size >= 0 else rows if place == 0 else 1 for place, size in enumerate(shape)]
@@ -103,16 +103,16 @@ def _shape(spec: Document, rows: int, stated: Sequence[int] | None) -> list[int]
     return list(stated)
 
 
-def _tensor(
+def _make_tensor(
     spec: Document, shape: Sequence[int], random: np.random.Generator, columns: Draw | None, number: int
 ) -> Document:
-    values = _values(spec["datatype"], prod(shape), random)
+    values = _draw_values(spec["datatype"], prod(shape), random)
     if columns:
         values = _with_columns(spec, values, shape, columns, number)
     return {"name": spec["name"], "datatype": spec["datatype"], "shape": list(shape), "data": values}
 
 
-def _values(datatype: str, count: int, random: np.random.Generator) -> list[Any]:
+def _draw_values(datatype: str, count: int, random: np.random.Generator) -> list[Any]:
     if datatype in _FLOATS:
         values: list[Any] = random.normal(size=count).round(4).tolist()
         return values
@@ -132,11 +132,11 @@ def _with_columns(spec: Document, values: list[Any], shape: Sequence[int], colum
         column = columns.get(spec["name"] if width == 1 else f"{spec['name']}[{place}]")
         if column is not None:
             taken = column[(np.arange(rows) + number * rows) % len(column)]
-            values[place::width] = _fitting(spec["datatype"], taken)
+            values[place::width] = _fit_values(spec["datatype"], taken)
     return values
 
 
-def _fitting(datatype: str, values: NDArray[Any]) -> list[Any]:
+def _fit_values(datatype: str, values: NDArray[Any]) -> list[Any]:
     if datatype == "BYTES":
         return [str(value) for value in values]
     if datatype == "BOOL":

@@ -15,28 +15,28 @@ def to_junit(results: LoadTestResults) -> str:
 
     A breach is a failure, an invalid or interrupted result an error, and an undecided objective is skipped.
     """
-    cases = [_objective(results, verdict) for verdict in results.verdicts]
-    cases.append(_generator(results))
+    cases = [_describe_objective(results, verdict) for verdict in results.verdicts]
+    cases.append(_describe_generator(results))
     if results.search is not None:
-        cases.append(_capacity(results))
+        cases.append(_describe_capacity(results))
     return write_suite(
         f"{_SUITE} {results.setup.model}",
         results.setup.started_at,
-        _seconds(results),
-        _properties(results),
+        _sum_seconds(results),
+        _list_properties(results),
         cases,
-        _summary(results),
+        _summarise(results),
         "penstock.loadtest",
     )
 
 
-def _case(results: LoadTestResults, name: str) -> Xml.Element:
-    attributes = {"classname": f"{_SUITE}.{results.setup.model}", "name": name, "time": f"{_seconds(results):.3f}"}
+def _make_case(results: LoadTestResults, name: str) -> Xml.Element:
+    attributes = {"classname": f"{_SUITE}.{results.setup.model}", "name": name, "time": f"{_sum_seconds(results):.3f}"}
     return Xml.Element("testcase", attributes)
 
 
-def _objective(results: LoadTestResults, verdict: Verdict) -> Xml.Element:
-    case = _case(results, verdict.objective.text)
+def _describe_objective(results: LoadTestResults, verdict: Verdict) -> Xml.Element:
+    case = _make_case(results, verdict.objective.text)
     message = f"expected {verdict.objective.text}, observed {describe_figure(verdict)}"
     if verdict.outcome == "breach":
         Xml.SubElement(case, "failure", message=message, type="breach").text = message
@@ -45,8 +45,8 @@ def _objective(results: LoadTestResults, verdict: Verdict) -> Xml.Element:
     return case
 
 
-def _generator(results: LoadTestResults) -> Xml.Element:
-    case = _case(results, "the generator kept up")
+def _describe_generator(results: LoadTestResults) -> Xml.Element:
+    case = _make_case(results, "the generator kept up")
     problem = "the load test was interrupted" if results.interrupted else ""
     for target in results.targets:
         problem = problem or target.problem
@@ -55,15 +55,15 @@ def _generator(results: LoadTestResults) -> Xml.Element:
     return case
 
 
-def _capacity(results: LoadTestResults) -> Xml.Element:
-    case = _case(results, "a rate keeps the objectives")
+def _describe_capacity(results: LoadTestResults) -> Xml.Element:
+    case = _make_case(results, "a rate keeps the objectives")
     if results.search is not None and results.search.capacity.rate is None:
         message = describe_capacity(results.search)
         Xml.SubElement(case, "failure", message=message, type="breach").text = message
     return case
 
 
-def _properties(results: LoadTestResults) -> dict[str, object]:
+def _list_properties(results: LoadTestResults) -> dict[str, object]:
     setup = results.setup
     return {
         "penstock": setup.penstock,
@@ -75,11 +75,11 @@ def _properties(results: LoadTestResults) -> dict[str, object]:
     }
 
 
-def _seconds(results: LoadTestResults) -> float:
+def _sum_seconds(results: LoadTestResults) -> float:
     return sum(target.measurement.seconds for target in results.targets)
 
 
-def _summary(results: LoadTestResults) -> str:
+def _summarise(results: LoadTestResults) -> str:
     lines = [
         f"{target.label}: {target.measurement.good} of {target.measurement.requests} requests answered"
         for target in results.targets

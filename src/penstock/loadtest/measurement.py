@@ -113,14 +113,14 @@ def measure(samples: Samples, seconds: float, transport_is_grpc: bool) -> Measur
     return Measurement(
         end,
         int(kept.sum()),
-        _failures(samples, transport_is_grpc),
+        _count_failures(samples, transport_is_grpc),
         HdrHistogram.of((samples.done - samples.due)[good] * 1e6, missed),
         HdrHistogram.of((samples.done - samples.sent)[good] * 1e6, missed),
         HdrHistogram.of(samples.lag[~np.isnan(samples.sent)] * 1e6),
         int((waits[~np.isnan(waits)] > CONNECTION_S).sum()),
         max(end, float(samples.done[good].max(initial=0.0))),
         samples.stopped,
-        tuple(_series(samples, kept, good)),
+        tuple(_count_seconds(samples, kept, good)),
     )
 
 
@@ -155,25 +155,25 @@ def name_outcome(outcome: int, transport_is_grpc: bool) -> str:
     return f"HTTP {outcome}"
 
 
-def _failures(samples: Samples, transport_is_grpc: bool) -> dict[str, int]:
+def _count_failures(samples: Samples, transport_is_grpc: bool) -> dict[str, int]:
     bad = samples.outcome[~samples.is_good & (samples.outcome != INTERRUPTED)]
     outcomes, counts = np.unique(bad, return_counts=True)
     pairs = zip(outcomes.tolist(), counts.tolist(), strict=True)
     return {name_outcome(outcome, transport_is_grpc): count for outcome, count in pairs}
 
 
-def _series(samples: Samples, kept: Chosen, good: Chosen) -> list[SecondOfLoad]:
+def _count_seconds(samples: Samples, kept: Chosen, good: Chosen) -> list[SecondOfLoad]:
     seconds = samples.due.astype(np.int64)
     found = []
     for second in range(int(seconds.max(initial=-1)) + 1):
         inside = (seconds == second) & kept
         durations = np.sort((samples.done - samples.due)[inside & good] * 1000)
         due = int(inside.sum())
-        p50, p99 = (_ranked(durations, due, percent) for percent in (50, 99))
+        p50, p99 = (_find_percentile(durations, due, percent) for percent in (50, 99))
         found.append(SecondOfLoad(second, due, due - len(durations), p50, p99))
     return found
 
 
-def _ranked(durations: Moments, count: int, percent: int) -> float | None:
+def _find_percentile(durations: Moments, count: int, percent: int) -> float | None:
     rank = -(-percent * count // 100)
     return float(durations[rank - 1]) if 0 < rank <= len(durations) else None

@@ -45,7 +45,7 @@ def to_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
     What scrolls on a narrow screen takes the focus, so that the keyboard scrolls it.
     """
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    lines = "".join(f"<tr>{''.join(map(_render_cell, row))}</tr>" for row in rows)
     content = f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
     return f'<table tabindex="0">{content}</table>'
 
@@ -55,5 +55,5 @@ def to_details(summary: str, text: str) -> str:
     return f'<details><summary>{escape(summary)}</summary><pre tabindex="0">{escape(text)}</pre></details>'
 
 
-def _cell(text: str) -> str:
+def _render_cell(text: str) -> str:
     return f'<td class="{text}">{text}</td>' if text in _OUTCOMES else f"<td>{escape(text)}</td>"

@@ -72,12 +72,12 @@ def draw_lines(
     points = [point for line in lines for point in line.points if math.isfinite(point[1])]
     if len(points) < 2:
         return ""
-    across = _across([x for x, _ in points], x_marks)
-    up = _upwards([y for _, y in points], logarithmic)
-    parts = [_grid(across, up, x_marks), _axis_labels(unit, x_label)]
-    parts += [_path(line, across, up, number) for number, line in enumerate(lines)]
-    parts += [_legend(line.label, number) for number, line in enumerate(lines)]
-    return _figure(title, HEIGHT, parts)
+    across = _scale_across([x for x, _ in points], x_marks)
+    up = _scale_upwards([y for _, y in points], logarithmic)
+    parts = [_draw_grid(across, up, x_marks), _axis_labels(unit, x_label)]
+    parts += [_draw_path(line, across, up, number) for number, line in enumerate(lines)]
+    parts += [_draw_legend(line.label, number) for number, line in enumerate(lines)]
+    return _draw_figure(title, HEIGHT, parts)
 
 
 def draw_intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
@@ -90,7 +90,7 @@ def draw_intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) 
     height = _TOP + 28 * len(rows) + _BOTTOM
     across = PlotScale(max(low - margin, 0.0), high + margin, _LEFT + 40, WIDTH - _RIGHT)
     bottom = height - _BOTTOM
-    parts = [_vertical(across.place(mark), _TOP, bottom, f"{mark:g}") for mark in across.marks()]
+    parts = [_draw_vertical(across.place(mark), _TOP, bottom, f"{mark:g}") for mark in across.marks()]
     one = across.place(1.0)
     parts.append(f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{_TOP}" y2="{bottom}"/>')
     for number, (label, least, estimate, most) in enumerate(rows):
@@ -100,7 +100,7 @@ def draw_intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) 
             f'<line class="s0" x1="{across.place(least):.1f}" x2="{across.place(most):.1f}" y1="{y}" y2="{y}"/>'
         )
         parts.append(f'<circle class="d0" cx="{across.place(estimate):.1f}" cy="{y}" r="4"/>')
-    return _figure(title, height, parts)
+    return _draw_figure(title, height, parts)
 
 
 def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
@@ -108,34 +108,36 @@ def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
     if not trials:
         return ""
     rates = [rate for rate, _ in trials]
-    up = _upwards([*rates, min(rates) * 0.8, max(rates) * 1.2], logarithmic=True)
+    up = _scale_upwards([*rates, min(rates) * 0.8, max(rates) * 1.2], logarithmic=True)
     across = PlotScale(0.5, len(trials) + 0.5, _LEFT, WIDTH - _RIGHT)
     marks = [(float(number), str(number)) for number in range(1, len(trials) + 1)]
-    parts = [_grid(across, up, marks), _axis_labels("requests a second", "window")]
+    parts = [_draw_grid(across, up, marks), _axis_labels("requests a second", "window")]
     for number, (rate, kept) in enumerate(trials, 1):
         parts.append(
             f'<circle class="{"kept" if kept else "breached"}" cx="{across.place(number):.1f}" '
             f'cy="{up.place(rate):.1f}" r="5"><title>{rate:g}/s {"kept" if kept else "not kept"}</title></circle>'
         )
-    return _figure(title, HEIGHT, parts)
+    return _draw_figure(title, HEIGHT, parts)
 
 
-def _across(values: Sequence[float], marks: Sequence[tuple[float, str]] | None) -> PlotScale:
+def _scale_across(values: Sequence[float], marks: Sequence[tuple[float, str]] | None) -> PlotScale:
     everything = [*values, *(place for place, _ in marks or ())]
     return PlotScale(min(everything), max(everything), _LEFT, WIDTH - _RIGHT)
 
 
-def _upwards(values: Sequence[float], logarithmic: bool) -> PlotScale:
+def _scale_upwards(values: Sequence[float], logarithmic: bool) -> PlotScale:
     low, high = (max(min(values), 1e-3), max(*values, 2e-3)) if logarithmic else (0.0, max(*values, 1e-9))
     if logarithmic and high / low < 1.5:
         low, high = low / 1.3, high * 1.3
     return PlotScale(low, high, HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
-def _grid(across: PlotScale, up: PlotScale, x_marks: Sequence[tuple[float, str]] | None) -> str:
+def _draw_grid(across: PlotScale, up: PlotScale, x_marks: Sequence[tuple[float, str]] | None) -> str:
     bottom = HEIGHT - _BOTTOM
     marks = x_marks if x_marks is not None else [(mark, f"{mark:g}") for mark in across.marks()]
-    parts = [_vertical(across.place(place), _TOP, bottom, label) for place, label in marks[:: -(-len(marks) // 24)]]
+    parts = [
+        _draw_vertical(across.place(place), _TOP, bottom, label) for place, label in marks[:: -(-len(marks) // 24)]
+    ]
     for mark in up.marks():
         y = up.place(mark)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -143,7 +145,7 @@ def _grid(across: PlotScale, up: PlotScale, x_marks: Sequence[tuple[float, str]]
     return "".join(parts)
 
 
-def _vertical(x: float, top: float, bottom: float, label: str) -> str:
+def _draw_vertical(x: float, top: float, bottom: float, label: str) -> str:
     return (
         f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
         f'<text class="axis" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(label)}</text>'
@@ -157,7 +159,7 @@ def _axis_labels(unit: str, x_label: str) -> str:
     )
 
 
-def _path(line: PlotLine, across: PlotScale, up: PlotScale, number: int) -> str:
+def _draw_path(line: PlotLine, across: PlotScale, up: PlotScale, number: int) -> str:
     commands, drawing = [], False
     for x, y in line.points:
         if math.isfinite(y):
@@ -166,13 +168,13 @@ def _path(line: PlotLine, across: PlotScale, up: PlotScale, number: int) -> str:
     return f'<path class="s{number % 4}" d="{"".join(commands)}"/>'
 
 
-def _legend(label: str, number: int) -> str:
+def _draw_legend(label: str, number: int) -> str:
     x = WIDTH - _RIGHT - 10
     y = 14 + 14 * number
     return f'<text class="legend t{number % 4}" x="{x}" y="{y}" text-anchor="end">{escape(label)}</text>'
 
 
-def _figure(title: str, height: float, parts: Sequence[str]) -> str:
+def _draw_figure(title: str, height: float, parts: Sequence[str]) -> str:
     frame = f'viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}"'
     drawing = f"<svg {frame}>{''.join(parts)}</svg>"
     return f'<figure tabindex="0"><figcaption>{escape(title)}</figcaption>{drawing}</figure>'

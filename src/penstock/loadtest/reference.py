@@ -32,14 +32,14 @@ def draw_columns(features: Sequence[Mapping[str, Any]], count: int, seed: int) -
 
 def _draw(labels: Sequence[str], shares: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[Any]:
     chosen = random.choice(len(labels), count, p=shares)
-    ranges = [_bounds(label) for label in labels]
+    ranges = [_read_bounds(label) for label in labels]
     if any(found is None and share > 0 for found, share in zip(ranges, shares, strict=True)):
         return np.asarray(labels, object)[chosen]
     bounds = np.asarray([found or (0.0, 0.0) for found in ranges])[chosen]
     return np.round(random.uniform(bounds[:, 0], bounds[:, 1]), 6)
 
 
-def _bounds(label: str) -> tuple[float, float] | None:
+def _read_bounds(label: str) -> tuple[float, float] | None:
     """Return the numbers that a bin lies between; None for a text."""
     if (found := _RANGE.fullmatch(label)) is not None:
         return float(found[1]), float(found[2])

@@ -60,7 +60,7 @@ class LoadTestResults:
 
     @property
     def outcome(self) -> Outcome:
-        """What the load test says as a whole. A result that is of the generator is no breach of the gateway."""
+        """What the load test says as a whole. A result that is of the generator is not a breach of the gateway."""
         if self.interrupted:
             return "interrupted"
         if any(target.problem for target in self.targets):
@@ -77,14 +77,14 @@ def to_document(results: LoadTestResults) -> Document:
         "format": FORMAT,
         "outcome": results.outcome,
         **{key: dict(value) if isinstance(value, Mapping) else value for key, value in asdict(results.setup).items()},
-        "targets": [_target(target) for target in results.targets],
-        "objectives": [_verdict(verdict) for verdict in results.verdicts],
-        "comparison": _comparison(results) if results.ratios else None,
-        "capacity": None if results.search is None else _capacity(results.search),
+        "targets": [_describe_target(target) for target in results.targets],
+        "objectives": [_describe_verdict(verdict) for verdict in results.verdicts],
+        "comparison": _describe_comparison(results) if results.ratios else None,
+        "capacity": None if results.search is None else _describe_capacity(results.search),
     }
 
 
-def _target(target: TargetResult) -> Document:
+def _describe_target(target: TargetResult) -> Document:
     measured, stages = target.measurement, target.stages
     return {
         "name": target.label,
@@ -121,7 +121,7 @@ def finite_or_none(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
-def _verdict(verdict: Verdict) -> Document:
+def _describe_verdict(verdict: Verdict) -> Document:
     objective, observed = verdict.objective, verdict.observed
     return {
         "objective": objective.text,
@@ -133,16 +133,16 @@ def _verdict(verdict: Verdict) -> Document:
     }
 
 
-def _comparison(results: LoadTestResults) -> Document:
+def _describe_comparison(results: LoadTestResults) -> Document:
     return {
         "name": results.targets[0].label,
         "against": results.targets[1].label,
         "method": "Hodges-Lehmann estimate and Wilcoxon signed-rank interval of paired windows in random order",
-        "ratios": {name: _interval(interval) for name, interval in results.ratios.items()},
+        "ratios": {name: _describe_interval(interval) for name, interval in results.ratios.items()},
     }
 
 
-def _interval(interval: RatioInterval) -> Document:
+def _describe_interval(interval: RatioInterval) -> Document:
     return {
         "estimate": finite_or_none(interval.estimate),
         "low": finite_or_none(interval.low),
@@ -153,7 +153,7 @@ def _interval(interval: RatioInterval) -> Document:
     }
 
 
-def _capacity(search: CapacitySearch) -> Document:
+def _describe_capacity(search: CapacitySearch) -> Document:
     found = search.capacity
     return {
         "rate": found.rate,

@@ -64,7 +64,7 @@ class CapacitySearch:
 def run_once(send: Send, plan: LoadPlan, on_window: OnWindow) -> Measurement:
     """Warm up, then measure one target; a stop in the warm-up leaves nothing measured."""
     on_window("warm-up", plan.warmup_seconds)
-    if plan.warmup_seconds and send(_beginning(plan), plan.warmup_seconds, plan.seed + 1).stopped:
+    if plan.warmup_seconds and send(_start_ramp(plan), plan.warmup_seconds, plan.seed + 1).stopped:
         return send(plan.ramp, 0.0, plan.seed)
     on_window("load", plan.seconds)
     return send(plan.ramp, plan.seconds, plan.seed)
@@ -77,7 +77,7 @@ def run_pairs(own: Send, other: Send, plan: LoadPlan, on_window: OnWindow) -> Co
     """
     order, parts = random.Random(plan.seed), (list[Measurement](), list[Measurement]())
     on_window("warm-up", plan.warmup_seconds / 2)
-    stopped = any(send(_beginning(plan), plan.warmup_seconds / 2, plan.seed + 1).stopped for send in (own, other))
+    stopped = any(send(_start_ramp(plan), plan.warmup_seconds / 2, plan.seed + 1).stopped for send in (own, other))
     for pair in range(0 if stopped else PAIRS):
         for side in order.sample((0, 1), 2):
             on_window(f"compare, pair {pair + 1} of {PAIRS}", plan.seconds / PAIRS)
@@ -124,7 +124,7 @@ def find_capacity(
         window = send(steady_rate(probe.rate), plan.seconds, plan.seed + 2 + len(trials))
         stopped = window.stopped
         if not stopped:
-            trials.append(_trial(probe, window, objectives, most_lag_ms))
+            trials.append(_judge_trial(probe, window, objectives, most_lag_ms))
             windows.append(window)
     return _conclude(trials, windows, start)
 
@@ -137,7 +137,9 @@ def _conclude(trials: Sequence[CapacityTrial], windows: Sequence[Measurement], s
     return CapacitySearch(tuple(trials), capacity, combine(at_rate or windows[-1:]))
 
 
-def _trial(probe: Probe, window: Measurement, objectives: Sequence[LoadObjective], most_lag_ms: float) -> CapacityTrial:
+def _judge_trial(
+    probe: Probe, window: Measurement, objectives: Sequence[LoadObjective], most_lag_ms: float
+) -> CapacityTrial:
     verdicts = judge(objectives, window.figures())
     limited = bool(window.generator_problem(most_lag_ms)) or not window.requests
     kept = keeps_up(window) and all(verdict.outcome != "breach" for verdict in verdicts) and not limited
@@ -167,5 +169,5 @@ def _judge_interval(objective: LoadObjective, ratios: Mapping[str, RatioInterval
     return judge_ratio(objective, interval.estimate, interval.low, interval.high)
 
 
-def _beginning(plan: LoadPlan) -> Ramp:
+def _start_ramp(plan: LoadPlan) -> Ramp:
     return steady_rate(max(plan.ramp.start, 1.0))

@@ -45,10 +45,10 @@ def due_moments(ramp: Ramp, seconds: float, arrivals: Arrivals, seed: int) -> Mo
     expected = ramp.expected(seconds)
     if expected > MOST_REQUESTS:
         raise ValueError(f"expected at most {MOST_REQUESTS:,} requests (got about {expected:,.0f})")
-    return _when(ramp, _counts(expected, arrivals, seed))
+    return _find_moments(ramp, _expected_counts(expected, arrivals, seed))
 
 
-def _counts(expected: float, arrivals: Arrivals, seed: int) -> Moments:
+def _expected_counts(expected: float, arrivals: Arrivals, seed: int) -> Moments:
     """Return the expected number of requests at each arrival: that makes a process of rate 1 one of any rate."""
     if arrivals == "constant":
         return np.arange(0.5, expected, 1.0)
@@ -57,7 +57,7 @@ def _counts(expected: float, arrivals: Arrivals, seed: int) -> Moments:
     return counts[counts < expected]
 
 
-def _when(ramp: Ramp, counts: Moments) -> Moments:
+def _find_moments(ramp: Ramp, counts: Moments) -> Moments:
     """Return the moments at which the expected number of requests reaches these counts."""
     in_ramp = ramp.expected(ramp.seconds)
     after = ramp.seconds + (counts - in_ramp) / ramp.end if ramp.end else np.zeros_like(counts)

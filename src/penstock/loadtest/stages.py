@@ -31,18 +31,18 @@ def stage_times(before: Sequence[Document], after: Sequence[Document]) -> StageT
     gateway counted nothing."""
     earlier = {str(document["version"]): document["inference_stats"] for document in before}
     later = {str(document["version"]): document["inference_stats"] for document in after}
-    requests = {version: _difference(stats, earlier.get(version), "success")[0] for version, stats in later.items()}
+    requests = {version: _subtract(stats, earlier.get(version), "success")[0] for version, stats in later.items()}
     requests = {version: count for version, count in requests.items() if count > 0}
     means = {}
     for key, stage in STAGES.items():
-        pairs = [_difference(later[version], earlier.get(version), key) for version in requests]
+        pairs = [_subtract(later[version], earlier.get(version), key) for version in requests]
         count, total_ns = (sum(pair[place] for pair in pairs) for place in (0, 1))
         if count > 0:
             means[stage] = total_ns / count / 1e6
     return StageTimes(means, requests) if requests else None
 
 
-def _difference(after: Document, before: Document | None, key: str) -> tuple[int, int]:
+def _subtract(after: Document, before: Document | None, key: str) -> tuple[int, int]:
     """Return how much a count and its nanoseconds have grown; from zero if the gateway has begun anew."""
     earlier, later = (before or {}).get(key, {}), after.get(key, {})
     count, nanoseconds = (int(later.get(name, 0)) - int(earlier.get(name, 0)) for name in ("count", "ns"))

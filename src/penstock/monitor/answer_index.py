@@ -53,7 +53,7 @@ class AnswerIndex:
             OSError: the index cannot be read.
         """
         if len(keys) > FEW_KEYS:
-            return _places(self._read(0, self._size), keys)
+            return _find_places(self._read(0, self._size), keys)
         first = np.maximum(np.searchsorted(self._steps, keys, side="left") - 1, 0) * STEP
         last = np.searchsorted(self._steps, keys, side="right") * STEP
         places_of: dict[int, NDArray[np.intp]] = {}
@@ -61,7 +61,7 @@ class AnswerIndex:
         try:
             for index in range(len(keys)):
                 part = self._part(handle, int(first[index]), int(last[index] - first[index]))
-                if (places := _places(part, keys[index : index + 1]).get(0)) is not None:
+                if (places := _find_places(part, keys[index : index + 1]).get(0)) is not None:
                     places_of[index] = places
         finally:
             os.close(handle)
@@ -85,7 +85,7 @@ class AnswerIndex:
         return np.frombuffer(raw, ENTRY)
 
 
-def _places(entries: Entries, keys: Keys) -> dict[int, NDArray[np.intp]]:
+def _find_places(entries: Entries, keys: Keys) -> dict[int, NDArray[np.intp]]:
     low = np.searchsorted(entries["key"], keys, side="left")
     high = np.searchsorted(entries["key"], keys, side="right")
     rows = np.flatnonzero(high > low)

@@ -158,7 +158,7 @@ class AnswerSegment:
         """
         records = self.at(places)
         gone = np.isin(records["row"], list(rows))
-        records["row"] = _numbered(records["row"], gone)
+        records["row"] = _number_rows(records["row"], gone)
         erased = np.zeros(int(gone.sum()), RECORD)
         erased["key"], erased["at"] = ERASED, records["at"][gone]
         records[gone] = erased
@@ -238,7 +238,7 @@ class AnswerSegment:
         self._keys = np.zeros(0, np.uint64)
 
 
-def _numbered(rows: NDArray[np.uint16], gone: NDArray[np.bool_]) -> NDArray[np.uint16]:
+def _number_rows(rows: NDArray[np.uint16], gone: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Number the rows that are left of each answer from 0 on; an answer begins at its row 0."""
     before: NDArray[np.intp] = np.cumsum(~gone) - ~gone  # rows left before each one
     starts = np.maximum.accumulate(np.where(rows == 0, np.arange(len(rows)), 0))

@@ -43,7 +43,7 @@ class AnswerStore:
             write_atomically(file, secrets.token_hex(16))
         return file.read_text()
 
-    def take(self, model: str, feedback: Sequence[Feedback], now: float, horizon_s: float) -> JoinResult:
+    def join_feedback(self, model: str, feedback: Sequence[Feedback], now: float, horizon_s: float) -> JoinResult:
         """Join feedback to the answers and store it; feedback on an answer older than the horizon is too late."""
         result = JoinResult.empty()
         if not feedback:
@@ -96,7 +96,7 @@ class AnswerStore:
             if segment.version == version:
                 for index, places in segment.places(keys).items():
                     records = segment.at(places)
-                    records = records[_last(records) :]
+                    records = records[_find_last(records) :]
                     values = np.where((records["marks"] & LABELLED) > 0, records["label"], np.nan)
                     labels.setdefault(ids[index], values.tolist())
         return labels
@@ -176,7 +176,7 @@ def _find_keys(segment: AnswerSegment, keys: Keys) -> dict[int, NDArray[np.intp]
     return segment.places(keys)
 
 
-def _last(records: Records) -> int:
+def _find_last(records: Records) -> int:
     """Return where the last answer begins among the records of an id that was used more than once."""
     starts = np.flatnonzero(records["row"] == 0)
     return int(starts[-1]) if len(starts) else 0
@@ -190,7 +190,7 @@ def _join(segment: AnswerSegment, places: NDArray[np.intp], item: Feedback, now:
     """
     result, at = JoinResult.empty(), item.at or item.came_at or now
     records = segment.at(places)
-    first = _last(records)
+    first = _find_last(records)
     places, records = places[first:], records[first:]
     if at - float(records["at"][0]) > horizon_s:
         result.expired.append(segment.version)

@@ -89,13 +89,15 @@ def answers_of(outputs: Sequence[Tensor], batching: bool = True) -> Answers | No
     first axis is rows if the model is ``batching``; else there is one row.
     """
     labels = next((tensor.data for tensor in outputs if tensor.data.dtype.kind != "f" and tensor.data.size), None)
-    floats = [_rows(tensor.data, batching) for tensor in outputs if tensor.data.dtype.kind == "f" and tensor.data.size]
+    floats = [
+        _to_rows(tensor.data, batching) for tensor in outputs if tensor.data.dtype.kind == "f" and tensor.data.size
+    ]
     scores = next((rows for rows in floats if rows.shape[1] > 1), None)
     if labels is None and scores is None and not floats:
         return None
     if labels is not None:
-        first = _rows(labels, batching)[:, 0]
-        form, values = (TEXT, _texts(first)) if first.dtype.kind in "OSU" else (CLASS, first.astype(np.float64))
+        first = _to_rows(labels, batching)[:, 0]
+        form, values = (TEXT, _parse_texts(first)) if first.dtype.kind in "OSU" else (CLASS, first.astype(np.float64))
     elif scores is not None:
         form, values = CLASS, scores.argmax(axis=1).astype(np.float64)
     else:
@@ -103,22 +105,22 @@ def answers_of(outputs: Sequence[Tensor], batching: bool = True) -> Answers | No
     stored = np.full((len(values), SCORES), np.nan, np.float32)
     if scores is not None and len(scores) == len(values):
         if scores.shape[1] <= SCORES:
-            _store(stored[:, : scores.shape[1]], scores)
+            _store_scores(stored[:, : scores.shape[1]], scores)
         else:
-            _store(stored[:, 0], scores.max(axis=1))
+            _store_scores(stored[:, 0], scores.max(axis=1))
     return Answers(form, values, stored)
 
 
-def _store(place: Array, scores: Array) -> None:
+def _store_scores(place: Array, scores: Array) -> None:
     with np.errstate(over="ignore"):  # an FP64 score may be infinite as FP32
         place[:] = scores
 
 
-def _rows(data: Array, batching: bool) -> Array:
+def _to_rows(data: Array, batching: bool) -> Array:
     return data.reshape(len(data), -1) if batching and data.ndim else data.reshape(1, -1)
 
 
-def _texts(values: Array) -> NDArray[np.float64]:
+def _parse_texts(values: Array) -> NDArray[np.float64]:
     return np.array([text_token(value) for value in values.tolist()], np.float64)
 
 

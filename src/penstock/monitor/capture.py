@@ -131,14 +131,14 @@ def packed_request(head: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]
     for side, tensor in tensors:
         entry = {"side": side, "name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
         if tensor.datatype == "BYTES":
-            entry["values"] = [_text(value) for value in tensor.data.ravel().tolist()]
+            entry["values"] = [_format_value(value) for value in tensor.data.ravel().tolist()]
         else:
             parts.append(np.ascontiguousarray(tensor.data).tobytes())
         entries.append(entry)
     return CapturedRequest({**head, "tensors": entries}, b"".join(parts))
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -220,7 +220,7 @@ class CapturedRequest:
         return arrays
 
 
-def records(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:
+def read_segment(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:
     """Yield the records of a file with their amounts, oldest first. An incomplete record ends the file, and a file that
     was deleted meanwhile has none."""
     with suppress(FileNotFoundError), path.open("rb") as file:

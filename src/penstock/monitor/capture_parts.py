@@ -155,7 +155,7 @@ def _read_records(file: Path, counts: ReadCounts) -> Iterator[RecordWithSize]:
                     yield record, amount.size
     except FileNotFoundError:
         counts.deleted += 1
-    except (ValueError, KeyError, TypeError, MemoryError, OSError):  # it is no record, or the disk fails
+    except (ValueError, KeyError, TypeError, MemoryError, OSError):  # it is not a record, or the disk fails
         counts.damaged += 1
 
 

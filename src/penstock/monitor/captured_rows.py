@@ -18,7 +18,7 @@ from penstock.core.row_shares import RowAmount, even_amounts
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import keys_of
-from penstock.monitor.capture import CapturedRequest, list_segments, records
+from penstock.monitor.capture import CapturedRequest, list_segments, read_segment
 
 RecordWithAmount = tuple[CapturedRequest, RowAmount]
 Write = Callable[[bytes], object]
@@ -101,7 +101,7 @@ class CapturedRows:
         return paths, total
 
     def _select_from(self, path: Path, selection: RowSelection) -> list[RecordWithAmount]:
-        return selection.select(list(records(path)), self._answers)
+        return selection.select(list(read_segment(path)), self._answers)
 
 
 def _newest_within(records: Iterable[RecordWithAmount], total: RowAmount, most: RowAmount) -> Iterator[CapturedRequest]:
@@ -134,7 +134,7 @@ class RowMerge:
     def records(self) -> Iterator[CapturedRequest]:
         """Yield the merged records; call it once."""
         for part in self._parts:
-            unread = islice(records(part.file), 1, None)  # the first record names the owner of the file
+            unread = islice(read_segment(part.file), 1, None)  # the first record names the owner of the file
             for record in _newest_within(unread, part.amount, self._shares[part.gateway]):
                 self.rows[part.gateway] += record.rows
                 yield record

@@ -43,7 +43,7 @@ def table_parts(file: Path, inputs: Sequence[Document], outputs: Sequence[Docume
     try:
         opened = parquet.ParquetFile(file)
     except ArrowInvalid:
-        raise InvalidInput(f"{file.name} is no Parquet file") from None
+        raise InvalidInput(f"{file.name} is not a Parquet file") from None
     with opened:
         names = opened.schema_arrow.names
         if missing := [name for name in _NEEDED if name not in names]:
@@ -78,7 +78,7 @@ def _read_group(
     try:
         with parquet.ParquetFile(file) as opened:
             batches = opened.iter_batches(BATCH, row_groups=[number], columns=columns)
-            requests = _requests(line for batch in batches for line in batch.to_pylist())
+            requests = _group_requests(line for batch in batches for line in batch.to_pylist())
             found: Iterator[RecordWithSize] = ((_request(lines, tensors), len(lines)) for lines in requests)
             if opened.metadata.row_group(number).total_byte_size <= SORTED_BYTES:
                 found = iter(sorted(found, key=lambda sized: time_of(sized[0])))
@@ -89,7 +89,7 @@ def _read_group(
         counts.damaged += 1
 
 
-def _requests(lines: Iterable[Line]) -> Iterator[list[Line]]:
+def _group_requests(lines: Iterable[Line]) -> Iterator[list[Line]]:
     """Yield the lines of each request: a request begins with row 0."""
     request: list[Line] = []
     for line in lines:
@@ -104,16 +104,16 @@ def _requests(lines: Iterable[Line]) -> Iterator[list[Line]]:
 def _request(lines: Sequence[Line], tensors: Sequence[tuple[str, Document, str]]) -> CapturedRequest:
     head = {"id": lines[0]["id"], "at": lines[0]["at"]}
     columns = ((side, spec, [line[column] for line in lines]) for side, spec, column in tensors)
-    return packed_request(head, [(side, _tensor(spec, values)) for side, spec, values in columns])
+    return packed_request(head, [(side, _join_tensor(spec, values)) for side, spec, values in columns])
 
 
-def _tensor(spec: Document, values: Sequence[Any]) -> Tensor:
+def _join_tensor(spec: Document, values: Sequence[Any]) -> Tensor:
     """Return a tensor from its part in each row; one that has no rows is whole in each."""
-    first = _array(spec, values[0])
+    first = _make_array(spec, values[0])
     if first.ndim == len(spec["shape"]):
         return Tensor(spec["name"], spec["datatype"], first)
-    return Tensor(spec["name"], spec["datatype"], _array(spec, list(values)))
+    return Tensor(spec["name"], spec["datatype"], _make_array(spec, list(values)))
 
 
-def _array(spec: Document, values: Any) -> Array:
+def _make_array(spec: Document, values: Any) -> Array:
     return np.asarray(values, numpy_type(spec["name"], spec["datatype"]))

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from penstock.core.statistics.change_detection import ChangeDetector
 from penstock.core.statistics.column_state import ColumnPhase, ColumnState, next_column_state
-from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.distributions import find_shares
 from penstock.core.statistics.recovery import Recoveries
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class ColumnPanel:
 
     def __init__(self, usual: Sequence[ArrayLike], tolerance: Sequence[float]) -> None:
         self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
-        self.detector = ChangeDetector([shares(counts) for counts in self._usual], self._tolerance)
+        self.detector = ChangeDetector([find_shares(counts) for counts in self._usual], self._tolerance)
         self.states = [ColumnState() for _ in self._usual]
         self.alarms = 0
         self.log_m: Floats = self.detector.log_m
@@ -58,7 +58,7 @@ class ColumnPanel:
     def expect(self, usual: Sequence[ArrayLike], tolerance: Sequence[float]) -> None:
         """Test later rows against these counts, of as many columns and places as before."""
         self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
-        self.detector.expect([shares(counts) for counts in self._usual], self._tolerance)
+        self.detector.expect([find_shares(counts) for counts in self._usual], self._tolerance)
 
     def evaluate(
         self,
@@ -75,7 +75,7 @@ class ColumnPanel:
         batch = panel.batch(fresh)
         panel.watch(batch, look.inflation, look.now, look.onset_probability)
         self._rows += batch.sum(axis=1)
-        alarm, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
+        alarm, log_m, since, recent = panel.find_alarm(look.budget), panel.log_m, panel.since, panel.recent
         self.log_m = log_m
         if alarm:
             self.alarms += 1

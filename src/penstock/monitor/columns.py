@@ -134,11 +134,11 @@ def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Array
             numbers.append(rows.max(axis=1)[:, None].astype(np.float64))
         case TensorForm.SUMMARY:
             step = -(-width // MOST_SUMMED) if width else 1
-            numbers.append(_summaries(rows[:, ::step].astype(np.float64)))
+            numbers.append(_summarise_rows(rows[:, ::step].astype(np.float64)))
     return True
 
 
-def _summaries(rows: Floats) -> Floats:
+def _summarise_rows(rows: Floats) -> Floats:
     if not rows.shape[1]:
         return np.full((len(rows), len(SUMMARIES)), np.nan)
     zeros = (rows == 0).mean(axis=1)
@@ -148,52 +148,52 @@ def _summaries(rows: Floats) -> Floats:
 def input_columns(specs: Sequence[TensorSpec], batching: bool, names: Sequence[str] = ()) -> Columns:
     """Return the columns of a model's inputs; ``names`` are those of its features, if it states any."""
     return Columns(
-        [_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched_tensors(specs)], batching
+        [_make_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched_tensors(specs)], batching
     )
 
 
 def output_columns(specs: Sequence[TensorSpec], batching: bool) -> Columns:
     """Return the columns of a model's outputs."""
-    return Columns([_output(spec, batching) for spec in _watched_tensors(specs)], batching)
+    return Columns([_make_output(spec, batching) for spec in _watched_tensors(specs)], batching)
 
 
 def _watched_tensors(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
     return [spec for spec in specs if spec.datatype not in NOT_WATCHED]
 
 
-def _width(spec: TensorSpec, batching: bool) -> int | None:
+def _count_values(spec: TensorSpec, batching: bool) -> int | None:
     """Return the number of values in a row, None if it is not fixed."""
     dims = spec.shape[1:] if batching else spec.shape
     return None if any(dim < 0 for dim in dims) else int(np.prod(dims, dtype=np.int64))
 
 
-def _input(spec: TensorSpec, batching: bool, names: Sequence[str]) -> Column:
-    width = _width(spec, batching)
+def _make_input(spec: TensorSpec, batching: bool, names: Sequence[str]) -> Column:
+    width = _count_values(spec, batching)
     if spec.datatype == "BYTES":
         many = min(width or 1, MOST_LABELS)
-        return Column(spec.name, TensorForm.LABELS, labels=_names(spec.name, many, names))
+        return Column(spec.name, TensorForm.LABELS, labels=_make_names(spec.name, many, names))
     if width is None or not 0 < width <= WIDEST:
-        return _summary(spec)
-    return Column(spec.name, TensorForm.NUMBERS, _names(spec.name, width, names))
+        return _make_summary(spec)
+    return Column(spec.name, TensorForm.NUMBERS, _make_names(spec.name, width, names))
 
 
-def _output(spec: TensorSpec, batching: bool) -> Column:
-    width = _width(spec, batching)
+def _make_output(spec: TensorSpec, batching: bool) -> Column:
+    width = _count_values(spec, batching)
     if spec.datatype == "BYTES" or spec.datatype in WHOLE:
         many = min(width or 1, MOST_LABELS)
-        return Column(spec.name, TensorForm.LABELS, labels=_names(spec.name, many, ()))
+        return Column(spec.name, TensorForm.LABELS, labels=_make_names(spec.name, many, ()))
     if width == 1:
         return Column(spec.name, TensorForm.NUMBERS, (spec.name,))
     if width is not None and 1 < width <= WIDEST:
         return Column(spec.name, TensorForm.SCORES, (f"{spec.name}.top",), (spec.name,))
-    return _summary(spec)
+    return _make_summary(spec)
 
 
-def _summary(spec: TensorSpec) -> Column:
+def _make_summary(spec: TensorSpec) -> Column:
     return Column(spec.name, TensorForm.SUMMARY, tuple(f"{spec.name}.{item}" for item in SUMMARIES))
 
 
-def _names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:
+def _make_names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) == width:
         return tuple(names)
     return (tensor,) if width == 1 else tuple(f"{tensor}[{index}]" for index in range(width))

@@ -86,8 +86,8 @@ class ColumnHistories:
         return {
             "step_s": self.step_s * every,
             "at": [round(point.at, 3) for point in kept],
-            "log_e": _packed([point.log_e for point in kept]),
-            "psi": _packed([point.psi for point in kept]),
+            "log_e": _pack_rows([point.log_e for point in kept]),
+            "psi": _pack_rows([point.psi for point in kept]),
         }
 
     def restore_state(self, saved: Mapping[str, Any]) -> None:
@@ -121,6 +121,6 @@ class ColumnHistories:
         }
 
 
-def _packed(rows: list[Floats32]) -> str:
+def _pack_rows(rows: list[Floats32]) -> str:
     numbers = np.minimum(np.concatenate([np.zeros(0, np.float32), *rows]), _GREATEST_STORED)
     return b64encode(np.nan_to_num(numbers).astype(np.float16).tobytes()).decode("ascii")

@@ -29,12 +29,12 @@ def frame_from_bytes(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> Frame
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
     try:
-        return frame_of(_one_batch(_table(data, limits), limits))
+        return frame_of(_one_batch(_make_table(data, limits), limits))
     except (pa.ArrowException, OSError):  # of the reader: there is no file here
-        raise InvalidInput("the data is no Parquet and no Arrow file, or it is damaged") from None
+        raise InvalidInput("the data is not Parquet and no Arrow file, or it is damaged") from None
 
 
-def _table(data: bytes, limits: FrameLimits) -> Any:
+def _make_table(data: bytes, limits: FrameLimits) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - an extra
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 

@@ -38,7 +38,7 @@ def column_document(column: ColumnWindow) -> Document:
         "state": column.state.state.value,
         "since": column.state.since or None,
         "log_e": round(max(0.0, column.log_m), 3),
-        **_effects(column.scores),
+        **_describe_effects(column.scores),
         "rows": int(sum(counts)),
         "missing": int(counts[bins.missing]),
         "out_of_range": _total(counts, bins.out_of_range),
@@ -46,25 +46,25 @@ def column_document(column: ColumnWindow) -> Document:
         "unseen": _total(counts, bins.unseen),
         **({"forgiven": round(feature.seasonal_variation, 6)} if feature.seasonal_variation else {}),
         "reference_error": round(column.sampling_error, 6),
-        **_bins(column),
+        **_describe_bins(column),
     }
 
 
-def _effects(sizes: EffectSizes) -> Document:
+def _describe_effects(sizes: EffectSizes) -> Document:
     return {
         "psi": round(sizes.psi, 9),
-        "psi_threshold": _threshold(sizes.psi_threshold),
+        "psi_threshold": _round_threshold(sizes.psi_threshold),
         "js": round(sizes.js, 6),
         "hellinger": round(sizes.hellinger, 6),
         "ks": round(sizes.ks, 6),
-        "ks_threshold": _threshold(sizes.ks_threshold),
+        "ks_threshold": _round_threshold(sizes.ks_threshold),
         "wasserstein": round(sizes.wasserstein, 6),
         "chi_square": round(sizes.chi_square, 4),
         "chi_square_threshold": round(sizes.chi_square_threshold, 4),
     }
 
 
-def _threshold(value: float) -> float | None:
+def _round_threshold(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
@@ -72,7 +72,7 @@ def _total(counts: Sequence[int], places: Sequence[int]) -> int:
     return int(sum(counts[index] for index in places))
 
 
-def _bins(column: ColumnWindow) -> Document:
+def _describe_bins(column: ColumnWindow) -> Document:
     labels = column.feature.bins.labels()
     return {
         "moved": [{"bin": labels[index], "change": round(change, 4)} for index, change in column.scores.moved],

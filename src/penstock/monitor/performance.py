@@ -91,12 +91,12 @@ class Performance:
             self.labels += 1
             self.right += row.right
             self._delays.add(row)
-            if self._metrics is None or self._metrics.task != _task(row):
-                self._metrics = _RiverMetrics(_task(row))
+            if self._metrics is None or self._metrics.task != _find_task(row):
+                self._metrics = _RiverMetrics(_find_task(row))
             self._learn_columns(row)
             probabilities = self._class_probabilities(row)
             self._metrics.update(row, probabilities)
-            errors.append(_error(row))
+            errors.append(_find_error(row))
             if probabilities:
                 changes += self._observe_gap(row, probabilities, onset)
         return changes + self._errors.observe(errors, onset)
@@ -149,8 +149,8 @@ class Performance:
         return {
             "state": self._gap.state.value,
             "rows": rows,
-            "estimated": _round(expected),
-            "realised": _round(realised),
+            "estimated": _round_value(expected),
+            "realised": _round_value(realised),
             "log_e": round(max(0.0, self._gap.log_e), 3),
             "calibrated": self._curve.calibrated,
         }
@@ -173,8 +173,8 @@ class Performance:
             "labels": self.labels,
             "accuracy": self.right / self.labels if metrics is not None and metrics.task == CLASSIFICATION else None,
             "task": None if metrics is None else metrics.task,
-            "windowed": {name: _round(value) for name, value in windowed.items()},
-            "prequential": {name: _round(value) for name, value in self.overall().items()},
+            "windowed": {name: _round_value(value) for name, value in windowed.items()},
+            "prequential": {name: _round_value(value) for name, value in self.overall().items()},
             "delay": self._delays.document(),
             "gap": self.gap(),
             "concept": self._errors.document(),
@@ -196,19 +196,21 @@ def describe_estimate(estimated: Estimate | None) -> Document | None:
     """Return an estimate as JSON values."""
     if estimated is None:
         return None
-    return {name: _round(value) if isinstance(value, float) else value for name, value in asdict(estimated).items()}
+    return {
+        name: _round_value(value) if isinstance(value, float) else value for name, value in asdict(estimated).items()
+    }
 
 
-def _task(row: LabelledRow) -> str:
+def _find_task(row: LabelledRow) -> str:
     return REGRESSION if row.form == NUMBER and not row.is_probability else CLASSIFICATION
 
 
-def _error(row: LabelledRow) -> float:
+def _find_error(row: LabelledRow) -> float:
     """Return 1 for a wrong class and 0 for the right one, or the absolute error of a number."""
-    return abs(row.label - row.answer) if _task(row) == REGRESSION else float(not row.right)
+    return abs(row.label - row.answer) if _find_task(row) == REGRESSION else float(not row.right)
 
 
-def _round(value: float | None) -> float | None:
+def _round_value(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
@@ -360,7 +362,10 @@ class _Errors:
                 document["alarms"] += 1
                 document["at_label"] = self._seen
                 if name == "adwin":
-                    document["estimate"], document["width"] = _round(float(detector.estimation)), int(detector.width)
+                    document["estimate"], document["width"] = (
+                        _round_value(float(detector.estimation)),
+                        int(detector.width),
+                    )
 
     def document(self) -> Document:
         """Return the result as the admin API shows it."""
@@ -371,8 +376,8 @@ class _Errors:
             "log_e": round(math.log(max(1.0, watch.evidence())), 3),
             "alarms": watch.alarms,
             "baseline_rows": watch.baseline(),
-            "baseline_error": _round(wrong / rows) if rows else None,
-            "recent_error": _round(sum(last) / len(last)) if rows and last else None,
+            "baseline_error": _round_value(wrong / rows) if rows else None,
+            "recent_error": _round_value(sum(last) / len(last)) if rows and last else None,
             "spacing": watch.spacing(),
             "others": {name: dict(document) for name, (_, document) in self._others.items()},
         }

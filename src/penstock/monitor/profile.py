@@ -34,10 +34,10 @@ class ProfiledModel(Protocol):
 
 
 LABEL_NAMES = ("label", "target", "class", "y")
-"""A column with one of these names that is no feature of the model holds the labels."""
+"""A column with one of these names that is not a feature of the model holds the labels."""
 
 
-def profile(
+def make_reference(
     table: Table,
     model: ProfiledModel,
     names: Sequence[str],
@@ -83,14 +83,14 @@ def profile(
     columns = [*inputs.numbers, *inputs.labels], [*outputs.numbers, *outputs.labels]
     when = times_of(table, time, columns[0], total)
     reference = build(columns, concatenate(input_rows), concatenate(output_rows), TRAINING, when)
-    truth = _truth(table, label, columns[0], total)
+    truth = _find_labels(table, label, columns[0], total)
     quality = _PredictionQuality()
     for predicted, scores, start in predictions:
         quality.add(predicted, scores, None if truth is None else truth[start : start + BATCH])
     return replace(reference, confidence=quality.confidence(), errors=quality.errors())
 
 
-def _truth(table: Table, label: str, features: Sequence[str], rows: int) -> Array | None:
+def _find_labels(table: Table, label: str, features: Sequence[str], rows: int) -> Array | None:
     """Return the column of labels [rows], None without one.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.distributions import find_shares
 from penstock.monitor.reference import Feature
 
 KINDS = ("missing", "non_finite", "out_of_range", "unseen", "constant")
@@ -91,7 +91,7 @@ def most_increased(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> i
     rows = float(recent.sum())
     if not rows:
         return 0
-    expected = shares(usual) * rows
+    expected = find_shares(usual) * rows
     above = (recent - expected) / np.sqrt(np.maximum(expected, 1.0))
     above[0] = 0.0
     worst = int(above.argmax())

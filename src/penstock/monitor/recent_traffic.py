@@ -98,7 +98,7 @@ class RecentTraffic:
             self._close_step(self._ends[-1], self._newest)
 
     def _close_step(self, start: Sample, end: Sample) -> None:
-        increase = end.layout.with_models(_increase(start, end))
+        increase = end.layout.with_models(_find_increase(start, end))
         self._steps.append(Step(end.layout, _measure(increase).astype(np.float32)))
         self._ends.append(end)
         self.closed += 1
@@ -109,7 +109,7 @@ class RecentTraffic:
             return Window(0.0, Layout.of(()), np.zeros((0, ACTIVITY_CELLS), np.uint64))
         old = [sample for sample in self._ends if sample.at <= self._newest.at - self.window_s]
         start = old[-1] if old else self._ends[0]
-        increase = self._newest.layout.with_models(_increase(start, self._newest))
+        increase = self._newest.layout.with_models(_find_increase(start, self._newest))
         return Window(self._newest.at - start.at, self._newest.layout, increase)
 
     def requests_so_far(self, model: str) -> int:
@@ -124,14 +124,14 @@ class RecentTraffic:
     def series(self, group: Group) -> dict[str, Any]:
         """Return the steps of a version or a model, oldest first, as ``requests``, ``errors``, ``p50_ms`` and
         ``p99_ms``; empty lists if it had no requests in all of them."""
-        values = np.array([_row(step, group) for step in self._steps], float).reshape(-1, 4)
+        values = np.array([_pick_row(step, group) for step in self._steps], float).reshape(-1, 4)
         if not values[:, REQUESTS].any():
             values = values[:0]
         counts = {
             "requests": values[:, REQUESTS].astype(int).tolist(),
             "errors": values[:, ERRORS].astype(int).tolist(),
         }
-        return {**counts, "p50_ms": _rounded(values[:, _P50]), "p99_ms": _rounded(values[:, _P99])}
+        return {**counts, "p50_ms": _round_values(values[:, _P50]), "p99_ms": _round_values(values[:, _P99])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ class Window:
         measured = _measure(self.increase)
         requests, errors = measured[:, REQUESTS], measured[:, ERRORS]
         rates = np.round(requests / self.seconds if self.seconds else 0 * requests, 3).tolist()
-        ratios = _rounded(np.divide(errors, requests, out=np.full(len(requests), np.nan), where=requests > 0), 6)
-        p50, p99 = _rounded(measured[:, _P50]), _rounded(measured[:, _P99])
+        ratios = _round_values(np.divide(errors, requests, out=np.full(len(requests), np.nan), where=requests > 0), 6)
+        p50, p99 = _round_values(measured[:, _P50]), _round_values(measured[:, _P99])
         names = ("requests_per_second", "error_ratio", "p50_ms", "p99_ms")
         rows = zip(rates, ratios, p50, p99, strict=True)
         documents = [dict(zip(names, row, strict=True)) for row in rows]
@@ -170,7 +170,7 @@ class Window:
         return {group: count for group, count in counts if count}
 
 
-def _increase(start: Sample, end: Sample) -> Cells:
+def _find_increase(start: Sample, end: Sample) -> Cells:
     """Return what was added to each row of ``end``; everything, if a version is new or its counters began again."""
     if start.layout is end.layout:
         before = start.cells
@@ -203,10 +203,10 @@ def quantiles_ms(buckets: Numbers, share: float) -> Numbers:
     return np.where(total > 0, low * (high / low) ** within / 1e6, np.nan)
 
 
-def _row(step: Step, group: Group) -> Sequence[float]:
+def _pick_row(step: Step, group: Group) -> Sequence[float]:
     row = step.layout.rows.get(group)
     return (0.0, 0.0, np.nan, np.nan) if row is None else step.values[row].tolist()
 
 
-def _rounded(values: Numbers, digits: int = 4) -> list[float | None]:
+def _round_values(values: Numbers, digits: int = 4) -> list[float | None]:
     return [None if value != value else round(value, digits) for value in values.tolist()]  # noqa: PLR0124 - NaN

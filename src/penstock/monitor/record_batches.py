@@ -28,11 +28,13 @@ def parse_numbers(batch: Batch, texts: Collection[str]) -> Batch:
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
     names = batch.schema.names
-    columns = [column if name in texts else _parsed(column) for name, column in zip(names, batch.columns, strict=True)]
+    columns = [
+        column if name in texts else _parse_column(column) for name, column in zip(names, batch.columns, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(columns, names)
 
 
-def _parsed(column: Any) -> Any:
+def _parse_column(column: Any) -> Any:
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
     if not pa.types.is_string(column.type):
@@ -90,21 +92,21 @@ def _column_of(name: str, column: Any) -> FrameColumn:
     if pa.types.is_null(kind):
         return FrameColumn(np.zeros(len(column)), missing)
     if pa.types.is_boolean(kind):
-        return FrameColumn(_filled(column, False).to_numpy(zero_copy_only=False), missing)
+        return FrameColumn(_fill_missing(column, False).to_numpy(zero_copy_only=False), missing)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return FrameColumn(_filled(column, "").to_numpy(zero_copy_only=False), missing)
+        return FrameColumn(_fill_missing(column, "").to_numpy(zero_copy_only=False), missing)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return FrameColumn(_numbers(_filled(column, 0).to_numpy(zero_copy_only=False)), missing)
+        return FrameColumn(_make_numbers(_fill_missing(column, 0).to_numpy(zero_copy_only=False)), missing)
     raise InvalidInput(f"column '{shorten(name)}' is {kind}; expected numbers, texts or truth values")
 
 
-def _filled(column: Any, filler: Any) -> Any:
+def _fill_missing(column: Any, filler: Any) -> Any:
     return column.fill_null(filler) if column.null_count else column
 
 
-def _numbers(values: Array) -> Array:
+def _make_numbers(values: Array) -> Array:
     """Return numbers in a type that frames have."""
     if values.dtype.kind == "f":
         return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
@@ -121,7 +123,7 @@ def batch_of(frame: Frame) -> Batch:
 
 
 def nested_values(batch: Batch, name: str) -> Array | None:
-    """Return the values of a column of lists as one flat array, None if the column is no list.
+    """Return the values of a column of lists as one flat array, None if the column is not a list.
 
     Raises:
         InvalidInput: a list, or one of its values, is null.

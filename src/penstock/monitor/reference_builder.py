@@ -37,7 +37,7 @@ def build(
         outputs = None if outputs is None else outputs.at(order)
     features, places = features_of(distinct_names(names), inputs)
     answers, answer_places = ((), []) if outputs is None else features_of(names[1], outputs)
-    slices = _slices(features, (*features, *answers), [*places, *answer_places])
+    slices = _build_slices(features, (*features, *answers), [*places, *answer_places])
     joint = joint_of(inputs.numbers)
     reference = Reference(source, len(inputs), features, answers, joint, slices=slices)
     distances = [] if joint is None else [joint_places(joint, inputs.numbers)]
@@ -82,7 +82,7 @@ def _with_features(reference: Reference, features: Sequence[Feature]) -> Referen
     return replace(reference, inputs=own_inputs, outputs=own_outputs, joint=joint)
 
 
-def _slices(
+def _build_slices(
     inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]
 ) -> tuple[ReferenceSlice, ...]:
     """Return the counts of all columns for each value of each input that has few values."""

@@ -47,7 +47,7 @@ def _write(batches: Iterable[Sequence[CapturedRequest]], version: str, output: P
     total, writer = 0, None
     try:
         for batch in batches:
-            lines = [line for item in batch for line in _lines(item, version)]
+            lines = [line for item in batch for line in _make_lines(item, version)]
             if not lines:
                 continue
             table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
@@ -63,7 +63,7 @@ def _write(batches: Iterable[Sequence[CapturedRequest]], version: str, output: P
     return total
 
 
-def _lines(request: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
+def _make_lines(request: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
     arrays, head = request.arrays(), request.head
     tensors = {**arrays["inputs"], **{f"output:{name}": data for name, data in arrays["outputs"].items()}}
     for row in range(request.rows):
@@ -72,9 +72,9 @@ def _lines(request: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
         line["label"] = None if label is None or np.isnan(label) else label
         for name, data in tensors.items():
             value = data[row] if data.ndim and len(data) == request.rows else data
-            line[name] = value.tolist() if isinstance(value, np.ndarray) and value.ndim else _scalar(value)
+            line[name] = value.tolist() if isinstance(value, np.ndarray) and value.ndim else _to_scalar(value)
         yield line
 
 
-def _scalar(value: Any) -> Any:
+def _to_scalar(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray) else value

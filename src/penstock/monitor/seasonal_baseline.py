@@ -27,7 +27,7 @@ class SeasonalBaseline:
 
     @property
     def tolerance(self) -> list[float]:
-        """Nats for each row that are no evidence of drift, of each column."""
+        """Nats for each row that are not evidence of drift, of each column."""
         parts = zip(self.sampling, self.seasonal_variation, strict=True)
         return [NEGLIGIBLE + error + variation for error, variation in parts]
 

@@ -108,7 +108,7 @@ class SyntheticStream:
         return [Tensor("x", "FP32", rows.astype(np.float32))], [Tensor("scores", "FP32", scores)]
 
 
-def columns() -> tuple[Columns, Columns]:
+def make_columns() -> tuple[Columns, Columns]:
     """Return the watched columns of the streams, of inputs and of outputs."""
     return (
         input_columns([TensorSpec("x", "FP32", (-1, FEATURES))], batching=True),
@@ -138,8 +138,8 @@ class _MonitoredStream:
 
     def __init__(self, stream: SyntheticStream, budget: float) -> None:
         self._stream = stream
-        watched = columns()
-        self._reference = _reference(stream, watched)
+        watched = make_columns()
+        self._reference = _make_reference(stream, watched)
         self._cells = np.zeros(RegionLayout.of(self._reference).size, np.uint64)
         self._counter = RowCounter(self._reference, self._cells, watched, 1.0)
         self._now = 0.0
@@ -155,7 +155,7 @@ class _MonitoredStream:
         return RegionCounts.of(self._reference, [self._cells])
 
 
-def _reference(stream: SyntheticStream, watched: tuple[Columns, Columns]) -> Reference:
+def _make_reference(stream: SyntheticStream, watched: tuple[Columns, Columns]) -> Reference:
     inputs, outputs = stream.rows(REFERENCE_ROWS)
     input_rows, output_rows = watched[0](inputs), watched[1](outputs)
     if input_rows is None:

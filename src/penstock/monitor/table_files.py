@@ -96,14 +96,14 @@ def _describe(error: Exception) -> str:
     return shorten(str(error).partition("\n")[0])
 
 
-def _chunk(batch: Batch, done: float) -> TableChunk:
+def _make_chunk(batch: Batch, done: float) -> TableChunk:
     whole = TableBatch(batch)
     return TableChunk(batch.num_rows, lambda: whole, done)
 
 
-def _slices(batch: Batch, rows: int, done: float) -> Iterator[TableChunk]:
+def _slice_batch(batch: Batch, rows: int, done: float) -> Iterator[TableChunk]:
     for start in range(0, batch.num_rows, rows):
-        yield _chunk(batch.slice(start, rows), done)
+        yield _make_chunk(batch.slice(start, rows), done)
 
 
 def _read_parquet(path: Path, rows: int) -> Iterator[TableChunk]:
@@ -114,7 +114,7 @@ def _read_parquet(path: Path, rows: int) -> Iterator[TableChunk]:
         total, done = max(1, file.metadata.num_rows), 0
         for batch in file.iter_batches(batch_size=rows):
             done += batch.num_rows
-            yield from _slices(batch, rows, done / total)
+            yield from _slice_batch(batch, rows, done / total)
 
 
 def _read_arrow(path: Path, rows: int) -> Iterator[TableChunk]:
@@ -126,11 +126,11 @@ def _read_arrow(path: Path, rows: int) -> Iterator[TableChunk]:
         if not is_file:
             size = max(1, path.stat().st_size)
             for batch in ipc.open_stream(file):
-                yield from _slices(batch, rows, file.tell() / size)
+                yield from _slice_batch(batch, rows, file.tell() / size)
             return
         reader = ipc.open_file(file)
         for index in range(reader.num_record_batches):
-            yield from _slices(reader.get_batch(index), rows, (index + 1) / reader.num_record_batches)
+            yield from _slice_batch(reader.get_batch(index), rows, (index + 1) / reader.num_record_batches)
 
 
 def _read_csv(path: Path, rows: int) -> Iterator[TableChunk]:
@@ -150,7 +150,7 @@ def _read_csv(path: Path, rows: int) -> Iterator[TableChunk]:
             convert_options=convert,
         )
         for batch in blocks:
-            yield from _slices(batch, rows, min(1.0, opened.tell() / size))
+            yield from _slice_batch(batch, rows, min(1.0, opened.tell() / size))
 
 
 def _csv_names(path: Path) -> list[str]:
@@ -219,7 +219,7 @@ def _parse_lines(lines: list[bytes]) -> TableBatch:
             faults[index] = "expected a JSON object on one line"
         records.append(record or {})
     names = dict.fromkeys(name for record in records for name in record)
-    columns = {name: _array([record.get(name) for record in records]) for name in names}
+    columns = {name: _make_array([record.get(name) for record in records]) for name in names}
     if not columns:
         columns = {"": pa.nulls(len(lines))}
     return TableBatch(pa.RecordBatch.from_pydict(columns), faults)
@@ -233,7 +233,7 @@ def _parse_line(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _array(values: list[Any]) -> Any:
+def _make_array(values: list[Any]) -> Any:
     """Return a column of values; of mixed ones as their texts."""
     import pyarrow as pa  # noqa: PLC0415 - an extra
 

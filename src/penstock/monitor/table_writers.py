@@ -44,7 +44,7 @@ class _Writer:
             batch = _without_null_columns(batch)
             self._schema = batch.schema
             self._sink = _open_sink(self._path, self._format, self._schema)
-        self._sink.write(_fitting(batch, self._schema))
+        self._sink.write(_fit_schema(batch, self._schema))
 
     def close(self) -> None:
         if self._sink is not None:
@@ -59,7 +59,7 @@ def _without_null_columns(batch: Batch) -> Batch:
     return batch.cast(pa.schema([item.with_type(kind) for item, kind in zip(batch.schema, types, strict=True)]))
 
 
-def _fitting(batch: Batch, schema: Any) -> Batch:
+def _fit_schema(batch: Batch, schema: Any) -> Batch:
     """Return rows in a schema.
 
     Raises:
@@ -132,19 +132,19 @@ class _JsonLinesSink:
 
     def write(self, batch: Batch) -> None:
         for record in batch.to_pylist():
-            self._file.write(json.dumps(_finite(record), default=str, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(_finite_or_none(record), default=str, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
 
 
-def _finite(value: Any) -> Any:
+def _finite_or_none(value: Any) -> Any:
     """Return a value of JSON: numbers that are not finite become null."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(item) for key, item in value.items()}
+            return {key: _finite_or_none(item) for key, item in value.items()}
         case list():
-            return [_finite(item) for item in value]
+            return [_finite_or_none(item) for item in value]
     return value

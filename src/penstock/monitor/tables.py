@@ -39,33 +39,33 @@ def read_table(file: Path) -> Table:
     with file.open("rb") as opened:
         start = opened.read(4)
     if start == PARQUET:
-        table = _parquet(file)
+        table = _read_parquet(file)
     elif start == ZIP:
         table = _archive(file)
     else:
-        table = _csv(file)
+        table = _read_csv(file)
     lengths = {len(column) for column in table.values()}
     if len(lengths) != 1 or not lengths.pop():
         raise InvalidInput("the data has no rows, or columns of different lengths")
     return {name: column[:MOST_ROWS] for name, column in table.items()}
 
 
-def _csv(file: Path) -> Table:
+def _read_csv(file: Path) -> Table:
     try:
         text = file.read_text(encoding="utf-8-sig")
         rows = list(csv.reader(io.StringIO(text)))
     except (UnicodeDecodeError, csv.Error):
-        raise InvalidInput("the data is no CSV, Parquet or npz file") from None
+        raise InvalidInput("the data is not CSV, Parquet or npz file") from None
     rows = [row for row in rows if row]
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise InvalidInput("the CSV data needs a line of names, and as many values in every line")
     if len(set(rows[0])) < len(rows[0]):
         twice = next(name for name in rows[0] if rows[0].count(name) > 1)
         raise InvalidInput(f"the CSV data has two columns '{twice[:LONGEST_NAME]}'; give every column its own name")
-    return {name: _column([row[index] for row in rows[1:]]) for index, name in enumerate(rows[0])}
+    return {name: _make_column([row[index] for row in rows[1:]]) for index, name in enumerate(rows[0])}
 
 
-def _column(texts: Sequence[str]) -> Array:
+def _make_column(texts: Sequence[str]) -> Array:
     """Return numbers if all texts are numbers or empty, else texts."""
     try:
         return np.array([float(text) if text.strip() else np.nan for text in texts])
@@ -81,7 +81,7 @@ def _archive(file: Path) -> Table:
         raise InvalidInput("the npz data does not consist of plain arrays") from None
 
 
-def _parquet(file: Path) -> Table:
+def _read_parquet(file: Path) -> Table:
     require_pyarrow()
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
@@ -111,14 +111,14 @@ def inputs_of(
         InvalidInput: the columns do not make up an input.
     """
     if len(signature.inputs) != 1:
-        return TableInputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
+        return TableInputs([_make_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
     [spec] = signature.inputs
     width = row_width(spec)
     carded = [name for name in table if name in card]
     stated = list(graph) if len(graph) == width else carded if len(card) == len(carded) == width else []
     columns = _select(table, spec, stated, labels)
-    names = stated or (list(card) if len(card) == width else _header(columns))
-    return TableInputs([_tensor(table, spec, columns)], tuple(names))
+    names = stated or (list(card) if len(card) == width else _find_names(columns))
+    return TableInputs([_make_tensor(table, spec, columns)], tuple(names))
 
 
 def _is_array_of(table: Table, spec: TensorSpec) -> bool:
@@ -147,21 +147,23 @@ def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collec
     return (features if len(features) >= width else flat)[:width]
 
 
-def _header(columns: Sequence[str]) -> list[str]:
+def _find_names(columns: Sequence[str]) -> list[str]:
     """Return the names of a table's columns, none if they cannot be names (a table without a header)."""
     are_names = all(name.strip() and is_readable(name) and not is_number(name) for name in columns)
     return [name.strip()[:LONGEST_NAME] for name in columns] if are_names else []
 
 
-def _tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:
+def _make_tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:
     if not columns:
-        return Tensor(spec.name, spec.datatype, _typed(table[spec.name], spec))
+        return Tensor(spec.name, spec.datatype, _convert_values(table[spec.name], spec))
     stacked = np.stack([table[name] for name in columns], axis=1)
-    return Tensor(spec.name, spec.datatype, _typed(stacked.reshape(-1) if len(spec.shape) == 1 else stacked, spec))
+    return Tensor(
+        spec.name, spec.datatype, _convert_values(stacked.reshape(-1) if len(spec.shape) == 1 else stacked, spec)
+    )
 
 
 TIME_NAMES = ("timestamp", "time", "datetime")
-"""A column with one of these names that is no feature of the model holds the times of the rows."""
+"""A column with one of these names that is not a feature of the model holds the times of the rows."""
 
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (0.0, 1.0))
 """Numbers above these are nanoseconds, microseconds, milliseconds or seconds since the epoch."""
@@ -177,20 +179,20 @@ def times_of(table: Table, name: str, features: Collection[str], rows: int) -> F
         InvalidInput: the column was named, and is missing or holds no times.
     """
     candidates = [column for column in ((name,) if name else TIME_NAMES) if column in table and column not in features]
-    times = _seconds(table[candidates[0]], rows) if candidates else None
+    times = _read_seconds(table[candidates[0]], rows) if candidates else None
     if name and times is None:
         raise InvalidInput(f"the data has no column '{name[:64]}' of times (ISO 8601, or seconds since the epoch)")
     return times
 
 
-def _seconds(column: Array, rows: int) -> Floats | None:
+def _read_seconds(column: Array, rows: int) -> Floats | None:
     if column.shape != (rows,):
         return None
     try:
         if column.dtype.kind == "M":
             return column.astype("datetime64[us]").astype(np.float64) / 1e6
         if column.dtype.kind in "OSU":
-            return np.array([_epoch(str(item)) for item in column.tolist()])
+            return np.array([_parse_epoch(str(item)) for item in column.tolist()])
         numbers = column.astype(np.float64)
     except (ValueError, TypeError):
         return None
@@ -200,12 +202,12 @@ def _seconds(column: Array, rows: int) -> Floats | None:
     return np.asarray(numbers / next(unit for least, unit in _UNITS if size >= least), np.float64)
 
 
-def _epoch(text: str) -> float:
+def _parse_epoch(text: str) -> float:
     moment = datetime.fromisoformat(text.strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _typed(values: Array, spec: TensorSpec) -> Array:
+def _convert_values(values: Array, spec: TensorSpec) -> Array:
     try:
         if spec.datatype == "BYTES":
             texts: Any = np.array([str(value) for value in values.ravel()], object)

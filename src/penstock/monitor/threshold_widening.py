@@ -24,15 +24,15 @@ def widening_reasons(
     largest = max(sampling, default=0.0)
     if reference.is_small or largest > NEGLIGIBLE:
         why = f"the reference is a sample of {reference.rows} rows, so up to {largest:.4f} nats a row"
-        reasons.append(_reason((EVIDENCE, *EFFECT_SIZES), f"{why} of a column are its own error"))
+        reasons.append(_describe_reason((EVIDENCE, *EFFECT_SIZES), f"{why} of a column are its own error"))
     if max(seasonal_variation, default=0.0) > 0:
         why = f"parts of the reference differ from all of it by up to {max(seasonal_variation):.4f} nats a row"
-        reasons.append(_reason((EVIDENCE, "psi"), why))
+        reasons.append(_describe_reason((EVIDENCE, "psi"), why))
     if inflation > REPORTED_INFLATION:
         why = f"rows follow each other, so {inflation:.1f} of them are worth one"
-        reasons.append(_reason((EVIDENCE, *EFFECT_SIZES), why))
+        reasons.append(_describe_reason((EVIDENCE, *EFFECT_SIZES), why))
     return reasons
 
 
-def _reason(thresholds: Sequence[str], why: str) -> dict[str, Any]:
+def _describe_reason(thresholds: Sequence[str], why: str) -> dict[str, Any]:
     return {"thresholds": list(thresholds), "why": why}

@@ -31,7 +31,7 @@ COUNTS, JUDGED = 1, 2
 """Bits of the result of ``answer``: the answer counts; it may be judged by a label."""
 
 
-def _minute() -> int:
+def _current_minute() -> int:
     return monotonic_ns() // _MINUTE_NS & 0xFF  # the same in every process of a machine
 
 
@@ -43,7 +43,9 @@ class UnitVotes:
     unit has no vote in another round, or while its place belongs to a different open round.
     """
 
-    def __init__(self, own: memoryview, others: Sequence[memoryview] = (), minute: Callable[[], int] = _minute) -> None:
+    def __init__(
+        self, own: memoryview, others: Sequence[memoryview] = (), minute: Callable[[], int] = _current_minute
+    ) -> None:
         self._own = own
         self._others = tuple(others)
         self._minute = minute

@@ -114,7 +114,7 @@ class RegistryAudit:
 
         Raises:
             NotFound: the audit has no entry about the model until then.
-            InvalidInput: it is no time.
+            InvalidInput: it is not a time.
         """
         return self._questions.explain(model, time_of(at))
 

@@ -50,18 +50,18 @@ def model_document(record: ModelRecord, displays: Mapping[str, VersionDisplay], 
             "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
             "alias_history": {alias.alias: [*alias.before] for alias in record.aliases.values()},
             "settings": encode_settings(record.settings),
-            "versions": [_version(record, version, displays.get(version)) for version in names],
+            "versions": [_describe_version(record, version, displays.get(version)) for version in names],
         }
         | ({"reason": problem} if problem else {})
         | ({"problem": record.problem} if record.problem else {})
     )
 
 
-def _version(model: ModelRecord, version: str, display: VersionDisplay | None) -> Document:
+def _describe_version(model: ModelRecord, version: str, display: VersionDisplay | None) -> Document:
     record = model.versions.get(version)
     report = record.report if record else display.report if display else None
     metadata = dict(record.metadata) if record else {}
-    state, reason = _state(record, display)
+    state, reason = _describe_state(record, display)
     return {
         "version": version,
         "state": state,
@@ -77,7 +77,7 @@ def _version(model: ModelRecord, version: str, display: VersionDisplay | None) -
         "batching": display.batching if display else None,
         "card": metadata.pop("card", None),
         "metadata": metadata,
-        "admission": _admission(report),
+        "admission": _describe_admission(report),
     }
 
 
@@ -101,13 +101,13 @@ def _time_text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
-def _state(record: VersionRecord | None, display: VersionDisplay | None) -> tuple[str, str]:
+def _describe_state(record: VersionRecord | None, display: VersionDisplay | None) -> tuple[str, str]:
     if record is not None and record.state is VersionState.RETIRED:
         return RETIRED, ""
     return (display.state, display.reason) if display is not None else ("UNAVAILABLE", LEFT_OUT)
 
 
-def _admission(report: AdmissionReport | None) -> Document | None:
+def _describe_admission(report: AdmissionReport | None) -> Document | None:
     if report is None:
         return None
     facts = {name: fact for name, fact in report.facts.items() if name not in ("signature", REWRITE)}

@@ -29,8 +29,8 @@ def parse_new_key(values: Mapping[str, Any], now: float) -> KeyRecord:
     Raises:
         InvalidInput: a value is not valid.
     """
-    name, roles = values.get("name"), _texts(values.get("roles"), "roles")
-    models = _texts(values.get("models", [ALL_MODELS]), "models")
+    name, roles = values.get("name"), _check_texts(values.get("roles"), "roles")
+    models = _check_texts(values.get("models", [ALL_MODELS]), "models")
     if not isinstance(name, str):
         raise InvalidInput("'name' must be given as a text")
     quota = parse_quota(values.get("quota", {}))
@@ -44,7 +44,7 @@ def parse_lifetime(values: Mapping[str, Any]) -> float | None:
     days = values.get("expires_days")
     if days is None:
         return None
-    number = _number(days, "expires_days")
+    number = _check_number(days, "expires_days")
     if not 0 < number <= MOST_DAYS:
         raise InvalidInput(f"'expires_days' must be more than 0 and at most {MOST_DAYS}")
     return number * DAY_S
@@ -64,9 +64,9 @@ def parse_quota(values: Any) -> Quota:
     if not isinstance(values, Mapping) or (unknown := sorted(values.keys() - set(names))):
         known = f"; '{unknown[0][:64]}' is unknown" if isinstance(values, Mapping) else ""
         raise InvalidInput(f"'quota' must have some of {', '.join(names)}{known}")
-    numbers = {name: _number(value, f"quota.{name}") for name, value in values.items()}
+    numbers = {name: _check_number(value, f"quota.{name}") for name, value in values.items()}
     requests, rows, model_ms = (numbers.get(name, 0.0) for name in ("requests", "rows", "model_ms"))
-    return Quota(requests, rows, model_ms, _whole(numbers, "concurrent"), _whole(numbers, "body_bytes"))
+    return Quota(requests, rows, model_ms, _check_whole(numbers, "concurrent"), _check_whole(numbers, "body_bytes"))
 
 
 def key_document(key: StoredKey, now: float) -> Document:
@@ -87,7 +87,7 @@ def key_document(key: StoredKey, now: float) -> Document:
     }
 
 
-def _whole(numbers: Mapping[str, float], name: str) -> int:
+def _check_whole(numbers: Mapping[str, float], name: str) -> int:
     number = numbers.get(name, 0.0)
     if not number.is_integer():
         raise InvalidInput(f"'quota.{name}' must be a whole number")
@@ -98,13 +98,13 @@ def _time_text(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
-def _texts(value: Any, name: str) -> tuple[str, ...]:
+def _check_texts(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidInput(f"'{name}' must be given as a list of texts")
     return tuple(dict.fromkeys(value))
 
 
-def _number(value: Any, name: str) -> float:
+def _check_number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise InvalidInput(f"'{name}' must be a number")
     return float(value)

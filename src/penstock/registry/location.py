@@ -26,7 +26,7 @@ class RegistryLocation:
 
     @property
     def is_absent(self) -> bool:
-        """Whether there surely is no registry: its file does not exist."""
+        """Whether there surely is not a registry: its file does not exist."""
         return not self.is_shared and not Path(self.database.removeprefix(_SQLITE)).exists()
 
     @property
@@ -98,14 +98,14 @@ def location_of(registry: str, home: Path, blobs: str, repositories: str = "") -
     Raises:
         InvalidInput: the URL is not that of a registry.
     """
-    home, database = _located(registry, home.expanduser().absolute())
+    home, database = _locate_registry(registry, home.expanduser().absolute())
     if repositories and database.startswith(_SQLITE):
         name = hashlib.sha256(os.fsencode(repositories)).hexdigest()[:16]
         database = f"{_SQLITE}{home / f'folder-{name}.db'}"
-    return RegistryLocation(home, database, _blobs(blobs) if blobs else str(home / "blobs"))
+    return RegistryLocation(home, database, _find_blobs(blobs) if blobs else str(home / "blobs"))
 
 
-def _located(registry: str, home: Path) -> tuple[Path, str]:
+def _locate_registry(registry: str, home: Path) -> tuple[Path, str]:
     if registry.startswith(("postgresql://", "postgres://")):
         return home, f"postgresql+psycopg://{registry.partition('://')[2]}"
     if registry.startswith(_SQLITE):
@@ -117,7 +117,7 @@ def _located(registry: str, home: Path) -> tuple[Path, str]:
     return home, f"{_SQLITE}{home / 'registry.db'}"
 
 
-def _blobs(blobs: str) -> str:
+def _find_blobs(blobs: str) -> str:
     if blobs.startswith("s3://"):
         return blobs
     if "://" in blobs:

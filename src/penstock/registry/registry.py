@@ -239,7 +239,7 @@ class Registry:
         """Hash every content that a version needs, compare the registry with the last statements of the audit, and
         return what is damaged or differs; ``report`` is called with the number of bytes done and the total."""
         needed = self.store.contents.needed()
-        records = [record for model in self.store.models() for record in _needing(model, needed)]
+        records = [record for model in self.store.models() for record in _list_needing(model, needed)]
         sizes = {record.content.digest: record.content.size for record in records}
         problems: dict[str, str] = {}
         done = 0
@@ -291,7 +291,7 @@ class Registry:
         return collect(self.store, self.blobs, self.layout, COLLECT_GRACE_S)
 
 
-def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
+def _list_needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
     return [
         version
         for version in model.versions.values()

@@ -54,7 +54,7 @@ class SignedVersions:
         """Add a bundle to a version that was pushed, or will be.
 
         Raises:
-            Refused: it is no bundle, is not signed by a trusted signer, or is about other files; this is added to the
+            Refused: it is not a bundle, is not signed by a trusted signer, or is about other files; this is added to the
                 audit. Where signatures are off or only warn, a bundle of this format is enough.
         """
         try:
@@ -157,7 +157,7 @@ class SignedPlacer:
         folder = self._layout.signature_folder(record.content)
         stem = hashlib.sha256(f"{record.model}\0{record.version}".encode()).hexdigest()[:32]
         paths = sorted(folder.glob(f"{stem}-*")) if bundles is None else [*_write(folder, stem, bundles)]
-        return SignedFiles(tuple(record.content.signed_files.items()), tuple(map(str, paths)), _rewritten(record))
+        return SignedFiles(tuple(record.content.signed_files.items()), tuple(map(str, paths)), _find_rewritten(record))
 
     @contextmanager
     def original(self, content: Content) -> Iterator[Path]:
@@ -181,7 +181,7 @@ def _write(folder: Path, stem: str, bundles: list[str]) -> Iterator[Path]:
             yield path
 
 
-def _rewritten(record: VersionRecord) -> str:
+def _find_rewritten(record: VersionRecord) -> str:
     """Return the name of the served graph if admission has rewritten it."""
     return record.content.graph if record.rewrite is not None else ""
 

@@ -22,12 +22,12 @@ _STEPS: Final = 120
 def to_html(result: ReplayResult) -> str:
     """Return the page."""
     title = f"Replay to {result.setup.target}"
-    return to_page(title, "".join(_body(result, title)))
+    return to_page(title, "".join(_render_body(result, title)))
 
 
-def _body(result: ReplayResult, title: str) -> Iterator[str]:
+def _render_body(result: ReplayResult, title: str) -> Iterator[str]:
     yield f'<h1>{escape(title)}: <span class="{result.outcome}">{result.outcome}</span></h1>'
-    yield f"<p>{escape(_introduction(result))}</p>"
+    yield f"<p>{escape(_render_introduction(result))}</p>"
     if result.problem:
         yield f'<p class="invalid">{escape(result.problem)}.</p>'
     if text := describe_comparison(result):
@@ -35,17 +35,17 @@ def _body(result: ReplayResult, title: str) -> Iterator[str]:
         yield to_table(
             "Outputs",
             ("output", "compared", "differ", "noisy", "above noise", "rows with another class", "greatest difference"),
-            _outputs(result.findings),
+            _make_output_rows(result.findings),
         )
-    yield from _plots(result.findings)
-    yield _requests(result.findings)
-    yield from _samples(result.findings)
+    yield from _render_plots(result.findings)
+    yield _render_requests(result.findings)
+    yield from _render_samples(result.findings)
     hidden = ("samples", "series")
     document = {key: value for key, value in to_document(result).items() if key not in hidden}
     yield to_details("Set-up", json.dumps(document, indent=2))
 
 
-def _introduction(result: ReplayResult) -> str:
+def _render_introduction(result: ReplayResult) -> str:
     setup = result.setup
     speed = (
         "as fast as the connections allow" if setup.speed == ASAP else f"at {setup.speed:g} times the captured speed"
@@ -57,7 +57,7 @@ def _introduction(result: ReplayResult) -> str:
     )
 
 
-def _outputs(found: Findings) -> list[tuple[str, ...]]:
+def _make_output_rows(found: Findings) -> list[tuple[str, ...]]:
     return [
         (
             name,
@@ -72,7 +72,7 @@ def _outputs(found: Findings) -> list[tuple[str, ...]]:
     ]
 
 
-def _plots(found: Findings) -> Iterator[str]:
+def _render_plots(found: Findings) -> Iterator[str]:
     steps, width = found.series.steps(), found.series.step_s
     lines = [
         PlotLine(name, [(step.second, step.counts[place] / width) for step in steps])
@@ -81,13 +81,13 @@ def _plots(found: Findings) -> Iterator[str]:
     yield draw_lines("Requests a second", "requests a second", lines[:2], None, "second", False)
     if found.pairs.compared:
         yield draw_lines("Differences a second", "requests a second", lines[2:], None, "second", False)
-        yield draw_lines("Share of differences so far", "%", _shares(found), None, "second", False)
+        yield draw_lines("Share of differences so far", "%", _make_share_lines(found), None, "second", False)
     yield draw_lines(
         "Latency by percentile", "ms", [PlotLine("answers", latency_curve(found, _NINES, _STEPS))], _MARKS, "percentile"
     )
 
 
-def _shares(found: Findings) -> list[PlotLine]:
+def _make_share_lines(found: Findings) -> list[PlotLine]:
     """Return how the shares of requests that differ and that are noisy settle."""
     requests = differ = noisy = 0
     points: list[tuple[float, float, float]] = []
@@ -101,10 +101,10 @@ def _shares(found: Findings) -> list[PlotLine]:
     ]
 
 
-def _requests(found: Findings) -> str:
+def _render_requests(found: Findings) -> str:
     ended = [(name, str(count)) for name, count in found.ended.most_common()]
     ended += [(f"not sent: {reason}", str(count)) for reason, count in found.skipped.most_common() if count]
-    latency = [tuple("failed" if value is None else f"{value:.3f}" for value in _durations(found))]
+    latency = [tuple("failed" if value is None else f"{value:.3f}" for value in _list_durations(found))]
     versions = [(version, str(count)) for version, count in found.versions.most_common()]
     return (
         "<h2>Requests</h2>"
@@ -114,11 +114,11 @@ def _requests(found: Findings) -> str:
     )
 
 
-def _durations(found: Findings) -> list[float | None]:
+def _list_durations(found: Findings) -> list[float | None]:
     return list(describe_durations(found.durations.histogram()).values())
 
 
-def _samples(found: Findings) -> Iterator[str]:
+def _render_samples(found: Findings) -> Iterator[str]:
     if worst := found.worst():
         yield "<h2>The greatest differences</h2>"
     for sample in worst:

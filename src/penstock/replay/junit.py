@@ -13,9 +13,9 @@ _SUITE: Final = "penstock replay"
 def to_junit(result: ReplayResult) -> str:
     """Return the report as one suite: too many differences are a failure, an invalid result is an error."""
     setup, found = result.setup, result.findings
-    cases = [_answers(result)]
+    cases = [_describe_answers(result)]
     if setup.max_differences is not None:
-        cases.append(_differences(result))
+        cases.append(_describe_differences(result))
     properties = {
         "penstock": setup.penstock,
         "captures": ", ".join(setup.captures),
@@ -29,21 +29,21 @@ def to_junit(result: ReplayResult) -> str:
     return write_suite(name, setup.started_at, found.seconds, properties, cases, summary, "penstock.replay")
 
 
-def _case(result: ReplayResult, name: str) -> Xml.Element:
+def _make_case(result: ReplayResult, name: str) -> Xml.Element:
     attributes = {"classname": f"{_SUITE}.{result.setup.target}", "name": name}
     return Xml.Element("testcase", {**attributes, "time": f"{result.findings.seconds:.3f}"})
 
 
-def _answers(result: ReplayResult) -> Xml.Element:
-    case = _case(result, "requests are answered")
+def _describe_answers(result: ReplayResult) -> Xml.Element:
+    case = _make_case(result, "requests are answered")
     problem = "the replay was interrupted" if result.interrupted else result.problem
     if problem:
         Xml.SubElement(case, "error", message=problem, type="invalid").text = problem
     return case
 
 
-def _differences(result: ReplayResult) -> Xml.Element:
-    case = _case(result, f"at most {result.setup.max_differences or 0:.4%} of the requests differ")
+def _describe_differences(result: ReplayResult) -> Xml.Element:
+    case = _make_case(result, f"at most {result.setup.max_differences or 0:.4%} of the requests differ")
     if result.outcome == "breach":
         message = describe_comparison(result)
         Xml.SubElement(case, "failure", message=message, type="breach").text = message

@@ -89,26 +89,26 @@ def to_document(result: ReplayResult) -> Document:
         "read": {"share": round(result.read.share, 6), "deleted": result.read.deleted, "damaged": result.read.damaged},
         "versions": dict(found.versions.most_common()),
         "latency_ms": describe_durations(found.durations.histogram()),
-        "comparison": None if setup.max_differences is None else _comparison(found),
+        "comparison": None if setup.max_differences is None else _describe_comparison(found),
         "series": {
             "step_seconds": found.series.step_s,
             "names": list(found.series.names),
             "steps": [[step.second, *step.counts] for step in found.series.steps()],
         },
-        "samples": [_sample(sample.document) for sample in found.worst()],
+        "samples": [_describe_sample(sample.document) for sample in found.worst()],
     }
 
 
-def _comparison(found: Findings) -> Document:
+def _describe_comparison(found: Findings) -> Document:
     return {
-        **_pairs(found.pairs),
+        **_describe_pairs(found.pairs),
         "errors": found.errors,
         "uncompared": found.uncompared,
-        "outputs": {name: _output(counts) for name, counts in found.outputs.items()},
+        "outputs": {name: _describe_output(counts) for name, counts in found.outputs.items()},
     }
 
 
-def _pairs(pairs: PairCounts) -> Document:
+def _describe_pairs(pairs: PairCounts) -> Document:
     excess = excess_of(pairs)
     return {
         "compared": pairs.compared,
@@ -119,11 +119,11 @@ def _pairs(pairs: PairCounts) -> Document:
     }
 
 
-def _output(counts: OutputCounts) -> Document:
-    return {**_pairs(counts.pairs), "flips": counts.flips, "max_abs_diff": finite_or_none(counts.max_abs)}
+def _describe_output(counts: OutputCounts) -> Document:
+    return {**_describe_pairs(counts.pairs), "flips": counts.flips, "max_abs_diff": finite_or_none(counts.max_abs)}
 
 
-def _sample(document: Mapping[str, Any]) -> Document:
+def _describe_sample(document: Mapping[str, Any]) -> Document:
     return {**document, "max_abs_diff": finite_or_none(document["max_abs_diff"])}
 
 

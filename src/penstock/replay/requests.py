@@ -21,7 +21,7 @@ from penstock.loadtest.wire import Endpoint
 from penstock.monitor.capture import CapturedRequest
 
 MARKS: Final[Mapping[str, str]] = {"penstock-source": "replay", "penstock-class": "batch"}
-"""What every request says: it is no live traffic, and live traffic goes first."""
+"""What every request says: it is not live traffic, and live traffic goes first."""
 
 _LENGTH: Final = "inference-header-content-length"
 _PREFIX: Final = 5
@@ -42,7 +42,7 @@ class Codec(Protocol):
         """Return the request of a record as a connection sends it; raises ``Fault`` if it cannot be encoded."""
 
     def decode(self, answer: bytes) -> Answer:
-        """Return what a successful answer holds; raises ``InvalidInput`` if it is no answer of the protocol."""
+        """Return what a successful answer holds; raises ``InvalidInput`` if it is not an answer of the protocol."""
 
 
 def tensors_of(record: CapturedRequest, side: str) -> list[Tensor]:
@@ -66,7 +66,7 @@ class RestCodec:
         inputs = tensors_of(record, "inputs")
         raws = [to_raw(tensor.datatype, tensor.data) for tensor in inputs]
         described = [
-            {**_described(tensor), "parameters": {"binary_data_size": len(raw)}}
+            {**_describe_tensor(tensor), "parameters": {"binary_data_size": len(raw)}}
             for tensor, raw in zip(inputs, raws, strict=True)
         ]
         outputs = [{"name": name, "parameters": {"binary_data": True}} for name in _output_names(record)]
@@ -87,7 +87,7 @@ class RestCodec:
             raise InvalidInput("the answer is not one of the protocol") from error
 
 
-def _described(tensor: Tensor) -> dict[str, Any]:
+def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
 
 

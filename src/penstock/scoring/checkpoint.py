@@ -171,7 +171,7 @@ def _decode(payload: bytes) -> ScoredRows:
 
 def _encode_array(array: Array) -> tuple[str, bytes]:
     if array.dtype.kind == "O":
-        return "texts", json.dumps([_text(item) for item in array.ravel().tolist()]).encode()
+        return "texts", json.dumps([_decode_item(item) for item in array.ravel().tolist()]).encode()
     return array.dtype.str, np.ascontiguousarray(array).tobytes()
 
 
@@ -183,5 +183,5 @@ def _decode_array(kind: str, shape: Sequence[int], data: bytes) -> Array:
     return texts
 
 
-def _text(item: Any) -> str:
+def _decode_item(item: Any) -> str:
     return item.decode(errors="replace") if isinstance(item, bytes) else str(item)

@@ -63,7 +63,7 @@ def run_request(request: ScoreRequest, report: OnProgress) -> Document:
     settings = read_settings(request.registry)
     require_confinement(is_required(settings))
     finder = VersionFinder(settings)
-    contents = [finder.place(finder.find(request.model, name)) for name in _selectors(request)]
+    contents = [finder.place(finder.find(request.model, name)) for name in _list_selectors(request)]
     if request.monitor or request.explain:
         check_reference(contents[0].reference, contents[0].title)
     if request.features:
@@ -84,7 +84,7 @@ def run_by_gateway(request: ScoreRequest, connect: Connect, address: str, report
         option = "--monitor" if request.monitor else "--explain"
         raise InvalidInput(f"{option} needs the registry, which has the reference; omit --gateway, or {option}")
     with ExitStack() as stack:
-        runners = [_open_runner(connect, request.model, name, stack) for name in _selectors(request)]
+        runners = [_open_runner(connect, request.model, name, stack) for name in _list_selectors(request)]
         summary = _score_by(runners, request, address, report)
     return {"model": request.model, "version": runners[0].version, "gateway": address, **summary.document()}
 
@@ -106,7 +106,7 @@ def _score_by(runners: Sequence[GatewayRunner], request: ScoreRequest, address: 
     return summary
 
 
-def _selectors(request: ScoreRequest) -> list[str]:
+def _list_selectors(request: ScoreRequest) -> list[str]:
     return [request.version, *([request.against] if request.against else [])]
 
 

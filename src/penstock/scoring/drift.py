@@ -50,7 +50,7 @@ class BatchDrift:
         cells = sum(tensor.data.size for tensor in inputs)
         step = min(LOOK_ROWS, max(1, MOST_VALUES * rows // max(1, cells)))  # of more values a sample would be counted
         for start in range(0, rows, step):
-            self._counter.count([(_part(inputs, start, step), _part(outputs, start, step))])
+            self._counter.count([(_slice_rows(inputs, start, step), _slice_rows(outputs, start, step))])
             self._looks += 1
             self._monitor.evaluate(self._counts(), float(self._looks))
 
@@ -87,5 +87,5 @@ def _without_hours(reference: Reference) -> Reference:
     return replace(reference, inputs=inputs, outputs=outputs, joint=joint)
 
 
-def _part(tensors: Sequence[Tensor], start: int, rows: int) -> list[Tensor]:
+def _slice_rows(tensors: Sequence[Tensor], start: int, rows: int) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.data[start : start + rows]) for tensor in tensors]

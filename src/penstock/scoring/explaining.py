@@ -71,7 +71,7 @@ class RowExplainer:
         """
         signature = self._runner.signature
         examples = [Tensor(spec.name, spec.datatype, self._drawn[spec.name][:1]) for spec in signature.inputs]
-        matrix = RowMatrix(signature, _shaped(examples, signature), self._columns)
+        matrix = RowMatrix(signature, _shape_rows(examples, signature), self._columns)
         background = matrix.encode(self._drawn)
         if background is None:
             raise Unsupported("the reference does not fit the inputs of the model")
@@ -137,7 +137,7 @@ def _explained_output(signature: Signature) -> TensorSpec:
     return found
 
 
-def _shaped(examples: Sequence[Tensor], signature: Signature) -> list[Tensor]:
+def _shape_rows(examples: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """Return rows in the shapes of the inputs."""
     shapes = {spec.name: spec.shape[1:] for spec in signature.inputs}
     return [

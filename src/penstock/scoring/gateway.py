@@ -57,7 +57,7 @@ class GatewayRunner:
         self._opened: list[HTTPConnection] = []
         self.model = model
         self.version = self._version_of(selector)
-        self._path = f"{_path(model)}/versions/{quote(self.version, safe='')}"
+        self._path = f"{_make_path(model)}/versions/{quote(self.version, safe='')}"
         metadata = self._get(self._path)
         self.signature, self.terms = parse_signature(metadata), terms_of(metadata)
         most = int(self._get(f"{self._path}/config").get("max_batch_size", 0))
@@ -69,7 +69,7 @@ class GatewayRunner:
             connection.close()
 
     def _version_of(self, selector: str) -> str:
-        path = _path(self.model) + (f"/versions/{quote(selector, safe='')}" if selector else "")
+        path = _make_path(self.model) + (f"/versions/{quote(selector, safe='')}" if selector else "")
         found = [str(item["version"]) for item in self._get(f"{path}/stats")["model_stats"]]
         if len(found) != 1:
             raise InvalidInput(f"the gateway serves {len(found)} versions of it; state one, as in {self.model}:VERSION")
@@ -80,7 +80,7 @@ class GatewayRunner:
         rows = len(inputs[0].data)
         if not self._most or rows <= self._most:
             return self._infer(inputs)
-        parts = [self._infer(_part(inputs, start, self._most)) for start in range(0, rows, self._most)]
+        parts = [self._infer(_slice_rows(inputs, start, self._most)) for start in range(0, rows, self._most)]
         return [
             Tensor(same[0].name, same[0].datatype, np.concatenate([tensor.data for tensor in same]))
             for same in zip(*parts, strict=True)
@@ -140,11 +140,11 @@ class GatewayRunner:
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
 
-def _path(model: str) -> str:
+def _make_path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
 
 
-def _part(tensors: Sequence[Tensor], start: int, rows: int) -> list[Tensor]:
+def _slice_rows(tensors: Sequence[Tensor], start: int, rows: int) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.data[start : start + rows]) for tensor in tensors]
 
 
@@ -162,7 +162,7 @@ def parse_signature(metadata: Mapping[str, Any]) -> Signature:
         InvalidInput: it is no such document.
     """
     try:
-        inputs, outputs = ([_spec(item) for item in metadata[side]] for side in ("inputs", "outputs"))
+        inputs, outputs = ([_read_spec(item) for item in metadata[side]] for side in ("inputs", "outputs"))
     except (KeyError, TypeError, ValueError):
         raise InvalidInput("the gateway does not describe the model; is its address that of a data port?") from None
     batching = bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
@@ -176,13 +176,13 @@ def terms_of(metadata: Mapping[str, Any]) -> RowTerms:
     return decode_terms(stated if isinstance(stated, str) else "")
 
 
-def _spec(item: Mapping[str, Any]) -> TensorSpec:
+def _read_spec(item: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(str(item["name"]), str(item["datatype"]), tuple(int(dim) for dim in item["shape"]))
 
 
 def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
     """Return the body of a request with its tensors as raw bytes, and the length of its JSON part."""
-    parts = [_raw(tensor) for tensor in inputs]
+    parts = [_encode_tensor(tensor) for tensor in inputs]
     described = [
         {
             "name": tensor.name,
@@ -196,7 +196,7 @@ def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
     return b"".join((head, *parts)), len(head)
 
 
-def _raw(tensor: Tensor) -> bytes:
+def _encode_tensor(tensor: Tensor) -> bytes:
     if tensor.datatype == "BYTES":
         return bytes_to_raw(tensor.data)
     return np.ascontiguousarray(tensor.data).tobytes()
@@ -206,28 +206,28 @@ def decode_answer(body: bytes, head_length: int, signature: Signature) -> list[T
     """Return the outputs in an answer, in the order of the signature.
 
     Raises:
-        Internal: it is no answer with binary tensors.
+        Internal: it is not an answer with binary tensors.
     """
     try:
         found, at = {}, head_length
         for item in json.loads(body[:head_length])["outputs"]:
             size = int(item["parameters"]["binary_data_size"])
-            found[item["name"]] = _tensor(item, body[at : at + size])
+            found[item["name"]] = _decode_tensor(item, body[at : at + size])
             at += size
         return [found[spec.name] for spec in signature.outputs]
     except (KeyError, TypeError, ValueError):
         raise Internal("the gateway's answer is not in the binary form of the protocol") from None
 
 
-def _tensor(item: Mapping[str, Any], raw: bytes) -> Tensor:
+def _decode_tensor(item: Mapping[str, Any], raw: bytes) -> Tensor:
     name, datatype, shape = item["name"], item["datatype"], item["shape"]
     data: Array = (
-        _texts(raw, shape) if datatype == "BYTES" else np.frombuffer(raw, NUMPY_TYPES[datatype]).reshape(shape)
+        _decode_texts(raw, shape) if datatype == "BYTES" else np.frombuffer(raw, NUMPY_TYPES[datatype]).reshape(shape)
     )
     return Tensor(name, datatype, data)
 
 
-def _texts(raw: bytes, shape: Sequence[int]) -> Array:
+def _decode_texts(raw: bytes, shape: Sequence[int]) -> Array:
     """Return the elements of a BYTES tensor: each has its length (4 bytes, little-endian) before it."""
     items, at = [], 0
     while at < len(raw):

@@ -57,7 +57,7 @@ class LabelMetrics:
             self._add(Answers(answers.form, answers.values[known], answers.scores[known]), truth[known])
 
     def _add(self, answers: Answers, truth: Floats) -> None:
-        self._task = self._task or _task(answers, truth)
+        self._task = self._task or _find_task(answers, truth)
         self.labels += len(truth)
         if self._task == REGRESSION:
             self._add_errors(answers.values, truth)
@@ -143,7 +143,7 @@ class LabelMetrics:
         if self._scored:
             values["log_loss"] = self._log_loss / self._scored
             if classes <= {0.0, 1.0} and self._ranks.sum(axis=1).min() > 0:
-                values["roc_auc"] = _area(self._ranks)
+                values["roc_auc"] = _find_area(self._ranks)
         return values
 
     def _f1(self, value: float) -> float:
@@ -153,7 +153,7 @@ class LabelMetrics:
         return 2 * hits / (stated + actual) if stated + actual else 0.0
 
 
-def _task(answers: Answers, truth: Floats) -> str:
+def _find_task(answers: Answers, truth: Floats) -> str:
     """Return what is predicted: a number is a class if it may be the probability of labels that are 0 and 1."""
     if answers.form != NUMBER:
         return CLASSIFICATION
@@ -161,7 +161,7 @@ def _task(answers: Answers, truth: Floats) -> str:
     return CLASSIFICATION if is_probability else REGRESSION
 
 
-def _area(ranks: NDArray[np.int64]) -> float:
+def _find_area(ranks: NDArray[np.int64]) -> float:
     """Return the area under the ROC curve of the counts of negative and positive rows [2, bins] by their scores."""
     negative, positive = ranks.astype(np.float64)
     below = np.cumsum(negative) - negative

@@ -105,15 +105,17 @@ class BatchScorer:
         """
         found = dict(faults)
         pieces: list[_Piece] = []
-        for start, end in _runs(batch.num_rows, faults):
+        for start, end in _find_runs(batch.num_rows, faults):
             self._score(batch, start, end, pieces, found)
         if not pieces:
             return ScoredRows(batch.num_rows, (), found)
         outputs = _join([piece.outputs for piece in pieces])
-        scored = ScoredRows(batch.num_rows, outputs, found, inputs=_join([_monitored(piece.bound) for piece in pieces]))
+        scored = ScoredRows(
+            batch.num_rows, outputs, found, inputs=_join([_to_monitored(piece.bound) for piece in pieces])
+        )
         if self._explain is not None:
             scored = replace(scored, explained=self._explain(_join([piece.bound.inputs for piece in pieces])))
-        return scored if self._against is None else _compared(scored, [piece.other or [] for piece in pieces])
+        return scored if self._against is None else _add_comparison(scored, [piece.other or [] for piece in pieces])
 
     def _score(self, batch: Batch, start: int, end: int, pieces: list[_Piece], faults: dict[int, str]) -> None:
         """Score the rows from ``start`` to ``end``; if they cannot be, each half of them."""
@@ -123,7 +125,7 @@ class BatchScorer:
             other = None if self._against is None else self._against.run(bound.inputs)
         except InvalidInput as fault:
             if end - start == 1:
-                faults[start] = _reason(fault)
+                faults[start] = _describe_fault(fault)
                 return
             middle = (start + end) // 2
             self._score(batch, start, middle, pieces, faults)
@@ -134,24 +136,26 @@ class BatchScorer:
 
 def reuse_rows(bind: Bind, batch: Batch, scored: ScoredRows) -> ScoredRows:
     """Return an earlier result of these rows with their inputs."""
-    pieces = [_monitored(bind(batch.slice(start, end - start))) for start, end in _runs(batch.num_rows, scored.faults)]
+    pieces = [
+        _to_monitored(bind(batch.slice(start, end - start))) for start, end in _find_runs(batch.num_rows, scored.faults)
+    ]
     return replace(scored, inputs=_join(pieces) if pieces else [])
 
 
-def _monitored(bound: BoundRows) -> list[Tensor]:
+def _to_monitored(bound: BoundRows) -> list[Tensor]:
     """Return the inputs as the monitor counts them."""
     if not bound.defaulted:
         return bound.inputs
     return put_missing(bound.inputs, [(len(bound.inputs[0].data), bound.defaulted)])
 
 
-def _runs(rows: int, faults: Mapping[int, str]) -> list[tuple[int, int]]:
+def _find_runs(rows: int, faults: Mapping[int, str]) -> list[tuple[int, int]]:
     """Return the first row and the end of each run of rows without faults."""
     edges = [-1, *sorted(faults), rows]
     return [(before + 1, after) for before, after in pairwise(edges) if after > before + 1]
 
 
-def _reason(fault: InvalidInput) -> str:
+def _describe_fault(fault: InvalidInput) -> str:
     """Return the reason of a row that was bound alone, without its place in that piece."""
     text = str(fault)
     return text.removeprefix("row 0, ").removeprefix("row 0: ")
@@ -174,7 +178,7 @@ def _join(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         raise InvalidInput("the rows of one batch give outputs of different shapes; they cannot be columns") from None
 
 
-def _compared(scored: ScoredRows, others: Sequence[Sequence[Tensor]]) -> ScoredRows:
+def _add_comparison(scored: ScoredRows, others: Sequence[Sequence[Tensor]]) -> ScoredRows:
     """Return a result with its comparison to the outputs of another version."""
     other = _join(others)
     rows = scored.rows - len(scored.faults)
@@ -202,7 +206,7 @@ class ModelRunner:
         if not self._most or rows <= self._most:
             return self._run(inputs)
         starts = range(0, rows, self._most)
-        return _join([self._run(_part(inputs, start, start + self._most)) for start in starts])
+        return _join([self._run(_slice_rows(inputs, start, start + self._most)) for start in starts])
 
     def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         signature = self._model.signature
@@ -210,7 +214,7 @@ class ModelRunner:
         return [Tensor(spec.name, spec.datatype, array) for spec, array in zip(signature.outputs, arrays, strict=True)]
 
 
-def _part(tensors: Sequence[Tensor], start: int, end: int) -> list[Tensor]:
+def _slice_rows(tensors: Sequence[Tensor], start: int, end: int) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.data[start:end]) for tensor in tensors]
 
 

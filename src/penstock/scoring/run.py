@@ -58,11 +58,11 @@ def rows_of_batch(signature: Signature, stated: int = 0) -> int:
     """Return how many rows are read and run together."""
     if stated:
         return stated
-    width = max(1, sum(_width(spec) for spec in signature.inputs))
+    width = max(1, sum(_count_values(spec) for spec in signature.inputs))
     return max(1, min(MOST_ROWS, MOST_CELLS // width))
 
 
-def _width(spec: TensorSpec) -> int:
+def _count_values(spec: TensorSpec) -> int:
     width = 1
     for dim in spec.shape[1:]:
         width *= dim if dim > 0 else 64
@@ -83,14 +83,14 @@ def score_file(
     if not signature.batching:
         raise InvalidInput("the model takes one row at a time; only models whose first axis is rows can be scored")
     rows = rows_of_batch(signature, task.batch_rows)
-    before = _stat(task.source)
+    before = _read_stat(task.source)
     with ExitStack() as stack:
-        checkpoint = stack.enter_context(ScoringCheckpoint(task.target, _identity(task, rows, bind.columns)))
+        checkpoint = stack.enter_context(ScoringCheckpoint(task.target, _identify_task(task, rows, bind.columns)))
         known = checkpoint.open(task.resume)
         steps = _Steps(task, bind, scorer, signature, summary)
         with _output_files(task) as (result, errors):
             writer = open_writer(result, format_of(task.target))
-            chunks = _numbered(read_chunks(task.source, rows), known)
+            chunks = _number_chunks(read_chunks(task.source, rows), known)
             for step in map_in_order(steps.take, chunks, task.threads):
                 if not step.is_known:
                     checkpoint.append(step.scored)
@@ -99,17 +99,17 @@ def score_file(
             writer.close()
             if not summary.rows:
                 raise InvalidInput("the input has no rows")
-            if _stat(task.source) != before:
+            if _read_stat(task.source) != before:
                 raise Conflict("the input changed while it was scored; score it again")
         checkpoint.remove()
 
 
-def _stat(path: Path) -> tuple[int, int, int]:
+def _read_stat(path: Path) -> tuple[int, int, int]:
     facts = path.stat()
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _identity(task: ScoreTask, rows: int, columns: Sequence[str]) -> dict[str, Any]:
+def _identify_task(task: ScoreTask, rows: int, columns: Sequence[str]) -> dict[str, Any]:
     names = hashlib.sha256(json.dumps(columns).encode()).hexdigest()
     return {
         "input": digest_of(task.source),
@@ -150,7 +150,7 @@ class _Numbered:
     known: ScoredRows | None
 
 
-def _numbered(chunks: Iterator[TableChunk], known: Iterator[ScoredRows]) -> Iterator[_Numbered]:
+def _number_chunks(chunks: Iterator[TableChunk], known: Iterator[ScoredRows]) -> Iterator[_Numbered]:
     first = 0
     for chunk in chunks:
         yield _Numbered(first, chunk, next(known, None))

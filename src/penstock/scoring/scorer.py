@@ -76,7 +76,7 @@ class Scorer:
         Columns are found by name; columns that the model does not take are ignored.
 
         Raises:
-            TypeError: the value is no record batch.
+            TypeError: the value is not a record batch.
             InvalidInput: a row does not fit, or a column is missing; the text names both.
             DataLoss: the registry has another content for the version than when the scorer was made.
         """

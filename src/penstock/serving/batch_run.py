@@ -86,7 +86,7 @@ def _own_feeds(call: InferCall) -> Feeds:
     return call.loaded.signature.row_form().feeds(inputs) if isinstance(inputs, bytes) else call.prepared[0]
 
 
-def _feeds(calls: Sequence[InferCall]) -> Feeds:
+def _join_feeds(calls: Sequence[InferCall]) -> Feeds:
     """Return the feeds of a run of several calls with the same batch key."""
     first = calls[0]
     if isinstance(first.inputs, bytes):
@@ -104,14 +104,14 @@ def _run_jointly(
 ) -> list[Outcome] | None:
     """Run several calls in one run; return None if that is not possible and each must run alone."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
-    names, request_all = _union(calls), all(call.requested is None for call in calls)
+    names, request_all = _join_requested(calls), all(call.requested is None for call in calls)
     for call in calls:
         call.run_began = True
     try:
         if on_loop and isinstance(calls[0].inputs, bytes) and request_all:
             arrays = model.run_rows(_join_rows(calls), rows)
         else:
-            arrays = model.run(_feeds(calls), names, interrupt)
+            arrays = model.run(_join_feeds(calls), names, interrupt)
     except Cancelled as fault:
         return [fault_of(fault)] * len(calls)  # every caller has gone
     except (Fault, ValueError, MemoryError):  # the fault of one of them, from which the others must not suffer
@@ -124,13 +124,13 @@ def _run_jointly(
     calls[0].run_rows = rows
     check = calls[0].loaded.check
     if check is not None and check.is_due():
-        check.take(model, names, _feeds(calls), arrays, [call.rows for call in calls])
+        check.take(model, names, _join_feeds(calls), arrays, [call.rows for call in calls])
     if rows == len(calls) and request_all:
         return _batch_outcomes(calls, arrays)
     return _split_outputs(calls, names, arrays)
 
 
-def _union(calls: Sequence[InferCall]) -> list[str]:
+def _join_requested(calls: Sequence[InferCall]) -> list[str]:
     """Return the outputs that at least one of the calls requests, each once."""
     first = calls[0].prepared[1]
     if all(call.prepared[1] is first for call in calls):

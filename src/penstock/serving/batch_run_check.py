@@ -101,24 +101,24 @@ def compare_alone(
     Raises:
         Fault: the model failed on a call alone.
     """
-    spans = _spans(rows)
-    apart = [model.run(_part(feeds, np.arange(*span)), names) for span in spans]
+    spans = _find_spans(rows)
+    apart = [model.run(_slice_feeds(feeds, np.arange(*span)), names) for span in spans]
     difference = describe_difference(outputs, apart, rows, rough=True)
     if not difference:
         return ""
     for (start, end), alone in zip(spans, apart, strict=True):
         own = start + (np.arange(sum(rows)) - start) % (end - start)
-        copies = model.run(_part(feeds, own), names)
+        copies = model.run(_slice_feeds(feeds, own), names)
         for index, output in enumerate(outputs):
             if output.dtype.kind not in "fc" and len(copies[index]) == len(output):
                 alone[index] = copies[index][start:end]
     return describe_difference(outputs, apart, rows, rough=True)
 
 
-def _spans(rows: Sequence[int]) -> list[tuple[int, int]]:
+def _find_spans(rows: Sequence[int]) -> list[tuple[int, int]]:
     ends = np.cumsum(rows).tolist()
     return [(end - number, end) for end, number in zip(ends, rows, strict=True)]
 
 
-def _part(feeds: Feeds, places: Array) -> Feeds:
+def _slice_feeds(feeds: Feeds, places: Array) -> Feeds:
     return {name: array[places] for name, array in feeds.items()}

@@ -169,7 +169,7 @@ class DataPlane:
         else:
             block, route, observers = decision[0].block, decision[1], decision[2]
         series = route * len(PROTOCOL_NAMES) + transport
-        attributed = is_attributed(outcome, run_began=False) and _counts(observers)
+        attributed = is_attributed(outcome, run_began=False) and _is_counted(observers)
         now = monotonic_ns()
         block.count_failure(series, OUTCOME_INDEX[outcome], now - began_ns, attributed)
         if outcome == OverBudget.kind:
@@ -270,11 +270,11 @@ def _charge(call: InferCall, run_rows: int) -> None:
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
-    attributed = is_attributed(outcome, call.run_began) and _counts(call.observers)
+    attributed = is_attributed(outcome, call.run_began) and _is_counted(call.observers)
     call.loaded.block.count_failure(call.series, OUTCOME_INDEX[outcome], now_ns - call.began_ns, attributed)
 
 
-def _counts(observers: tuple[CallObserver, ...]) -> bool:
+def _is_counted(observers: tuple[CallObserver, ...]) -> bool:
     """Whether a failure counts; for a unit of a sticky split, only the first one does."""
     for observer in observers:
         if isinstance(observer, UnitVote):

@@ -268,7 +268,7 @@ class LoopBatcher:
         began = monotonic_ns()
         limiter = loaded.limiter
         if limiter.waiting[DEFAULT] != len(entries):
-            entries.sort(key=_urgency)
+            entries.sort(key=_find_urgency)
         if any(entry[2].abandoned for entry in entries):
             entries = self._without_abandoned(entries)
         left = loaded.run_inline([entry[2] for entry in entries], began + RUN_NS) if entries else ()
@@ -336,5 +336,5 @@ CLOCK_EVERY: Final = 8
 """Number of answers between two reads of the clock."""
 
 
-def _urgency(entry: LoopBatchEntry) -> int:
+def _find_urgency(entry: LoopBatchEntry) -> int:
     return entry[2].priority

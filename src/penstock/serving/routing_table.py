@@ -29,7 +29,7 @@ Fields = Mapping[bytes, bytes]
 """Headers or metadata by lower-case name."""
 
 SOURCE: Final = b"penstock-source"
-"""The header and metadata key by which a request says that it is no live traffic."""
+"""The header and metadata key by which a request says that it is not live traffic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class ModelEntry:
 
 
 def mark_decision(decision: RouteDecision, source: bytes) -> RouteDecision:
-    """Return the decision for a request that says it is no live traffic (see ``MARKED``): the same version, without
+    """Return the decision for a request that says it is not live traffic (see ``MARKED``): the same version, without
     observers.
 
     Raises:

@@ -159,7 +159,7 @@ class SharedRegions:
             self._regions[region.owner, region.name] = region
 
     def unregister(self, name: str = "", owner: str = "") -> None:
-        """Unregister a region of ``owner``, or all of them; an unknown name is no error.
+        """Unregister a region of ``owner``, or all of them; an unknown name is not an error.
 
         Raises:
             Unauthorised: clients do not unregister regions here.

@@ -40,10 +40,10 @@ class Exposition:
         used: dict[object, tuple[object, Heads]] = {}
         for reading in self._read():
             lines = families.setdefault(reading.metric.name, [])
-            key = _key(reading)
-            cached = self._heads.get(key) or _cached(reading)
+            key = _find_key(reading)
+            cached = self._heads.get(key) or _make_cached(reading)
             used[key] = cached
-            lines += cached[1] if _is_constant(reading) else map(str.__add__, cached[1], _values(reading))
+            lines += cached[1] if _is_constant(reading) else map(str.__add__, cached[1], _format_values(reading))
             if openmetrics and isinstance(reading, Distribution) and reading.exemplars:
                 _append_exemplars(lines, reading)
         self._heads = used
@@ -62,13 +62,13 @@ def _is_constant(reading: Reading) -> bool:
     return isinstance(reading, PointBatch) and isinstance(reading.values, tuple)
 
 
-def _cached(reading: Reading) -> tuple[object, Heads]:
+def _make_cached(reading: Reading) -> tuple[object, Heads]:
     """Return the texts to cache, with the labels, which must live as long because their identity is the key."""
-    heads = _heads(reading)
-    return reading.labels, tuple(map(str.__add__, heads, _values(reading)) if _is_constant(reading) else heads)
+    heads = _make_heads(reading)
+    return reading.labels, tuple(map(str.__add__, heads, _format_values(reading)) if _is_constant(reading) else heads)
 
 
-def _key(reading: Reading) -> object:
+def _find_key(reading: Reading) -> object:
     """Return the cache key of a reading: of a ``PointBatch``, the identity of its labels, which stays the same."""
     match reading:
         case PointBatch(metric=metric, labels=labels):
@@ -77,37 +77,37 @@ def _key(reading: Reading) -> object:
             return reading.metric.name, reading.labels
 
 
-def _heads(reading: Reading) -> Iterator[str]:
+def _make_heads(reading: Reading) -> Iterator[str]:
     metric = reading.metric
     name = PREFIX + metric.name
     match reading:
         case Point(labels=labels):
-            yield f"{name}{_labels(metric, labels)} "
+            yield f"{name}{_format_labels(metric, labels)} "
         case PointBatch(labels=many):
             for labels in many:
-                yield f"{name}{_labels(metric, labels)} "
+                yield f"{name}{_format_labels(metric, labels)} "
         case Distribution(labels=labels):
             for edge in _EDGE_TEXTS[metric.edges]:
-                yield f"{name}_bucket{_labels(metric, labels, edge)} "
-            yield f"{name}_count{_labels(metric, labels)} "
-            yield f"{name}_sum{_labels(metric, labels)} "
+                yield f"{name}_bucket{_format_labels(metric, labels, edge)} "
+            yield f"{name}_count{_format_labels(metric, labels)} "
+            yield f"{name}_sum{_format_labels(metric, labels)} "
 
 
-def _labels(metric: Metric, labels: Sequence[str], edge: str = "") -> str:
+def _format_labels(metric: Metric, labels: Sequence[str], edge: str = "") -> str:
     pairs = [*zip(metric.labels, labels, strict=True), *([("le", edge)] if edge else [])]
     text = ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(pairs))
     return f"{{{text}}}" if text else ""
 
 
-def _values(reading: Reading) -> Iterable[str]:
+def _format_values(reading: Reading) -> Iterable[str]:
     match reading:
         case Point(value=value):
-            return (_number(value),)
+            return (_format_number(value),)
         case PointBatch(values=values):
-            return map(repr if all(map(isfinite, values)) else _number, values)
+            return map(repr if all(map(isfinite, values)) else _format_number, values)
         case Distribution(buckets=buckets, total=total):
             counts = list(map(str, accumulate(buckets)))
-            return (*counts, counts[-1], _number(total))
+            return (*counts, counts[-1], _format_number(total))
 
 
 def _append_exemplars(lines: list[str], reading: Distribution) -> None:
@@ -116,10 +116,10 @@ def _append_exemplars(lines: list[str], reading: Distribution) -> None:
     first = len(lines) - len(reading.buckets) - 2
     for bucket, item in reading.exemplars:
         ids = f'{{trace_id="{item.trace_id}",span_id="{item.span_id}"}}'
-        lines[first + bucket] += f" # {ids} {_number(item.value)} {item.at:.3f}"
+        lines[first + bucket] += f" # {ids} {_format_number(item.value)} {item.at:.3f}"
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     text = repr(float(value))
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
 

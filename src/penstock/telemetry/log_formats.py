@@ -69,7 +69,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is that of the library
         """Return the first line of a record."""
-        pairs = [f" {name}={_field_text(self._hide(str(value)))}" for name, value in _fields(record).items()]
+        pairs = [f" {name}={_field_text(self._hide(str(value)))}" for name, value in _pick_fields(record).items()]
         return escape_controls(self._hide(super().formatMessage(record)) + "".join(pairs))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is that of the library
@@ -117,19 +117,19 @@ class StructuredFormatter(logging.Formatter):
 def json_fields(record: logging.LogRecord, process: str) -> dict[str, Any]:
     """Return the values of a line of the format ``json``."""
     head = {
-        "time": timestamp(record.created),
+        "time": format_timestamp(record.created),
         "level": record.levelname.lower(),
         "process": process,
         "logger": record.name,
         "message": record.getMessage(),
     }
-    return {**head, **_fields(record), **_error(record)}
+    return {**head, **_pick_fields(record), **_describe_error(record)}
 
 
 def ecs_fields(record: logging.LogRecord, process: str) -> dict[str, Any]:
     """Return the values of a line of the format ``ecs``: the first three as the specification orders them."""
     head = {
-        "@timestamp": timestamp(record.created),
+        "@timestamp": format_timestamp(record.created),
         "log.level": record.levelname.lower(),
         "message": record.getMessage(),
         "ecs.version": ECS_VERSION,
@@ -140,22 +140,22 @@ def ecs_fields(record: logging.LogRecord, process: str) -> dict[str, Any]:
         "process.title": process,
         "process.thread.name": record.threadName,
     }
-    return {**head, **_fields(record), **_error(record)}
+    return {**head, **_pick_fields(record), **_describe_error(record)}
 
 
-def timestamp(seconds: float) -> str:
+def format_timestamp(seconds: float) -> str:
     """Return a time as ISO 8601 in UTC with milliseconds."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z"
 
 
-def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+def _pick_fields(record: logging.LogRecord) -> Mapping[str, Any]:
     """Return the fields of a record that are not empty."""
     stated = record.__dict__.get("fields")
     return {name: value for name, value in stated.items() if value not in ("", None)} if stated else {}
 
 
-def _error(record: logging.LogRecord) -> dict[str, str]:
+def _describe_error(record: logging.LogRecord) -> dict[str, str]:
     """Return the exception of a record, with its traceback."""
     if record.exc_info is None or record.exc_info[1] is None:
         return {}

@@ -22,7 +22,7 @@ def select_name(name: str, *matchers: str, window: str = "") -> str:
     return f"{name}{inner}" + (f"[{window}]" if window else "")
 
 
-def equals(label: str, value: str) -> str:
+def make_matcher(label: str, value: str) -> str:
     """Return the matcher of one value of a label."""
     return f"{label}={quote(value)}"
 

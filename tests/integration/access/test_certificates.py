@@ -81,7 +81,7 @@ def test_a_key_decides_before_the_certificate(secure: Secure) -> None:
     assert statuses(secure, BOT) == [200, 404] * 2
 
 
-def test_grpc(secure: Secure) -> None:
+def test_grpc_callers_are_named_by_their_certificates(secure: Secure) -> None:
     found = {}
     for name in (BOT, GUEST, None):
         with secure.channel(name) as channel:

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from penstock import __version__
 from penstock.api.rest.app import Endpoints
-from penstock.api.rest.openapi import document
+from penstock.api.rest.openapi import describe_openapi
 from penstock.api.rest.server import DialectOptions
 from penstock.core.access.endpoints import DIALECTS, GRPC, REST, TENSORFLOW_SERVING_GRPC
 from penstock.core.access.permissions import ROLES
@@ -137,7 +137,7 @@ def is_refused(answer: Answer) -> bool:
 def test_openapi_describes_what_is_offered(ports: DataPorts) -> None:
     described = {
         f"{method.upper()} {path.replace('{model_name}', '{model}')}"
-        for path, found in document(__version__)["paths"].items()
+        for path, found in describe_openapi(__version__)["paths"].items()
         for method in found
     }
     assert described <= REST.keys()

@@ -196,7 +196,7 @@ def test_nobody_grants_more_than_they_have(gateway: Gateway) -> None:
     assert (code, "grant only" in err) == (ExitCode.UNAUTHORISED, True)
 
 
-def test_who_pushed_a_version_does_not_approve_it(gateway: Gateway) -> None:
+def test_the_pusher_of_a_version_cannot_approve_it(gateway: Gateway) -> None:
     both, other = gateway.create("both", "publisher", "approver"), gateway.create("approver", "approver")
     assert gateway.push(both, "approved", "1").status == 201
     path = "/models/approved/candidates/1/approve"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.app import owner_socket
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server, wait_until
@@ -118,7 +118,7 @@ def status_of(connect: Connect, method: str, path: str, host: str, name: str) ->
 
 
 @pytest.mark.parametrize("port", ["rest", "ops", "owner", "health"])
-def test_http_ports(server: Server, health_port: int, port: str) -> None:
+def test_http_ports_refuse_foreign_origins(server: Server, health_port: int, port: str) -> None:
     connect, paths = listeners(server, health_port)[port], PATHS[port]
     for method, host, name in product(METHODS, HOSTS, ORIGINS):
         status = wanted(port, method, host, name)
@@ -127,7 +127,7 @@ def test_http_ports(server: Server, health_port: int, port: str) -> None:
             assert (found if found in REFUSED else 0) == status, (method, path, host, name, found)
 
 
-def test_the_grpc_port(server: Server) -> None:
+def test_the_grpc_port_refuses_foreign_origins(server: Server) -> None:
     for method in METHODS:
         with closing(Raw(server.grpc)) as raw:
             for host, name in product(filter(None, HOSTS), ORIGINS):
@@ -171,7 +171,7 @@ def test_every_port_counts_what_it_refuses(server: Server, health_port: int) -> 
 def test_an_empty_host_ends_its_stream(server: Server) -> None:
     with closing(Raw(server.grpc)) as raw:
         fields = [(":method", "POST"), (":scheme", "http"), (":path", "/none"), (":authority", "")]
-        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, bytes(raw.encoder.encode(fields))))
+        raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, bytes(raw.encoder.encode(fields))))
         assert raw.answer(1).reset == ErrorCode.PROTOCOL_ERROR
 
 
@@ -181,7 +181,7 @@ def grpc_status(raw: Raw, method: str, path: str, kind: str, host: str, name: st
     fields += [("content-type", kind), *fields_of(host, name).items()]
     number, raw.next = raw.next, raw.next + 2
     flags = frames.END_HEADERS | frames.END_STREAM
-    raw.write(frame(frames.HEADERS, flags, number, bytes(raw.encoder.encode(fields))))
+    raw.write(encode_frame(frames.HEADERS, flags, number, bytes(raw.encoder.encode(fields))))
     answer = raw.answer(number)
     assert answer.reset is None
     if answer.fields.get("grpc-status") == "7":

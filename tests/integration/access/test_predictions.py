@@ -68,7 +68,7 @@ def test_the_owner_asks_without_a_credential(gateway: Gateway) -> None:
     assert gateway.server.rest("POST", "/v2/models/digits/infer", BODY).status == 401
 
 
-def test_who_may_not_predict_is_refused_before_the_data_plane(gateway: Gateway) -> None:
+def test_a_caller_without_predict_is_refused_before_the_data_plane(gateway: Gateway) -> None:
     assert ask(gateway, gateway.create("reader", "viewer")).status == 403
     assert ask(gateway, gateway.create("other", "caller", models=("fraud-*",))).status == 404
     assert ask(gateway, "nonsense").status == 401

@@ -41,5 +41,5 @@ def test_a_replaced_worker_is_as_the_first_one(tmp_path: Path, declared: dict[st
         assert facts(second) == before
         assert before["Umask"] == "0077"
         assert "planted" not in json.dumps(variables(second))
-        if declared:  # the first one is no fork, whose memory would have what the gateway has read
+        if declared:  # the first one is not a fork, whose memory would have what the gateway has read
             assert its_variables == variables(second)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import hpack
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import frame
+from penstock.api.grpc.http2.frames import encode_frame
 from penstock.proto import grpc_service_pb2 as pb
 from tests.harness import PATIENCE_S
 
@@ -70,10 +70,10 @@ class Raw:
         self.next = 1
         self._rest = b""
         if greet:
-            self.write(frames.PREFACE + frames.settings(settings or {}))
+            self.write(frames.PREFACE + frames.encode_settings(settings or {}))
 
     def write(self, data: bytes) -> None:
-        """Send bytes; a connection that the server has ended is no error."""
+        """Send bytes; a connection that the server has ended is not an error."""
         try:
             self.socket.sendall(data)
         except OSError:
@@ -90,17 +90,17 @@ class Raw:
         """Begin and complete a call; its number."""
         number, self.next = self.next, self.next + 2
         body = b"\0" + len(message).to_bytes(4) + message
-        parts = [frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))]
+        parts = [encode_frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path, **more))]
         for at in range(0, len(body), FRAME):
             last = at + FRAME >= len(body)
-            parts.append(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[at : at + FRAME]))
+            parts.append(encode_frame(frames.DATA, frames.END_STREAM if last else 0, number, body[at : at + FRAME]))
         self.write(b"".join(parts))
         return number
 
     def call_in_pieces(self, message: bytes, path: str = INFER) -> int:
         """Begin and complete a call whose message is larger than the server's windows, reading meanwhile."""
         number, self.next = self.next, self.next + 2
-        self.write(frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path)))
+        self.write(encode_frame(frames.HEADERS, frames.END_HEADERS, number, self.head(path)))
         body, sent = b"\0" + len(message).to_bytes(4) + message, 0
         self.socket.setblocking(True)
         while sent < len(body):
@@ -114,7 +114,9 @@ class Raw:
                 self.read()
                 continue
             last = sent + capacity == len(body)
-            self.write(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + capacity]))
+            self.write(
+                encode_frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + capacity])
+            )
             sent += capacity
         self.socket.settimeout(PATIENCE_S)
         return number

@@ -38,7 +38,7 @@ def test_models_are_ready_or_not(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("kind", ["System", "Cuda"])
-def test_shared_memory_that_is_not_there_can_be_asked_for_and_let_go(stub: Stub, kind: str) -> None:
+def test_missing_shared_memory_can_be_queried_and_unregistered(stub: Stub, kind: str) -> None:
     ask = f"{kind}SharedMemory"
     assert not getattr(stub, f"{ask}Status")(getattr(pb, f"{ask}StatusRequest")()).regions
     for name in ("", "r"):
@@ -204,7 +204,7 @@ def test_health_of_an_unknown_service(channel: grpc.Channel) -> None:
     watched.cancel()
 
 
-def test_health_follows_readiness_and_watchers_are_let_go(models: Path) -> None:
+def test_health_follows_readiness_and_watchers_are_closed(models: Path) -> None:
     with workers.running(models) as worker, grpc.insecure_channel(worker.address) as channel:
         health = health_stub(channel)
         watched = iter(health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=CALL_SECONDS))

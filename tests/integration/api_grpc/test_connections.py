@@ -30,7 +30,7 @@ def calls(raw: Raw) -> None:
     assert raw.answer(raw.call(PAIR)).status == 0
 
 
-def test_who_says_nothing_goes_first_and_then_the_oldest_that_is_idle(few: Worker) -> None:
+def test_silent_connections_are_evicted_first_and_then_the_oldest_idle_one(few: Worker) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(closing(Raw(few.address))) for _ in range(2)]
         silent = [stack.enter_context(closing(Raw(few.address, greet=False))) for _ in range(2)]
@@ -70,7 +70,7 @@ def test_connections_that_never_sent_anything_are_closed_first(models: Path) -> 
         calls(working)
 
 
-def test_where_all_work_the_newcomer_is_turned_away(few: Worker) -> None:
+def test_where_all_connections_are_busy_the_new_one_is_refused(few: Worker) -> None:
     with ExitStack() as stack:
         busy = [stack.enter_context(closing(Raw(few.address))) for _ in range(MOST)]
         numbers = [raw.call(slow().SerializeToString()) for raw in busy]

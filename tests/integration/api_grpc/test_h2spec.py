@@ -15,7 +15,7 @@ from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.api.grpc.services import GrpcOptions
 from tests.integration.api_grpc import worker as workers
 from tests.integration.api_grpc.raw import HEALTH, Raw
@@ -51,16 +51,16 @@ class Case:
 
 
 def headers(raw: Raw, flags: int = E, number: int = 1, **more: str) -> bytes:
-    return frame(frames.HEADERS, flags, number, raw.head(**more))
+    return encode_frame(frames.HEADERS, flags, number, raw.head(**more))
 
 
 def fields(raw: Raw, *pairs: tuple[str, str], flags: int = E | S, number: int = 1) -> bytes:
     """A field block of just these."""
-    return frame(frames.HEADERS, flags, number, raw.encoder.encode(list(pairs)))
+    return encode_frame(frames.HEADERS, flags, number, raw.encoder.encode(list(pairs)))
 
 
 def data(flags: int = S, number: int = 1, body: bytes = BODY) -> bytes:
-    return frame(frames.DATA, flags, number, body)
+    return encode_frame(frames.DATA, flags, number, body)
 
 
 def call(raw: Raw, number: int = 1) -> bytes:
@@ -74,17 +74,17 @@ def slow_call(raw: Raw) -> bytes:
 
 def priority(number: int, depends_on: int = 0, weight: int = 255, exclusive: bool = False) -> bytes:
     word = depends_on | (1 << 31 if exclusive else 0)
-    return frame(frames.PRIORITY, 0, number, word.to_bytes(4) + bytes((weight,)))
+    return encode_frame(frames.PRIORITY, 0, number, word.to_bytes(4) + bytes((weight,)))
 
 
 def with_field(field: bytes) -> Send:
     """A call with one more field, as it is encoded."""
-    return lambda raw: frame(frames.HEADERS, E, 1, raw.head() + field) + data()
+    return lambda raw: encode_frame(frames.HEADERS, E, 1, raw.head() + field) + data()
 
 
 def with_update(update: bytes) -> Send:
     """A call whose field block begins with changes of the table's size."""
-    return lambda raw: frame(frames.HEADERS, E, 1, update + raw.head()) + data()
+    return lambda raw: encode_frame(frames.HEADERS, E, 1, update + raw.head()) + data()
 
 
 def string(text: bytes, huffman: bool = False) -> bytes:
@@ -115,7 +115,7 @@ def after_a_call(send: Send) -> Send:
 
 PATHS = ((":method", "POST"), (":scheme", "http"), (":path", HEALTH), (":authority", "localhost"))
 GRPC = ("content-type", "application/grpc")
-PING = frame(frames.PING, 0, 0, b"pingpong")
+PING = encode_frame(frames.PING, 0, 0, b"pingpong")
 
 
 # What has to come of it.
@@ -123,7 +123,7 @@ PING = frame(frames.PING, 0, 0, b"pingpong")
 
 def alive(raw: Raw) -> None:
     """The connection is as good as before."""
-    raw.write(frame(frames.PING, 0, 0, b"yetalive"))
+    raw.write(encode_frame(frames.PING, 0, 0, b"yetalive"))
     while raw.frames_until(frames.PING).payload != b"yetalive":
         pass
     assert not any(item.kind == frames.GOAWAY for item in raw.other)
@@ -219,17 +219,21 @@ GENERIC = [
     Case("generic/3.1/2", lambda raw: headers(raw) + data(0, body=BODY[:9]) + data(body=BODY[9:]), succeeded),
     Case("generic/3.1/3", lambda raw: headers(raw) + data(S | 8, body=b"\3" + BODY + bytes(3)), succeeded),
     Case("generic/3.2/1", lambda raw: headers(raw, E | S), answered),
-    Case("generic/3.2/2", lambda raw: frame(frames.HEADERS, E | S | 8, 1, b"\3" + raw.head() + bytes(3)), answered),
-    Case("generic/3.2/3", lambda raw: frame(frames.HEADERS, E | S | 32, 1, b"\0\0\0\0\x10" + raw.head()), answered),
+    Case(
+        "generic/3.2/2", lambda raw: encode_frame(frames.HEADERS, E | S | 8, 1, b"\3" + raw.head() + bytes(3)), answered
+    ),
+    Case(
+        "generic/3.2/3", lambda raw: encode_frame(frames.HEADERS, E | S | 32, 1, b"\0\0\0\0\x10" + raw.head()), answered
+    ),
     Case("generic/3.3/1", lambda raw: priority(1, weight=0) + call(raw), succeeded),
     Case("generic/3.3/2", lambda raw: priority(1, weight=255) + call(raw), succeeded),
     Case("generic/3.3/3", lambda raw: priority(1) + priority(3, depends_on=1) + call(raw), succeeded),
     Case("generic/3.3/4", lambda raw: priority(1, exclusive=True) + call(raw), succeeded),
     Case("generic/3.3/5", lambda raw: priority(5) + call(raw), succeeded),
     Case("generic/3.4/1", lambda raw: headers(raw) + frames.reset(1, ErrorCode.CANCEL), alive),
-    Case("generic/3.5/1", lambda raw: frames.settings({1: 0}), settings_acknowledged),
+    Case("generic/3.5/1", lambda raw: frames.encode_settings({1: 0}), settings_acknowledged),
     Case("generic/3.7/1", lambda raw: PING, ping_answered),
-    Case("generic/3.8/1", lambda raw: call(raw) + frames.goaway(0, ErrorCode.NO_ERROR), succeeded),
+    Case("generic/3.8/1", lambda raw: call(raw) + frames.encode_goaway(0, ErrorCode.NO_ERROR), succeeded),
     Case("generic/3.9/1", lambda raw: frames.window_update(0, 1) + call(raw), succeeded),
     Case("generic/3.9/2", lambda raw: headers(raw) + frames.window_update(1, 1) + data(), succeeded),
     Case("generic/3.10/1", lambda raw: pieces(raw, 2), succeeded),
@@ -261,14 +265,14 @@ def pieces(raw: Raw, count: int) -> bytes:
     block = raw.head()
     size = -(-len(block) // count)
     parts = [block[at : at + size] for at in range(0, len(block), size)]
-    found = frame(frames.HEADERS, 0, 1, parts[0])
+    found = encode_frame(frames.HEADERS, 0, 1, parts[0])
     for part in parts[1:-1]:
-        found += frame(frames.CONTINUATION, 0, 1, part)
-    return found + frame(frames.CONTINUATION, E, 1, parts[-1]) + data()
+        found += encode_frame(frames.CONTINUATION, 0, 1, part)
+    return found + encode_frame(frames.CONTINUATION, E, 1, parts[-1]) + data()
 
 
 def continuation(flags: int = E, number: int = 1, block: bytes = b"\x00\x01a\x01b") -> bytes:
-    return frame(frames.CONTINUATION, flags, number, block)
+    return encode_frame(frames.CONTINUATION, flags, number, block)
 
 
 def too_many_streams(raw: Raw) -> bytes:
@@ -278,13 +282,13 @@ def too_many_streams(raw: Raw) -> bytes:
 STREAMS_AND_FRAMES = [
     Case("http2/3.5/1", lambda raw: b"", server_preface),
     Case("http2/3.5/2", lambda raw: b"INVALID CONNECTION PREFACE\r\n\r\n", PROTOCOL),
-    Case("http2/4.1/1", lambda raw: frame(0xFF, 0, 0, b"unknown") + call(raw), succeeded),
-    Case("http2/4.1/2", lambda raw: frame(frames.PING, 0x16, 0, b"pingpong"), ping_answered),
+    Case("http2/4.1/1", lambda raw: encode_frame(0xFF, 0, 0, b"unknown") + call(raw), succeeded),
+    Case("http2/4.1/2", lambda raw: encode_frame(frames.PING, 0x16, 0, b"pingpong"), ping_answered),
     Case("http2/4.1/3", lambda raw: frames.FRAME_HEADER.pack(8 << 8 | frames.PING, 0, 1 << 31) + b"pingpong", alive),
     Case("http2/4.2/1", lambda raw: headers(raw) + data(body=bytes(1 << 14)), answered),
     Case("http2/4.2/2", lambda raw: headers(raw) + data(body=bytes(FRAME_BYTES + 1)), FRAME_SIZE),
-    Case("http2/4.2/3", lambda raw: frame(frames.HEADERS, E | S, 1, bytes(FRAME_BYTES + 1)), FRAME_SIZE),
-    Case("http2/4.3/1", lambda raw: frame(frames.HEADERS, E | S, 1, b"\x10\x01a"), COMPRESSION),
+    Case("http2/4.2/3", lambda raw: encode_frame(frames.HEADERS, E | S, 1, bytes(FRAME_BYTES + 1)), FRAME_SIZE),
+    Case("http2/4.3/1", lambda raw: encode_frame(frames.HEADERS, E | S, 1, b"\x10\x01a"), COMPRESSION),
     Case("http2/4.3/2", lambda raw: headers(raw, 0) + priority(1) + continuation(), PROTOCOL),
     Case("http2/4.3/3", lambda raw: headers(raw, 0) + headers(raw, number=3) + continuation(), PROTOCOL),
     Case("http2/5.1/1", lambda raw: data(), PROTOCOL),
@@ -307,79 +311,89 @@ STREAMS_AND_FRAMES = [
     Case("http2/5.1.2/1", too_many_streams, stream_error(ErrorCode.REFUSED_STREAM, 2 * STREAMS + 1)),
     Case(
         "http2/5.3.1/1",
-        lambda raw: frame(frames.HEADERS, E | 32, 1, b"\0\0\0\1\x10" + raw.head()) + data(),
+        lambda raw: encode_frame(frames.HEADERS, E | 32, 1, b"\0\0\0\1\x10" + raw.head()) + data(),
         succeeded,
         OBSOLETE_PRIORITIES,
     ),
     Case("http2/5.3.1/2", lambda raw: priority(1, depends_on=1) + call(raw), succeeded, OBSOLETE_PRIORITIES),
-    Case("http2/5.4.1/1", lambda raw: frame(frames.PING, 0, 3, bytes(8)), PROTOCOL),
-    Case("http2/5.4.1/2", lambda raw: frame(frames.PING, 0, 3, bytes(8)), PROTOCOL),
-    Case("http2/5.5/1", lambda raw: frame(0x16, 0, 0, bytes(8)) + PING, ping_answered),
-    Case("http2/5.5/2", lambda raw: headers(raw, 0) + frame(0x16, 0, 1, bytes(8)) + continuation(), PROTOCOL),
+    Case("http2/5.4.1/1", lambda raw: encode_frame(frames.PING, 0, 3, bytes(8)), PROTOCOL),
+    Case("http2/5.4.1/2", lambda raw: encode_frame(frames.PING, 0, 3, bytes(8)), PROTOCOL),
+    Case("http2/5.5/1", lambda raw: encode_frame(0x16, 0, 0, bytes(8)) + PING, ping_answered),
+    Case("http2/5.5/2", lambda raw: headers(raw, 0) + encode_frame(0x16, 0, 1, bytes(8)) + continuation(), PROTOCOL),
     Case("http2/6.1/1", lambda raw: headers(raw) + data(number=0), PROTOCOL),
     Case("http2/6.1/2", lambda raw: slow_call(raw) + data(), STREAM_CLOSED),
     Case("http2/6.1/3", lambda raw: headers(raw) + data(S | 8, body=b"\x06Test"), PROTOCOL),
     Case("http2/6.2/1", lambda raw: headers(raw, 0) + priority(1), PROTOCOL),
     Case("http2/6.2/2", lambda raw: headers(raw, 0) + headers(raw, number=3), PROTOCOL),
     Case("http2/6.2/3", lambda raw: headers(raw, E | S, number=0), PROTOCOL),
-    Case("http2/6.2/4", lambda raw: frame(frames.HEADERS, E | S | 8, 1, b"\xff" + raw.head()), PROTOCOL),
+    Case("http2/6.2/4", lambda raw: encode_frame(frames.HEADERS, E | S | 8, 1, b"\xff" + raw.head()), PROTOCOL),
     Case("http2/6.3/1", lambda raw: priority(0), PROTOCOL),
     Case(
         "http2/6.3/2",
-        lambda raw: headers(raw) + frame(frames.PRIORITY, 0, 1, bytes(4)),
+        lambda raw: headers(raw) + encode_frame(frames.PRIORITY, 0, 1, bytes(4)),
         stream_error(ErrorCode.FRAME_SIZE_ERROR),
     ),
     Case("http2/6.4/1", lambda raw: frames.reset(0, ErrorCode.CANCEL), PROTOCOL),
     Case("http2/6.4/2", lambda raw: frames.reset(1, ErrorCode.CANCEL), PROTOCOL),
-    Case("http2/6.4/3", lambda raw: headers(raw) + frame(frames.RST_STREAM, 0, 1, bytes(3)), FRAME_SIZE),
-    Case("http2/6.5/1", lambda raw: frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), FRAME_SIZE),
-    Case("http2/6.5/2", lambda raw: frame(frames.SETTINGS, 0, 1, b"\0\3\0\0\0\x64"), PROTOCOL),
-    Case("http2/6.5/3", lambda raw: frame(frames.SETTINGS, 0, 0, bytes(3)), FRAME_SIZE),
-    Case("http2/6.5.2/1", lambda raw: frames.settings({2: 2}), PROTOCOL),
-    Case("http2/6.5.2/2", lambda raw: frames.settings({4: 1 << 31}), FLOW_CONTROL),
-    Case("http2/6.5.2/3", lambda raw: frames.settings({5: (1 << 14) - 1}), PROTOCOL),
-    Case("http2/6.5.2/4", lambda raw: frames.settings({5: 1 << 24}), PROTOCOL),
-    Case("http2/6.5.2/5", lambda raw: frames.settings({0xFF: 1}) + call(raw), succeeded),
+    Case("http2/6.4/3", lambda raw: headers(raw) + encode_frame(frames.RST_STREAM, 0, 1, bytes(3)), FRAME_SIZE),
+    Case("http2/6.5/1", lambda raw: encode_frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), FRAME_SIZE),
+    Case("http2/6.5/2", lambda raw: encode_frame(frames.SETTINGS, 0, 1, b"\0\3\0\0\0\x64"), PROTOCOL),
+    Case("http2/6.5/3", lambda raw: encode_frame(frames.SETTINGS, 0, 0, bytes(3)), FRAME_SIZE),
+    Case("http2/6.5.2/1", lambda raw: frames.encode_settings({2: 2}), PROTOCOL),
+    Case("http2/6.5.2/2", lambda raw: frames.encode_settings({4: 1 << 31}), FLOW_CONTROL),
+    Case("http2/6.5.2/3", lambda raw: frames.encode_settings({5: (1 << 14) - 1}), PROTOCOL),
+    Case("http2/6.5.2/4", lambda raw: frames.encode_settings({5: 1 << 24}), PROTOCOL),
+    Case("http2/6.5.2/5", lambda raw: frames.encode_settings({0xFF: 1}) + call(raw), succeeded),
     Case(
         "http2/6.5.3/1",
-        lambda raw: frame(frames.SETTINGS, 0, 0, b"\0\4\0\0\0\x64\0\4\0\0\0\1") + call(raw),
+        lambda raw: encode_frame(frames.SETTINGS, 0, 0, b"\0\4\0\0\0\x64\0\4\0\0\0\1") + call(raw),
         sent_so_far(1),
     ),
-    Case("http2/6.5.3/2", lambda raw: frames.settings({2: 0}), settings_acknowledged),
+    Case("http2/6.5.3/2", lambda raw: frames.encode_settings({2: 0}), settings_acknowledged),
     Case("http2/6.7/1", lambda raw: PING, ping_answered),
     Case(
         "http2/6.7/2",
-        lambda raw: frame(frames.PING, frames.ACK, 0, b"an reply") + frame(frames.PING, 0, 0, b"question"),
+        lambda raw: (
+            encode_frame(frames.PING, frames.ACK, 0, b"an reply") + encode_frame(frames.PING, 0, 0, b"question")
+        ),
         only_the_second_ping,
     ),
-    Case("http2/6.7/3", lambda raw: frame(frames.PING, 0, 1, bytes(8)), PROTOCOL),
-    Case("http2/6.7/4", lambda raw: frame(frames.PING, 0, 0, bytes(6)), FRAME_SIZE),
-    Case("http2/6.8/1", lambda raw: frame(frames.GOAWAY, 0, 1, bytes(8)), PROTOCOL),
+    Case("http2/6.7/3", lambda raw: encode_frame(frames.PING, 0, 1, bytes(8)), PROTOCOL),
+    Case("http2/6.7/4", lambda raw: encode_frame(frames.PING, 0, 0, bytes(6)), FRAME_SIZE),
+    Case("http2/6.8/1", lambda raw: encode_frame(frames.GOAWAY, 0, 1, bytes(8)), PROTOCOL),
     Case("http2/6.9/1", lambda raw: frames.window_update(0, 0), PROTOCOL),
     Case("http2/6.9/2", lambda raw: headers(raw) + frames.window_update(1, 0), MALFORMED),
-    Case("http2/6.9/3", lambda raw: frame(frames.WINDOW_UPDATE, 0, 0, bytes(3)), FRAME_SIZE),
-    Case("http2/6.9.1/1", lambda raw: frames.settings({4: 1}) + call(raw), sent_so_far(1)),
+    Case("http2/6.9/3", lambda raw: encode_frame(frames.WINDOW_UPDATE, 0, 0, bytes(3)), FRAME_SIZE),
+    Case("http2/6.9.1/1", lambda raw: frames.encode_settings({4: 1}) + call(raw), sent_so_far(1)),
     Case("http2/6.9.1/2", lambda raw: frames.window_update(0, frames.MAX_WINDOW) * 2, FLOW_CONTROL),
     Case(
         "http2/6.9.1/3",
         lambda raw: headers(raw) + frames.window_update(1, frames.MAX_WINDOW) * 2,
         stream_error(ErrorCode.FLOW_CONTROL_ERROR),
     ),
-    Case("http2/6.9.2/1", lambda raw: frames.settings({4: 0}) + call(raw) + frames.settings({4: 1}), sent_so_far(1)),
+    Case(
+        "http2/6.9.2/1",
+        lambda raw: frames.encode_settings({4: 0}) + call(raw) + frames.encode_settings({4: 1}),
+        sent_so_far(1),
+    ),
     Case(
         "http2/6.9.2/2",
-        lambda raw: frames.settings({4: 3}) + call(raw),
-        sent_so_far(3, frames.settings({4: 2}) + frames.window_update(1, 2), 4),
+        lambda raw: frames.encode_settings({4: 3}) + call(raw),
+        sent_so_far(3, frames.encode_settings({4: 2}) + frames.window_update(1, 2), 4),
     ),
-    Case("http2/6.9.2/3", lambda raw: frames.settings({4: 1 << 31}), FLOW_CONTROL),
+    Case("http2/6.9.2/3", lambda raw: frames.encode_settings({4: 1 << 31}), FLOW_CONTROL),
     Case("http2/6.10/1", lambda raw: headers(raw, 0) + continuation(0) + continuation() + data(), succeeded),
     Case("http2/6.10/2", lambda raw: headers(raw, 0) + continuation(0) + data(), PROTOCOL),
     Case("http2/6.10/3", lambda raw: headers(raw, 0) + continuation(number=0), PROTOCOL),
     Case("http2/6.10/4", lambda raw: headers(raw) + continuation(), PROTOCOL),
     Case("http2/6.10/5", lambda raw: headers(raw, 0) + continuation() + continuation(), PROTOCOL),
     Case("http2/6.10/6", lambda raw: headers(raw, 0) + data() + continuation(), PROTOCOL),
-    Case("http2/7/1", lambda raw: frame(frames.GOAWAY, 0, 0, bytes(4) + b"\0\0\0\xff") + PING, ping_answered),
-    Case("http2/7/2", lambda raw: headers(raw) + frame(frames.RST_STREAM, 0, 1, b"\0\0\0\xff") + PING, ping_answered),
+    Case("http2/7/1", lambda raw: encode_frame(frames.GOAWAY, 0, 0, bytes(4) + b"\0\0\0\xff") + PING, ping_answered),
+    Case(
+        "http2/7/2",
+        lambda raw: headers(raw) + encode_frame(frames.RST_STREAM, 0, 1, b"\0\0\0\xff") + PING,
+        ping_answered,
+    ),
 ]
 
 
@@ -410,7 +424,7 @@ MESSAGES = [
     Case("http2/8.1.2.3/7", only(*PATHS, PATHS[2]), MALFORMED),
     Case("http2/8.1.2.6/1", lambda raw: headers(raw, content_length="1") + data(), MALFORMED),
     Case("http2/8.1.2.6/2", lambda raw: headers(raw, content_length="1") + data(0) + data(), MALFORMED),
-    Case("http2/8.2/1", lambda raw: frame(frames.PUSH_PROMISE, E, 1, b"\0\0\0\3" + raw.head()), PROTOCOL),
+    Case("http2/8.2/1", lambda raw: encode_frame(frames.PUSH_PROMISE, E, 1, b"\0\0\0\3" + raw.head()), PROTOCOL),
 ]
 
 HPACK = [
@@ -452,7 +466,7 @@ def test_the_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_a_case(own: Worker, case: Case) -> None:
+def test_h2spec_passes_but_for_known_differences(own: Worker, case: Case) -> None:
     with closing(Raw(own.address, greet=case.id != "http2/3.5/2")) as raw:
         raw.write(case.send(raw))
         case.expect(raw)
@@ -462,7 +476,7 @@ def test_differences_from_h2spec_are_few_and_argued() -> None:
     assert [case.id for case in CASES if case.argued] == ["http2/5.3.1/1", "http2/5.3.1/2"]
 
 
-def test_the_server_is_none_the_worse(own: Worker) -> None:
+def test_the_server_still_answers_afterwards(own: Worker) -> None:
     own.settles("slow")
     with closing(Raw(own.address)) as raw:
         raw.write(call(raw))

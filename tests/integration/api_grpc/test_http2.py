@@ -16,7 +16,7 @@ import pytest
 
 from penstock.api.grpc.http2 import connection, frames, stream
 from penstock.api.grpc.http2.connection_output import DROPPED_PER_TURN
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.api.grpc.http2.request_input import MAX_UNREAD, SMALL_WINDOW
 from penstock.api.grpc.services import GrpcOptions
 from penstock.proto import grpc_service_pb2 as pb
@@ -45,7 +45,7 @@ def raw(own: Worker) -> Iterator[Raw]:
 
 
 def whole(number: int, block: bytes, body: bytes) -> bytes:
-    return frame(frames.HEADERS, frames.END_HEADERS, number, block) + frame(
+    return encode_frame(frames.HEADERS, frames.END_HEADERS, number, block) + encode_frame(
         frames.DATA, frames.END_STREAM, number, body
     )
 
@@ -68,11 +68,11 @@ def test_a_call_and_what_it_says(raw: Raw) -> None:
 
 def test_a_call_in_many_small_pieces(raw: Raw) -> None:
     block = raw.head()
-    parts = [frame(frames.HEADERS, 0, 1, block[:3])]
-    parts += [frame(frames.CONTINUATION, 0, 1, block[at : at + 9]) for at in range(3, len(block), 9)]
-    parts.append(frame(frames.CONTINUATION, frames.END_HEADERS, 1))
-    parts += [frame(frames.DATA, 0, 1, BODY[at : at + 7]) for at in range(0, len(BODY), 7)]
-    parts.append(frame(frames.DATA, frames.END_STREAM, 1))
+    parts = [encode_frame(frames.HEADERS, 0, 1, block[:3])]
+    parts += [encode_frame(frames.CONTINUATION, 0, 1, block[at : at + 9]) for at in range(3, len(block), 9)]
+    parts.append(encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1))
+    parts += [encode_frame(frames.DATA, 0, 1, BODY[at : at + 7]) for at in range(0, len(BODY), 7)]
+    parts.append(encode_frame(frames.DATA, frames.END_STREAM, 1))
     stream = b"".join(parts)
     for at in range(0, len(stream), 11):
         raw.write(stream[at : at + 11])
@@ -82,10 +82,10 @@ def test_a_call_in_many_small_pieces(raw: Raw) -> None:
 
 def test_padding_priority_and_trailers(raw: Raw) -> None:
     block = bytes((3,)) + b"\0\0\0\0\x10" + raw.head() + b"\0\0\0"
-    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY, 1, block))
-    raw.write(frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20"))
-    raw.write(frame(frames.DATA, frames.PADDED, 1, bytes((5,)) + BODY + b"\0" * 5))
-    raw.write(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([("a", "b")])))
+    raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY, 1, block))
+    raw.write(encode_frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20"))
+    raw.write(encode_frame(frames.DATA, frames.PADDED, 1, bytes((5,)) + BODY + b"\0" * 5))
+    raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([("a", "b")])))
     assert floats(raw.answer(1).message()) == [4, 4, 4]
 
 
@@ -153,7 +153,9 @@ def test_only_inference_takes_large_messages(raw: Raw) -> None:
         (HEALTH, "POST", "application/grpc+proto", "200", 0),
     ],
 )
-def test_what_is_no_call(raw: Raw, path: str, method: str, kind: str, status: str, code: int | None) -> None:
+def test_malformed_calls_are_refused(
+    raw: Raw, path: str, method: str, kind: str, status: str, code: int | None
+) -> None:
     fields = [(":method", method), (":scheme", "http"), (":path", path), ("content-type", kind)]
     raw.write(whole(1, raw.encoder.encode(fields), b"\0\0\0\0\0"))
     answer = raw.answer(1)
@@ -188,7 +190,7 @@ def test_an_answer_waits_for_windows(own: Worker) -> None:
         number = raw.call(PAIR)
         raw.frames_until(frames.SETTINGS)
         time.sleep(0.2)
-        raw.write(frame(frames.PING, 0, 0, b"12345678"))
+        raw.write(encode_frame(frames.PING, 0, 0, b"12345678"))
         raw.frames_until(frames.PING)
         assert len(raw.answers[number].data) == 10
         while not raw.answers[number].over:
@@ -200,12 +202,12 @@ def test_an_answer_waits_for_windows(own: Worker) -> None:
 def test_a_changed_first_window_holds_for_calls_under_way(own: Worker) -> None:
     with closing(Raw(own.address, {frames.INITIAL_WINDOW_SIZE: 0})) as raw:
         number = raw.call(PAIR)
-        raw.write(frame(frames.PING, 0, 0, b"12345678"))
+        raw.write(encode_frame(frames.PING, 0, 0, b"12345678"))
         raw.frames_until(frames.PING)
         while number not in raw.answers:
             raw.read()
         assert raw.answers[number].data == b""
-        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}))
+        raw.write(frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1000}))
         assert floats(raw.answer(number).message()) == [4, 4, 4]
 
 
@@ -223,8 +225,8 @@ def test_large_messages_both_ways(own: Worker) -> None:
 
 def test_a_message_over_the_limit(models: Path) -> None:
     with workers.running(models, GrpcOptions(max_message_bytes=1000)) as small, closing(Raw(small.address)) as raw:
-        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()))
-        raw.write(frame(frames.DATA, 0, 1, b"\0\0\0\x10\0" + bytes(2000)))
+        raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()))
+        raw.write(encode_frame(frames.DATA, 0, 1, b"\0\0\0\x10\0" + bytes(2000)))
         answer = raw.answer(1)
         assert answer.status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
         bomb = gzip.compress(bytes(100_000))
@@ -314,7 +316,7 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
         delayed = raw.call(PAIR)  # it was on its way
         assert raw.answer(delayed).status == 0
         ping = raw.frames_until(frames.PING)
-        raw.write(frame(frames.PING, frames.ACK, 0, ping.payload))
+        raw.write(encode_frame(frames.PING, frames.ACK, 0, ping.payload))
         assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == delayed
         assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
         assert raw.answer(waiting).status == 0
@@ -327,50 +329,53 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "code"),
     [
-        (lambda raw: frame(frames.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 2, raw.head()), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xbf\x00"), ErrorCode.COMPRESSION_ERROR),
+        (lambda raw: encode_frame(frames.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS, 2, raw.head()), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
+        (lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xbf\x00"), ErrorCode.COMPRESSION_ERROR),
         (
-            lambda raw: frame(frames.HEADERS, 0, 1, raw.head()) + frame(frames.PING, 0, 0, bytes(8)),
+            lambda raw: encode_frame(frames.HEADERS, 0, 1, raw.head()) + encode_frame(frames.PING, 0, 0, bytes(8)),
             ErrorCode.PROTOCOL_ERROR,
         ),
-        (lambda raw: frame(frames.CONTINUATION, frames.END_HEADERS, 1, b""), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1, b""), ErrorCode.PROTOCOL_ERROR),
         (
-            lambda raw: frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff" + raw.head()),
+            lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS | frames.PADDED, 1, b"\xff" + raw.head()),
             ErrorCode.PROTOCOL_ERROR,
         ),
-        (lambda raw: frame(frames.SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.SETTINGS, 0, 1), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), ErrorCode.FLOW_CONTROL_ERROR),
-        (lambda raw: frames.settings({frames.MAX_FRAME_SIZE: 5}), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frames.settings({frames.ENABLE_PUSH: 2}), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.PING, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.SETTINGS, 0, 1), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), ErrorCode.FLOW_CONTROL_ERROR),
+        (lambda raw: frames.encode_settings({frames.MAX_FRAME_SIZE: 5}), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: frames.encode_settings({frames.ENABLE_PUSH: 2}), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.PING, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: frames.window_update(0, 0), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: frames.window_update(0, 0x7FFFFFFF), ErrorCode.FLOW_CONTROL_ERROR),
         (lambda raw: frames.window_update(9, 1), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: frames.reset(9, ErrorCode.CANCEL), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.RST_STREAM, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PRIORITY, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.RST_STREAM, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.PRIORITY, 0, 1, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: frames.FRAME_HEADER.pack((1 << 21) << 8 | frames.DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
         (
             lambda raw: (
-                frame(frames.HEADERS, 0, 1, b"\x82" * (1 << 16)) + frame(frames.CONTINUATION, 0, 1, b"\x82" * 65536) * 5
+                encode_frame(frames.HEADERS, 0, 1, b"\x82" * (1 << 16))
+                + encode_frame(frames.CONTINUATION, 0, 1, b"\x82" * 65536) * 5
             ),
             ErrorCode.ENHANCE_YOUR_CALM,
         ),
-        (lambda raw: frame(frames.SETTINGS, frames.ACK, 0, b"123456"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 0, raw.head()), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.SETTINGS, frames.ACK, 0, b"123456"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS, 0, raw.head()), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: whole(3, raw.head(), BODY) + whole(1, raw.head(), BODY), ErrorCode.PROTOCOL_ERROR),
         (lambda raw: whole(2, raw.head(), BODY), ErrorCode.PROTOCOL_ERROR),
-        (lambda raw: frame(frames.WINDOW_UPDATE, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
-        (lambda raw: frame(frames.PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
+        (lambda raw: encode_frame(frames.WINDOW_UPDATE, 0, 0, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+        (lambda raw: encode_frame(frames.PRIORITY, 0, 0, bytes(5)), ErrorCode.PROTOCOL_ERROR),
     ],
 )
-def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: ErrorCode) -> None:
+def test_each_broken_rule_ends_the_connection_with_its_code(
+    raw: Raw, own: Worker, build: Callable[[Raw], bytes], code: ErrorCode
+) -> None:
     raw.write(build(raw))
     assert raw.until_closed() == code
     with closing(Raw(own.address)) as other:
@@ -381,11 +386,13 @@ def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code
     ("build", "code"),
     [
         (
-            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0),
+            lambda raw: encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0),
             ErrorCode.PROTOCOL_ERROR,
         ),
         (
-            lambda raw: frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0x7FFFFFFF),
+            lambda raw: (
+                encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frames.window_update(1, 0x7FFFFFFF)
+            ),
             ErrorCode.FLOW_CONTROL_ERROR,
         ),
         (lambda raw: whole(1, raw.head(te="gzip"), BODY), ErrorCode.PROTOCOL_ERROR),
@@ -398,20 +405,22 @@ def test_rules_broken(raw: Raw, own: Worker, build: Callable[[Raw], bytes], code
         (lambda raw: whole(1, raw.head(transfer_encoding="chunked"), BODY), ErrorCode.PROTOCOL_ERROR),
         (
             lambda raw: (
-                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
-                + frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([(":path", "/")]))
+                encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+                + encode_frame(
+                    frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, raw.encoder.encode([(":path", "/")])
+                )
             ),
             ErrorCode.PROTOCOL_ERROR,
         ),
         (
             lambda raw: (
-                frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
-                + frame(frames.HEADERS, frames.END_HEADERS, 1, raw.encoder.encode([("a", "b")]))
+                encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+                + encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.encoder.encode([("a", "b")]))
             ),
             ErrorCode.PROTOCOL_ERROR,
         ),
         (
-            lambda raw: whole(1, raw.head(), slow_body()) + frame(frames.DATA, 0, 1, b"more"),
+            lambda raw: whole(1, raw.head(), slow_body()) + encode_frame(frames.DATA, 0, 1, b"more"),
             ErrorCode.STREAM_CLOSED,
         ),
     ],
@@ -436,8 +445,8 @@ def test_too_many_header_fields_end_their_own_call(raw: Raw, pieces: int) -> Non
     size = -(-len(block) // pieces)
     for at in range(0, len(block), size):
         kind = frames.CONTINUATION if at else frames.HEADERS
-        raw.write(frame(kind, frames.END_HEADERS if at + size >= len(block) else 0, 1, block[at : at + size]))
-    raw.write(frame(frames.DATA, frames.END_STREAM, 1, BODY))
+        raw.write(encode_frame(kind, frames.END_HEADERS if at + size >= len(block) else 0, 1, block[at : at + size]))
+    raw.write(encode_frame(frames.DATA, frames.END_STREAM, 1, BODY))
     answer = raw.answer(1)
     assert (answer.fields[":status"], answer.status) == ("200", grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
     raw.next = 3
@@ -463,7 +472,9 @@ def in_frames(number: int, block: bytes, size: int) -> bytes:
     parts = [block[at : at + size] for at in range(0, len(block), size)]
     kinds = [frames.HEADERS] + [frames.CONTINUATION] * (len(parts) - 1)
     flags = [0] * (len(parts) - 1) + [frames.END_HEADERS]
-    return b"".join(frame(kind, flag, number, part) for kind, flag, part in zip(kinds, flags, parts, strict=True))
+    return b"".join(
+        encode_frame(kind, flag, number, part) for kind, flag, part in zip(kinds, flags, parts, strict=True)
+    )
 
 
 @pytest.mark.parametrize("size", [500, 1 << 14, 1 << 16])
@@ -476,7 +487,7 @@ def test_a_header_block_of_any_size_ends_its_stream_alone(raw: Raw, kind: str, s
     under_way = raw.call(PAIR, mark="first")
     block = raw.head(mark="kept") + bytes(raw.encoder.encode(large_fields(kind), huffman=False))
     raw.next += 2
-    raw.write(in_frames(3, block, size) + frame(frames.DATA, frames.END_STREAM, 3, BODY))
+    raw.write(in_frames(3, block, size) + encode_frame(frames.DATA, frames.END_STREAM, 3, BODY))
     assert raw.answer(under_way).status == 0
     answer = raw.answer(3)
     assert (answer.fields[":status"], answer.status) == ("200", grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
@@ -484,7 +495,7 @@ def test_a_header_block_of_any_size_ends_its_stream_alone(raw: Raw, kind: str, s
     assert not raw.closed
 
 
-def test_a_large_header_block_that_is_no_call_is_431(raw: Raw) -> None:
+def test_a_large_header_block_without_a_call_is_answered_with_431(raw: Raw) -> None:
     usual = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "localhost")]
     block = bytes(raw.encoder.encode([*usual, *large_fields("one long value")], huffman=False))
     raw.write(in_frames(1, block, 1 << 14))
@@ -494,7 +505,7 @@ def test_a_large_header_block_that_is_no_call_is_431(raw: Raw) -> None:
 
 
 def test_large_trailers_are_dropped(raw: Raw) -> None:
-    raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + frame(frames.DATA, 0, 1, BODY))
+    raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head()) + encode_frame(frames.DATA, 0, 1, BODY))
     trailers = bytearray(in_frames(1, bytes(raw.encoder.encode(large_fields("many fields"), huffman=False)), 1 << 14))
     trailers[4] |= frames.END_STREAM
     raw.write(bytes(trailers))
@@ -506,18 +517,18 @@ def test_large_trailers_are_dropped(raw: Raw) -> None:
 def test_data_that_was_on_its_way_when_its_call_was_refused_harms_nobody(raw: Raw) -> None:
     raw.write(whole(1, raw.head(path="/nothing"), b"")[: -frames.FRAME_HEADER_BYTES])
     assert raw.answer(1).status == grpc.StatusCode.UNIMPLEMENTED.value[0]
-    raw.write(b"".join(frame(frames.DATA, 0, 1, bytes(1 << 14)) for _ in range(400)))
+    raw.write(b"".join(encode_frame(frames.DATA, 0, 1, bytes(1 << 14)) for _ in range(400)))
     raw.next = 3
     assert raw.answer(raw.call(PAIR)).status == 0
 
 
 def test_the_first_frame_has_to_be_settings(own: Worker) -> None:
     with closing(Raw(own.address, greet=False)) as raw:
-        raw.write(frames.PREFACE + frame(frames.PING, 0, 0, bytes(8)))
+        raw.write(frames.PREFACE + encode_frame(frames.PING, 0, 0, bytes(8)))
         assert raw.until_closed() == ErrorCode.PROTOCOL_ERROR
 
 
-def test_what_is_no_http2(own: Worker) -> None:
+def test_connections_that_are_not_http2_are_closed(own: Worker) -> None:
     with closing(Raw(own.address, greet=False)) as raw:
         raw.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert raw.until_closed() == ErrorCode.PROTOCOL_ERROR
@@ -528,19 +539,19 @@ def test_what_is_no_http2(own: Worker) -> None:
 
 def rapid_resets(raw: Raw) -> bytes:
     number, raw.next = raw.next, raw.next + 2
-    return frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()) + frames.reset(number, ErrorCode.CANCEL)
+    return encode_frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()) + frames.reset(number, ErrorCode.CANCEL)
 
 
 def continuations(raw: Raw) -> bytes:
-    first = b"" if raw.next > 1 else frame(frames.HEADERS, 0, 1, b"")
+    first = b"" if raw.next > 1 else encode_frame(frames.HEADERS, 0, 1, b"")
     raw.next = 3
-    return first + frame(frames.CONTINUATION, 0, 1, b"") * 10
+    return first + encode_frame(frames.CONTINUATION, 0, 1, b"") * 10
 
 
 def empties(raw: Raw) -> bytes:
-    first = b"" if raw.next > 1 else frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
+    first = b"" if raw.next > 1 else encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head())
     raw.next = 3
-    return first + frame(frames.DATA, 0, 1, b"") * 10
+    return first + encode_frame(frames.DATA, 0, 1, b"") * 10
 
 
 @pytest.mark.parametrize(
@@ -549,15 +560,15 @@ def empties(raw: Raw) -> bytes:
         rapid_resets,
         continuations,
         empties,
-        lambda raw: frame(frames.PING, 0, 0, b"12345678") * 10,
-        lambda raw: frames.settings({frames.INITIAL_WINDOW_SIZE: 1000}) * 10,
-        lambda raw: frame(99, 0, 0, b"unknown") * 10,
+        lambda raw: encode_frame(frames.PING, 0, 0, b"12345678") * 10,
+        lambda raw: frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1000}) * 10,
+        lambda raw: encode_frame(99, 0, 0, b"unknown") * 10,
         lambda raw: frames.window_update(0, 1) * 100,
-        lambda raw: frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20") * 10,
+        lambda raw: encode_frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x20") * 10,
     ],
     ids=["resets", "continuations", "empty", "pings", "settings", "unknown", "windows", "priorities"],
 )
-def test_floods_end_whoever_makes_them(own: Worker, flood: Callable[[Raw], bytes]) -> None:
+def test_a_flood_ends_its_connection(own: Worker, flood: Callable[[Raw], bytes]) -> None:
     with closing(Raw(own.address)) as bad, closing(Raw(own.address)) as good:
         for _ in range(3000):
             if bad.closed:
@@ -587,7 +598,7 @@ def test_a_client_with_tiny_windows_that_reads_nothing_is_refused(own: Worker) -
         while len(raw.answers) < MAX_UNREAD:  # the first header blocks
             raw.read()
         assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
-        raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 10_000}) + frames.window_update(0, 1 << 20))
+        raw.write(frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 10_000}) + frames.window_update(0, 1 << 20))
         assert all(floats(raw.answer(number).message())[-3:] == [4, 4, 200] for number in numbers)
         assert raw.answer(raw.call(PAIR)).status == 0
 
@@ -635,7 +646,7 @@ def test_grpc_aio_and_many_streams(own: Worker) -> None:
 def test_a_request_that_never_becomes_whole_is_ended(own: Worker, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(stream, "REQUEST_NS", 200_000_000)
     with closing(Raw(own.address)) as raw:
-        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path)))
+        raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path)))
         assert raw.answer(1).reset == ErrorCode.CANCEL
         raw.next = 3
         assert raw.answer(raw.call(PAIR)).status == 0
@@ -645,9 +656,9 @@ def test_a_request_that_never_becomes_whole_is_ended(own: Worker, monkeypatch: p
 @pytest.mark.parametrize("data", [b"", BODY[:9]], ids=["head", "some data"])
 def test_a_deadline_ends_a_request_that_is_not_whole(own: Worker, path: str, data: bytes) -> None:
     with closing(Raw(own.address)) as raw:
-        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path, grpc_timeout="100m")))
+        raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, raw.head(path, grpc_timeout="100m")))
         if data:
-            raw.write(frame(frames.DATA, 0, 1, data))
+            raw.write(encode_frame(frames.DATA, 0, 1, data))
         assert raw.answer(1).status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         raw.next = 3
         assert raw.answer(raw.call(PAIR)).status == 0
@@ -660,7 +671,7 @@ def test_deadlines_of_many_requests_end_each_at_its_own(own: Worker) -> None:
         times = [draw.randrange(1, 300) for _ in range(50)]
         for index, milliseconds in enumerate(times):
             block = raw.head(grpc_timeout=f"{milliseconds}m")
-            raw.write(frame(frames.HEADERS, frames.END_HEADERS, 2 * index + 1, block))
+            raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 2 * index + 1, block))
         statuses = [raw.answer(2 * index + 1).status for index in range(50)]
         assert statuses == [grpc.StatusCode.DEADLINE_EXCEEDED.value[0]] * 50
         own.awaits({"deadline": 50}, since=before)
@@ -676,9 +687,9 @@ def test_health_is_answered_where_no_memory_is_left(own: Worker) -> None:
             large = requests.raw("pair", "x", "FP32", [[1, 1, 1]] * 1000).SerializeToString()
             assert raw.answer(raw.call(large)).status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
             number = raw.next
-            raw.write(frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()))
+            raw.write(encode_frame(frames.HEADERS, frames.END_HEADERS, number, raw.head()))
             for _ in range(20):  # not in small pieces, either
-                raw.write(frame(frames.DATA, 0, number, bytes(1000)))
+                raw.write(encode_frame(frames.DATA, 0, number, bytes(1000)))
             assert raw.answer(number).status == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
             raw.next += 2
             assert raw.answer(raw.call(b"", path=HEALTH)).status == 0

@@ -165,7 +165,7 @@ def test_an_inflated_message_counts_in_the_memory_of_the_worker(
     wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
 
 
-def test_nothing_is_left_of_what_threads_have_read_or_given_up(
+def test_no_memory_stays_in_use_after_threads_have_read_or_dropped_a_request(
     ask: Ask, own: Worker, stub: GRPCInferenceServiceStub
 ) -> None:
     seen: list[weakref.ref[Any]] = []

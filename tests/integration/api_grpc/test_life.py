@@ -47,7 +47,7 @@ def test_a_stop_waits_no_longer_than_it_may(mortal: Worker) -> None:
         wait_until(lambda: sum(mortal.outcomes("slow").values()) == 40, CALL_SECONDS, "every call is counted")
 
 
-def test_stopping_twice_or_without_a_start_is_no_error(mortal: Worker) -> None:
+def test_stopping_twice_or_without_a_start_is_not_an_error(mortal: Worker) -> None:
     mortal.run(mortal.server.stop(1))
     mortal.run(mortal.server.stop(1))
     other = mortal.kind(mortal.plane, GrpcOptions())
@@ -86,7 +86,7 @@ def test_a_port_that_is_taken(worker: Worker) -> None:
             worker.run(worker.kind(worker.plane, GrpcOptions()).start("127.0.0.1", taken.getsockname()[1]))
 
 
-def test_ipv6(worker: Worker) -> None:
+def test_ipv6_addresses_are_served(worker: Worker) -> None:
     async def asked() -> list[float]:
         server = worker.kind(worker.plane, GrpcOptions())
         port = await server.start("::1", 0)

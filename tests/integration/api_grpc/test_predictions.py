@@ -151,7 +151,7 @@ def test_values_that_the_graph_cannot_take_are_the_callers(stub: Stub, worker: W
     worker.awaits({"ok": 1, "invalid": 1}, model="gather", since=before)
 
 
-def test_bytes_that_are_no_message(channel: grpc.Channel, worker: Worker) -> None:
+def test_malformed_bytes_are_refused_as_a_message(channel: grpc.Channel, worker: Worker) -> None:
     before = worker.outcomes()
     send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     with pytest.raises(grpc.RpcError) as raised:

@@ -14,7 +14,7 @@ import pytest
 
 from penstock.api.grpc.framing import add_prefix
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import frame
+from penstock.api.grpc.http2.frames import encode_frame
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.infer_stream import InferStream, StreamedRequest
 from penstock.api.grpc.services import GrpcOptions
@@ -80,7 +80,7 @@ def test_an_error_leaves_the_stream_open(stub: Stub, worker: Worker) -> None:
     worker.awaits({"not_found": 1}, since=unknown)
 
 
-def test_bytes_that_are_no_message_leave_the_stream_open(channel: grpc.Channel) -> None:
+def test_malformed_bytes_leave_the_stream_open(channel: grpc.Channel) -> None:
     send: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
         "/inference.GRPCInferenceService/ModelStreamInfer"
     )
@@ -291,8 +291,8 @@ def test_each_request_of_a_stream_may_have_a_time_limit(stub: Stub) -> None:
 def test_a_stream_without_a_whole_last_message_fails(models: Path) -> None:
     with workers.running(models) as own, closing(Raw(own.address)) as client:
         whole = add_prefix(pair(1, 1, 1).SerializeToString())
-        client.write(frame(frames.HEADERS, frames.END_HEADERS, 1, client.head(path=STREAM)))
-        client.write(frame(frames.DATA, frames.END_STREAM, 1, whole + whole[:-1]))
+        client.write(encode_frame(frames.HEADERS, frames.END_HEADERS, 1, client.head(path=STREAM)))
+        client.write(encode_frame(frames.DATA, frames.END_STREAM, 1, whole + whole[:-1]))
         answer = client.answer(1)
     assert answer.fields["grpc-status"] == str(grpc.StatusCode.INTERNAL.value[0])
     message = pb.ModelStreamInferResponse.FromString(bytes(answer.data[5:]))

@@ -46,7 +46,7 @@ def connected(secure: Worker) -> socket.socket:
     return socket.create_connection((host, int(port)), 10)
 
 
-def test_who_agrees_on_h2_is_served(secure: Worker, certificate: Pair) -> None:
+def test_a_client_that_negotiates_h2_is_served(secure: Worker, certificate: Pair) -> None:
     works(secure, certificate)
     with closing(Raw(secure.address, tls=certificate.client(None, "http/1.1", "h2"))) as raw:
         assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
@@ -87,7 +87,7 @@ def test_a_client_without_tls_is_closed_without_a_log_line(
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-def test_a_handshake_that_stops_is_given_up(models: Path, certificate: Pair) -> None:
+def test_a_handshake_that_stops_is_closed(models: Path, certificate: Pair) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acceptor, "HANDSHAKE_S", 0.2)
         with workers.running(models, GrpcOptions(tls=certificate.contexts().grpc)) as hasty, connected(hasty) as plain:
@@ -181,6 +181,6 @@ def test_openssl_s_client_agrees_on_h2(secure: Worker, certificate: Pair) -> Non
     ]
     said = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE_S, check=True).stdout.decode(
         errors="replace"
-    )  # the server's first frames are no text
+    )  # the server's first frames are not text
     assert "ALPN protocol: h2" in said
     assert "Verify return code: 0 (ok)" in said

@@ -41,7 +41,7 @@ def sample(datatype: str) -> Array:
 
 
 @pytest.mark.parametrize("datatype", list(NUMPY_TYPES))
-def test_every_datatype(client: Any, datatype: str) -> None:
+def test_every_datatype_comes_back_to_tritonclient(client: Any, datatype: str) -> None:
     array = sample(datatype)
     result = client.infer(f"identity_{datatype.lower()}", [stated("x", datatype, array)])
     answer = result.as_numpy("y")
@@ -73,7 +73,7 @@ def test_options_of_a_call(client: Any, coding: str | None) -> None:
     assert (response.id, response.model_version) == ("mine", "1")
 
 
-def test_classification(client: Any) -> None:
+def test_tritonclient_gets_classes(client: Any) -> None:
     requested = triton.InferRequestedOutput("probabilities", class_count=2)
     rows = stated("x", "FP32", np.ones((3, 5), np.float32))
     classes = client.infer("classifier", [rows], outputs=[requested]).as_numpy("probabilities")
@@ -81,7 +81,7 @@ def test_classification(client: Any) -> None:
     assert classes[0, 0].count(b":") == 1
 
 
-def test_cold_calls(client: Any) -> None:
+def test_tritonclient_reads_health_and_metadata(client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("pair", "2")
@@ -114,7 +114,7 @@ def test_errors_reach_the_client(client: Any, work: Any, status: str) -> None:
     assert raised.value.status() == status
 
 
-def test_async_infer(client: Any) -> None:
+def test_tritonclient_infers_asynchronously(client: Any) -> None:
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for x in range(20):
         given = stated("x", "FP32", np.full((1, 3), x, np.float32))
@@ -128,7 +128,7 @@ def _put(answers: "queue.SimpleQueue[Any]", result: Any, error: Any) -> None:
     answers.put((result, error))
 
 
-def test_a_stream(client: Any) -> None:
+def test_tritonclient_streams(client: Any) -> None:
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     client.start_stream(partial(_put, answers))
     ones = np.ones((1, 3), np.float32)
@@ -144,7 +144,7 @@ def test_a_stream(client: Any) -> None:
     assert closing[0].get_response().parameters["triton_final_response"].bool_param
 
 
-def test_the_aio_client(worker: Worker) -> None:
+def test_the_aio_tritonclient_infers_and_streams(worker: Worker) -> None:
     async def asked() -> None:
         async with triton_aio.InferenceServerClient(worker.address) as client:
             assert await client.is_server_ready()

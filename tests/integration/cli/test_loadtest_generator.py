@@ -189,7 +189,7 @@ def test_another_protocol_is_a_lost_connection() -> None:
     assert load(speak_otherwise, 5).failures == {"connection lost": 5}
 
 
-def test_no_server_is_no_connection() -> None:
+def test_without_a_server_no_connection_opens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     endpoint = resolve(address)

@@ -77,7 +77,7 @@ def test_predict_by_url(secure: Secure, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["rest", "grpc"])
-def test_load_tests(secure: Secure, transport: str) -> None:
+def test_load_tests_run_over_tls(secure: Secure, transport: str) -> None:
     grpc = ["--grpc"] if transport == "grpc" else []
     url = ["--url", https_url(secure.server.grpc if grpc else secure.server.http), *grpc]
     ca = ["--ca-file", str(secure.authority.certificate)]

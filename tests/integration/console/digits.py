@@ -15,7 +15,7 @@ import numpy as np
 from penstock.cli.demo.loop import shift_digits
 from penstock.cli.demo.story import request
 from penstock.cli.demo.traffic import RestTransport
-from penstock.cli.demo.training import MODEL, DigitRows, VersionRecipe, read_digits, recipes, train, write_version
+from penstock.cli.demo.training import MODEL, DigitRows, VersionRecipe, list_recipes, read_digits, train, write_version
 from penstock.core.tensors import Array
 from tests.harness import PATIENCE_S, Server, wait_until
 
@@ -41,7 +41,7 @@ class Digits:
         """Train the versions, and write their files."""
         scans = read_digits()
         later = replace(scans, train_rows=shift_digits(scans.train_rows), test_rows=shift_digits(scans.test_rows))
-        first, second = recipes()
+        first, second = list_recipes()
         third = VersionRecipe("3", "retrained", second.classifier.__class__((64,), random_state=1), 0)
         made = cls(scans, folder)
         for recipe, rows in ((first, scans), (second, scans), (third, later)):

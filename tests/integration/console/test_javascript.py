@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [path.name for path in TESTS])
-def test_modules(folder: Path, name: str) -> None:
+def test_the_unit_tests_of_the_modules_pass(folder: Path, name: str) -> None:
     command = ["node", "--test", f"js/{name}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout

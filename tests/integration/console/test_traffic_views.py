@@ -253,7 +253,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
         yield running, folder
 
 
-def test_who_may_only_read_sees_why_there_are_no_actions(open_page: OpenPage, guarded: tuple[Server, Path]) -> None:
+def test_a_viewer_sees_why_there_are_no_actions(open_page: OpenPage, guarded: tuple[Server, Path]) -> None:
     server, folder = guarded
     asked = {"to": SAME, "from": GOOD, "min_step_seconds": 600, "reason": HOSTILE}
     trial = ask_owner(folder / "home", "POST", f"{ADMIN}/rollouts", asked)

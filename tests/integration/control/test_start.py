@@ -70,7 +70,7 @@ def test_stated_ports_are_used(folder: Path, tmp_path: Path) -> None:
         infer(server)
 
 
-def test_ipv6(folder: Path, tmp_path: Path) -> None:
+def test_ipv6_addresses_are_served(folder: Path, tmp_path: Path) -> None:
     with harness.running(folder, tmp_path, "--host", "::1", "--drain-delay", "0") as server:
         assert server.http.startswith("[::1]:")
         infer(server)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.engine.confinement import limits, seccomp
-from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, machine
+from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, find_machine
 
 UNIT = Path(__file__).parents[3] / "deploy/systemd/penstock.service"
 FAMILIES = {"AF_INET": socket.AF_INET, "AF_INET6": socket.AF_INET6, "AF_UNIX": socket.AF_UNIX}
@@ -61,8 +61,8 @@ def _expanded(words: list[str]) -> Iterator[str]:
 
 def numbers() -> dict[str, int]:
     """The number of each system call of this machine."""
-    header = "unistd_64.h" if machine() == "x86_64" else "unistd.h"
-    (path,) = Path("/usr/include").glob(f"{machine()}-linux-gnu/asm/{header}")
+    header = "unistd_64.h" if find_machine() == "x86_64" else "unistd.h"
+    (path,) = Path("/usr/include").glob(f"{find_machine()}-linux-gnu/asm/{header}")
     found = re.findall(r"^#define __NR_(\w+) (\d+)", path.read_text(), re.MULTILINE)
     return {name: int(number) for name, number in found}
 
@@ -72,7 +72,7 @@ def filter_code(allowed: set[str], families: list[str]) -> bytes:
     known = numbers()
     parts = [
         seccomp._load(seccomp._ARCHITECTURE_AT),
-        seccomp._jump(seccomp._JUMP_EQUAL, AUDIT_ARCHITECTURES[machine()], 1, 0),
+        seccomp._jump(seccomp._JUMP_EQUAL, AUDIT_ARCHITECTURES[find_machine()], 1, 0),
         seccomp._return(seccomp.KILL),
         seccomp._load(seccomp._NUMBER_AT),
     ]

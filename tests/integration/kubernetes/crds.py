@@ -37,7 +37,7 @@ def reduced(definition: Schema) -> Iterator[tuple[str, Schema]]:
 
 
 def _reduce(schema: Schema, left_out: set[str]) -> Schema:
-    """A schema without what constrains nothing; names of fields are no keywords."""
+    """A schema without what constrains nothing; names of fields are not keywords."""
     kept: Schema = {}
     for keyword, value in schema.items():
         if keyword in _NO_CONSTRAINT or keyword.startswith(("x-kubernetes-list", "x-kubernetes-map")):

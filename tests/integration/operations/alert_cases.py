@@ -37,7 +37,7 @@ def requests(ok: str, code: str, count: str) -> Series:
 
 
 def share_of_requests(name: str, label: str) -> tuple[Series, Mapping[str, tuple[Series, int]]]:
-    """A counter that is 10 % of the requests, and the ways in which it is no alert."""
+    """A counter that is 10 % of the requests, and the ways in which it is not an alert."""
     counter = f"penstock_{name}{{{MODEL},{label}}}"
 
     def series(ok: str, count: str) -> Series:

@@ -33,7 +33,7 @@ RELEASED = "# Changelog\n\n## [Unreleased]\n\n## [1.2.0] - 2026-11-30\n\n- a\n\n
         (SOURCE, RELEASED.replace(" - 2026-11-30", ""), "", ""),
         (SOURCE, RELEASED.replace("## [Unreleased]\n\n", "## [Unreleased]\n\n- b\n\n"), "", ""),
         ("", RELEASED, "", "states 0 versions"),
-        (SOURCE.replace("1.2.0", "1.2"), RELEASED, "", "1.2 is no version"),
+        (SOURCE.replace("1.2.0", "1.2"), RELEASED, "", "1.2 is not a version"),
         (SOURCE, RELEASED.replace("## [Unreleased]\n\n", ""), "", "does not begin with"),
         (SOURCE, RELEASED.replace("[1.2.0]", "[1.3.0]"), "", "the version is 1.2.0"),
         (SOURCE, RELEASED.replace("[1.1.0]", "[1.2.0]"), "", "twice"),

@@ -41,7 +41,7 @@ COVERED: dict[str, dict[str, str]] = {
     "aliases": {},
     "routes": {},
     "policies": {},
-    "references": {"used_at": "the time of use, which is no change"},
+    "references": {"used_at": "the time of use, which is not a change"},
     "signatures": {},
     "approvals": {},
     "keys": {},

@@ -97,7 +97,7 @@ def test_an_object_is_copied_whole_or_not_at_all(
         tree.copy("m/1/other", tmp_path / "other", 10_000)
 
 
-def test_names_that_are_no_paths_are_left_out(bucket: s3.Bucket, prefix: str) -> None:
+def test_names_that_are_not_paths_are_left_out(bucket: s3.Bucket, prefix: str) -> None:
     put(bucket, prefix, {"m/1/model.onnx": b"graph", "m/1/": b"", "m/.x/model.onnx": b"", "m/1/a%5Cb": b""})
     tree = BucketTree(f"s3://{bucket.name}/{prefix}")
     tree.refresh()

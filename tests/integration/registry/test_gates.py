@@ -55,7 +55,7 @@ def digest_of(version: str) -> str:
 
 def bundle_of(version: str, key: Any = TRUSTED) -> str:
     payload = statement_of({"model.onnx": digest_of(version)}, "m", (), "", "")
-    unsigned = Bundle(payload, b"", keys.fingerprint(key))
+    unsigned = Bundle(payload, b"", keys.compute_fingerprint(key))
     return encode_bundle(Bundle(payload, keys.sign(key, unsigned.signed_bytes), unsigned.hint))
 
 

@@ -96,7 +96,7 @@ def test_an_overdue_leader_continues_if_nobody_else_leads(two: tuple[Database, D
     assert not second.acquire_leadership()
 
 
-def test_nobody_begins_to_lead_within_a_write_of_the_leader(two: tuple[Database, Database], url: str) -> None:
+def test_no_gateway_starts_to_lead_during_a_write_of_the_leader(two: tuple[Database, Database], url: str) -> None:
     first, second = two
     assert first.acquire_leadership()
     end_lease(second)

@@ -80,7 +80,7 @@ def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -
     assert outbox.due()[0].attempts == 1
 
 
-def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: VersionStore) -> None:
+def test_deliveries_that_were_given_up_can_be_replayed(outbox: Outbox, store: VersionStore) -> None:
     outbox.commit("m", 0, {}, event("a"), ["hook"])
     outbox.mark_dead(outbox.due()[0], "it answered 410", event("gone"))
     assert outbox.due() == []

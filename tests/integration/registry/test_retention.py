@@ -247,7 +247,7 @@ def test_a_dropped_archive_leaves_its_record(
     assert store.contents.mark_for_deletion([record.digest]) == [record.digest]
 
 
-def test_the_database_refuses_to_let_go_of_what_is_in_no_archive(
+def test_the_database_refuses_to_delete_entries_that_are_in_no_archive(
     database: Database, store: VersionStore, clock: Clock, archives: AuditArchives
 ) -> None:
     store.note("m", "version.refuse", "versions/1", BY, {})

@@ -22,7 +22,7 @@ def digests(contents: dict[str, bytes]) -> dict[str, str]:
 
 def signed() -> str:
     payload = statement_of(digests(CONTENTS), "m", (), "m", "1")
-    hint = keys.fingerprint(KEY)
+    hint = keys.compute_fingerprint(KEY)
     return encode_bundle(Bundle(payload, keys.sign(KEY, Bundle(payload, b"", hint).signed_bytes), hint))
 
 

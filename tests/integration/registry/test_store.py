@@ -336,7 +336,7 @@ def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert len(again.audit(limit=1000)) == len(names)
 
 
-def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported_as_damaged(tmp_path: Path) -> None:
     (tmp_path / "r.db").write_bytes(b"no database" * 500)
     with pytest.raises(DataLoss, match="backup"):
         open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
@@ -447,7 +447,7 @@ def test_a_record_of_an_unknown_form_hinders_no_other_model(
     assert sound["z"].versions["1"].content.digest in store.contents.needed()  # its content is not collected
 
 
-def test_a_text_that_is_no_json_hinders_no_other_model(tmp_path: Path, clock: Clock) -> None:
+def test_a_text_that_is_not_json_affects_no_other_model(tmp_path: Path, clock: Clock) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
     store = VersionStore(database, clock)
     for model in "mz":

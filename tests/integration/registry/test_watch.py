@@ -211,7 +211,7 @@ def test_a_verdict_outlives_the_process(world: World) -> None:
     asyncio.run(run())
 
 
-def test_an_empty_folder_is_no_answer_and_single_removals_are(world: World) -> None:
+def test_an_emptied_folder_is_not_taken_as_removals_but_single_removals_are(world: World) -> None:
     async def run() -> None:
         world.write("a/1/model.onnx")
         world.write("a/2/model.onnx")

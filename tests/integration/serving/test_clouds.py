@@ -183,7 +183,9 @@ def test_answers_have_the_type_that_the_client_prefers(sagemaker: Server, accept
         ("application/x-npy", npy(np.array([{"a": 1}], object)), "", 400, ".npy"),
     ],
 )
-def test_refusals(sagemaker: Server, kind: str, body: bytes, accept: str, status: int, said: str) -> None:
+def test_refusals_have_the_form_of_the_cloud(
+    sagemaker: Server, kind: str, body: bytes, accept: str, status: int, said: str
+) -> None:
     answer = invoke(sagemaker, body, kind, accept)
     assert answer.status == status
     assert said in answer.error()
@@ -208,7 +210,7 @@ def test_ids_and_attributes_of_a_request(sagemaker: Server) -> None:
     assert answer.headers["penstock-model-version"] == "1"
 
 
-def test_execution_parameters(sagemaker: Server) -> None:
+def test_execution_parameters_are_served(sagemaker: Server) -> None:
     answer = call(sagemaker.http, "GET", "/execution-parameters").json()
     assert answer == {"MaxConcurrentTransforms": 3, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 8}
 
@@ -268,7 +270,7 @@ def vertex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_vertex_predictions(vertex: Server) -> None:
+def test_vertex_predictions_are_answered(vertex: Server) -> None:
     def predict(body: Mapping[str, Any] | bytes, kind: str = "application/json", **fields: str) -> Reply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         return call(vertex.http, "POST", "/v1/endpoints/7:predict", raw, {"content-type": kind, **fields})
@@ -301,7 +303,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_azure_scores(azure: Server) -> None:
+def test_azure_scoring_requests_are_answered(azure: Server) -> None:
     def score(body: Mapping[str, Any], **fields: str) -> Reply:
         return call(
             azure.http, "POST", "/score", json.dumps(body).encode(), {"content-type": "application/json", **fields}

@@ -135,7 +135,7 @@ def test_without_a_gateway(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["x", "=1", "x="])
-def test_what_is_no_key(tmp_path: Path, key: str) -> None:
+def test_malformed_keys_are_refused(tmp_path: Path, key: str) -> None:
     code, error = forget(tmp_path, "--key", key)
     assert code == 2 and "expected COLUMN=VALUE" in error
 

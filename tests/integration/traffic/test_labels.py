@@ -105,7 +105,9 @@ def test_a_version_that_answers_worse_by_labels_is_rolled_back(server: Server, l
     assert found["label_delay_seconds"]["all_below"] >= found["label_delay_seconds"]["median_below"] > 0
 
 
-def test_pins_and_late_batches_of_one_version_are_no_evidence(server: Server, labeller: Labeller) -> None:
+def test_pinned_requests_and_late_label_batches_of_one_version_are_not_evidence(
+    server: Server, labeller: Labeller
+) -> None:
     trial = begin(server, to=SAME, **ASKED)
     kept = labeller.ask(120)  # told later, and of one version only
     labeller.send_feedback(wrong(labeller.ask(60, SAME)[SAME]))  # pinned

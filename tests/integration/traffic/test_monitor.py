@@ -138,7 +138,9 @@ def test_without_a_reference_one_is_learned(server: Server) -> None:
     wait_until(lambda: set(states(server, SAME).values()) == {"ok"}, PATIENCE_S, "enough rows")
 
 
-def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server, tmp_path: Path) -> None:
+def test_rows_of_one_client_do_not_make_a_reference_and_relearning_can_be_requested(
+    server: Server, tmp_path: Path
+) -> None:
     learn(server, SAME)
     before = show(server, SAME)["reference"]
     again = ("monitor", "m", "--relearn", "--version", SAME, "--reason", "a new season", "--url", server.ops)
@@ -187,7 +189,7 @@ def referenced(server: Server) -> Iterator[Server]:
     set_policy(server)
 
 
-def test_the_commands(referenced: Server, tmp_path: Path) -> None:
+def test_the_monitor_commands_print_the_state(referenced: Server, tmp_path: Path) -> None:
     server = referenced
 
     def run(*arguments: str) -> Any:

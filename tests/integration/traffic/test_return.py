@@ -58,7 +58,7 @@ def drifted_columns(server: Server) -> set[str]:
     return {name for drift in drifts for name in drift["columns"]}
 
 
-def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_path: Path) -> None:
+def test_harm_and_drift_during_retraining_are_acted_upon_without_another_request(tmp_path: Path) -> None:
     folder, generator = models(tmp_path / "models", GOOD, BREAKING), np.random.default_rng(1)
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None

@@ -224,7 +224,7 @@ def test_what_cannot_be_started_says_why(server: Server) -> None:
     assert trial["id"] in [rollout["id"] for rollout in server.admin("GET", path).json()["rollouts"]]
 
 
-def test_the_commands(server: Server, tmp_path: Path) -> None:
+def test_the_rollout_commands_act_and_print(server: Server, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return harness.run_command(*arguments, "--url", server.ops, folder=tmp_path)
 
@@ -273,7 +273,7 @@ def prometheus(server: Server, prometheus_port: int, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.usefixtures("prometheus")
-def test_a_real_prometheus_has_a_say(server: Server) -> None:
+def test_a_real_prometheus_can_fail_a_guard(server: Server) -> None:
     query = 'sum(penstock_requests_total{model="m",code="200"})'
     with traffic(server, threads=1):
         good = begin(server, to=SAME, steps=[10_000], guards=[{"metric": "promql", "query": query, "min": 1}])

@@ -98,7 +98,7 @@ def batching(server: Server, model: str) -> str:
 
 @pytest.mark.parametrize("kind", ["waits", "stated", "claimed"])
 @pytest.mark.parametrize("name", DEPENDENT)
-def test_nobody_gets_what_others_made_of_it(server: Server, name: str, kind: str) -> None:
+def test_each_caller_gets_its_own_rows_back_from_a_shared_run(server: Server, name: str, kind: str) -> None:
     model = f"{name}_{kind}"
     alone = {number: asked(server, model, row(number)) for number in range(CALLERS)}
     reported = together(server, model)
@@ -165,7 +165,7 @@ def test_a_description_can_be_stated_again(server: Server) -> None:
     assert batching(server, "chosen_waits").startswith("requests share runs: its configuration says")
 
 
-def test_people_are_shown_the_proof(server: Server, tmp_path: Path) -> None:
+def test_the_command_line_shows_the_proof(server: Server, tmp_path: Path) -> None:
     def shown(model: str, *options: str) -> str:
         return run_command("models", "show", f"{model}:1", "--url", server.ops, *options, folder=tmp_path).stdout
 

@@ -52,7 +52,7 @@ def test_a_page_sees_changes_of_a_model_as_they_happen(server: Server) -> None:
         assert stream.of("models")[0]["models"][0]["name"] == "m"
         assert stream.of("readiness")[-1] == server.admin("GET", "/readyz").json()
         sent = [lasting_part(Topic("fleet"), document) for document in stream.of("fleet")]
-        assert all(now != before for before, now in pairwise(sent))  # the age of a heartbeat is no change
+        assert all(now != before for before, now in pairwise(sent))  # the age of a heartbeat is not a change
     assert server.admin("DELETE", "/admin/v1/models/m/route").status == 200
 
 

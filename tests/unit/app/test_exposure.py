@@ -46,7 +46,7 @@ def test_each_address_is_looked_at(setting: str, host: str) -> None:
     assert checked_exposure(settings(**{setting: host}, insecure_no_auth=True)).is_insecure
 
 
-def test_a_host_that_is_none_is_a_mistake() -> None:
+def test_an_invalid_host_is_refused() -> None:
     with pytest.raises(StartFailed, match="no such host"):
         exposure_of(settings(host="no such host"))
 

@@ -51,7 +51,7 @@ def test_a_gateway_starts_again_in_its_process_with_the_heap_of_a_worker(on_requ
 
 
 @pytest.mark.parametrize("text", ["[always] madvise never\n", "always madvise [never]\n", None])
-def test_where_huge_pages_are_not_on_request_it_goes_on(text: str | None, tmp_path: Path) -> None:
+def test_without_huge_pages_on_request_the_start_goes_on(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "enabled").write_text(text)
     assert len(run(tmp_path / "enabled", "serve")) == 2

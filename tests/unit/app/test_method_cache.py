@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.app.method_cache import MethodCache, StoredCode, store
+from penstock.app.method_cache import MethodCache, StoredCode, pack_codes
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_only_what_was_used_is_kept(file: Path) -> None:
     assert 0 < file.stat().st_size < before
 
 
-def test_outside_of_the_block_dataclasses_are_as_ever(file: Path) -> None:
+def test_outside_the_block_dataclasses_are_unchanged(file: Path) -> None:
     cache = MethodCache(file)
     make(cache)
     assert "exec" not in vars(dataclasses)
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_used_is_replaced(file: Path, content: bytes) -> N
 
 @given(st.dictionaries(st.binary(min_size=16, max_size=16), st.binary(max_size=4), max_size=8), st.randoms())
 def test_stored_code_is_found_by_its_digest_in_any_order(entries: dict[bytes, bytes], order: random.Random) -> None:
-    stored, keys = StoredCode(*store(entries)), list(entries)
+    stored, keys = StoredCode(*pack_codes(entries)), list(entries)
     order.shuffle(keys)
     assert {key: stored.get(key) for key in keys} == entries
     assert stored.get(bytes(range(16))) == entries.get(bytes(range(16)))
@@ -112,7 +112,7 @@ def test_stored_code_is_found_by_its_digest_in_any_order(entries: dict[bytes, by
 
 def test_a_digest_is_found_only_where_one_begins() -> None:
     keys = [bytes([1] * 8 + [2] * 8), bytes([3] * 8 + [4] * 8)]
-    stored = StoredCode(*store(dict.fromkeys(keys, b"x")))
+    stored = StoredCode(*pack_codes(dict.fromkeys(keys, b"x")))
     assert stored.get(bytes([2] * 8 + [3] * 8)) is None
 
 
@@ -133,7 +133,7 @@ def test_where_python_writes_no_bytecode_nothing_is_written(file: Path, monkeypa
     assert not file.exists()
 
 
-def test_a_folder_that_is_not_there_is_no_failure(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_a_failure(tmp_path: Path) -> None:
     cache = MethodCache(tmp_path / "missing" / "kept.methods")
     make(cache)
     cache.save()

@@ -75,7 +75,7 @@ def test_health_is_asked_by_the_socket_unless_a_port_is_named(home: Path, monkey
         assert health_address() == "127.0.0.1:9002"
 
 
-def test_a_socket_without_a_gateway_is_passed_over(home: Path) -> None:
+def test_a_socket_without_a_gateway_is_skipped(home: Path) -> None:
     OwnerSocket(home).listen().close()
     assert running_gateway(location_of("", home, ""), by_settings=False) is None
 

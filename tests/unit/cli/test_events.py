@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.cli.events import _cells
+from penstock.cli.events import _make_cells
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_each_says_why_or_what_was_found(data: dict[str, Any], said: str) -> Non
         "subject": "s",
         "data": data,
     }
-    assert _cells(event)[-1] == said
+    assert _make_cells(event)[-1] == said

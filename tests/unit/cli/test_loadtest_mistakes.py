@@ -90,7 +90,7 @@ def test_a_version_is_named_alone_or_with_its_model(against: str) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, [], None, {"inputs": None}, {"inputs": [{"name": "x"}]}, {"inputs": ["x"]}])
-def test_another_server_is_no_gateway(document: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_is_not_taken_for_a_gateway(document: object, monkeypatch: pytest.MonkeyPatch) -> None:
     client = RestClient("127.0.0.1:1", 1.0)
     monkeypatch.setattr(client, "_call", lambda *_: InferReply(cast(dict[str, Any], document), "", ""))
     with pytest.raises(CallFailed, match="is it a gateway"):

@@ -52,7 +52,7 @@ def test_a_rule_that_can_never_fire_has_its_line(penstock: Callable[..., Result]
 
 
 @pytest.mark.parametrize("text", ["triggers: [", "- a\n- b\n", "\t:"])
-def test_what_is_no_document_is_refused(penstock: Callable[..., Result], tmp_path: Path, text: str) -> None:
+def test_a_text_that_is_not_a_document_is_refused(penstock: Callable[..., Result], tmp_path: Path, text: str) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(text)
     assert penstock("policy", "check", str(file)).code == 2

@@ -69,7 +69,10 @@ def test_other_shares_are_refused(text: str) -> None:
 def test_captures_that_hold_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
     metadata: dict[str, list[object]] = {"inputs": [], "outputs": []}
-    for text, message in (("fraud:1", "'fraud:1' is no file or folder"), (str(tmp_path), "holds no captured requests")):
+    for text, message in (
+        ("fraud:1", "'fraud:1' is not a file or folder"),
+        (str(tmp_path), "holds no captured requests"),
+    ):
         with pytest.raises(BadData, match=message):
             parts_of([text], "fraud", metadata, None)
     other = tmp_path / "notes.txt"
@@ -79,7 +82,7 @@ def test_captures_that_hold_nothing_are_refused(tmp_path: Path, monkeypatch: pyt
     assert ModelName.parse("fraud") == ModelName("fraud", "")
 
 
-def test_files_that_do_not_exist_are_no_models(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_a_model(tmp_path: Path) -> None:
     check_files(["fraud:1", "fraud.v2", str(tmp_path)])
     for text in ("nothing.parquet", f"{tmp_path}/captures"):
         with pytest.raises(BadData, match=f"there is no file or folder '{text}'"):

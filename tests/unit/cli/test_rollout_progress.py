@@ -47,7 +47,7 @@ def look(
         ),
     ],
 )
-def test_lines(looks: list[tuple[float, Any]], lines: list[str]) -> None:
+def test_progress_is_printed_as_lines(looks: list[tuple[float, Any]], lines: list[str]) -> None:
     reporter = Reporter()
     assert [line for now, item in looks for line in reporter.lines(item, now)] == lines
 

@@ -9,8 +9,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from penstock.cli.rollout import _guard, _step, _steps, render
-from penstock.cli.route import _rule, bar, weights
+from penstock.cli.rollout import _draw_steps, _parse_guard, _step, render
+from penstock.cli.route import _parse_rule, draw_bar, parse_weights
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, parse_guard
@@ -19,11 +19,11 @@ from penstock.core.rollouts.spec import RolloutSpec
 from tests.unit.cli.conftest import Result
 
 
-def test_weights() -> None:
-    assert weights("1=9500, 2=500", "--split") == {"1": 9500, "2": 500}
+def test_weights_are_parsed() -> None:
+    assert parse_weights("1=9500, 2=500", "--split") == {"1": 9500, "2": 500}
     for wrong in ("1", "1=", "=3", "1=x", "1=1.5", "1=-3"):
         with pytest.raises(typer.Exit) as ended:
-            weights(wrong, "--split")
+            parse_weights(wrong, "--split")
         assert ended.value.exit_code == 2
 
 
@@ -34,36 +34,36 @@ def test_weights() -> None:
         ("header:x=a=b->c->1.0", {"header": "x", "equals": "a=b->c", "version": "1.0"}),
     ],
 )
-def test_rules(stated: str, rule: dict[str, str]) -> None:
-    assert _rule(stated) == rule
+def test_rules_are_parsed(stated: str, rule: dict[str, str]) -> None:
+    assert _parse_rule(stated) == rule
 
 
 @pytest.mark.parametrize("stated", ["x=1->2", "header:x->2", "header:x=1", ""])
-def test_what_is_no_rule(stated: str) -> None:
+def test_malformed_rules_are_refused(stated: str) -> None:
     with pytest.raises(typer.Exit) as ended:
-        _rule(stated)
+        _parse_rule(stated)
     assert ended.value.exit_code == 2
 
 
 def test_guards_and_steps() -> None:
-    assert _guard("errors") == {"metric": "errors"}
-    assert _guard("latency:1.5") == {"metric": "latency", "max_ratio": 1.5}
-    assert _guard("outputs:0.2") == {"metric": "outputs", "max": 0.2}
-    assert _guard("quality:0.2") == {"metric": "quality", "max_increase": 0.2}
+    assert _parse_guard("errors") == {"metric": "errors"}
+    assert _parse_guard("latency:1.5") == {"metric": "latency", "max_ratio": 1.5}
+    assert _parse_guard("outputs:0.2") == {"metric": "outputs", "max": 0.2}
+    assert _parse_guard("quality:0.2") == {"metric": "quality", "max_increase": 0.2}
     assert _step("500") == 500
     assert _step("500!") == {"weight": 500, "approval": True}
     asked = {"metric": "promql", "query": "up", "min": 1}
-    assert _guard(json.dumps(asked)) == asked
+    assert _parse_guard(json.dumps(asked)) == asked
     for wrong in ("latency:much", '{"metric"'):
         with pytest.raises(typer.Exit):
-            _guard(wrong)
+            _parse_guard(wrong)
     with pytest.raises(typer.Exit):
         _step("5 %")
 
 
 @pytest.mark.parametrize("metric", [name for name in NAMES if name != "promql"])
 def test_every_guard_takes_its_limit(metric: str) -> None:
-    assert parse_guard(_guard(f"{metric}:1")).limit == 1.0
+    assert parse_guard(_parse_guard(f"{metric}:1")).limit == 1.0
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_every_guard_takes_its_limit(metric: str) -> None:
 )
 def test_steps_are_drawn_with_the_weights_that_they_have(steps: tuple[int, ...], hold_back: int, drawn: str) -> None:
     spec = RolloutSpec("2", "1", steps=tuple(map(RolloutStep, steps)), hold_back=hold_back)
-    assert _steps(rollout_document(start_rollout(spec, 0.0))).plain == drawn
+    assert _draw_steps(rollout_document(start_rollout(spec, 0.0))).plain == drawn
 
 
-def test_bars() -> None:
-    assert bar(0.0, 10) == ""
-    assert bar(0.5, 10) == "█" * 5
-    assert bar(1.0, 10) == "█" * 10
+def test_bars_show_shares() -> None:
+    assert draw_bar(0.0, 10) == ""
+    assert draw_bar(0.5, 10) == "█" * 5
+    assert draw_bar(1.0, 10) == "█" * 10
 
 
 @pytest.mark.parametrize("width", [80, 140])

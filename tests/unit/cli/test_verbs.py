@@ -50,7 +50,7 @@ def test_predict_is_unavailable_when_nobody_answers(penstock: Run, nobody: str, 
     assert result.out == ""
 
 
-def test_predict_refuses_data_that_is_no_json(penstock: Run, nobody: str) -> None:
+def test_predict_refuses_data_that_is_not_json(penstock: Run, nobody: str) -> None:
     result = penstock("predict", "m", "--data", "[1,", "--url", nobody)
     assert result.code == ExitCode.USAGE
     assert "is not JSON" in result.err

@@ -102,7 +102,7 @@ def test_an_empty_file_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["tcp://10.0.0.1:8000", "udp://[fd00::1]:8000"])
-def test_variables_of_a_kubernetes_service_are_no_settings(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_a_kubernetes_service_are_not_settings(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HTTP_PORT", value)
     monkeypatch.setenv("PENSTOCK_HTTP_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("PENSTOCK_GRPC_PORT", "9001")

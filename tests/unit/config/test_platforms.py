@@ -74,7 +74,9 @@ BATCH = {
         ),
     ],
 )
-def test_sagemaker(environment: Mapping[str, str], names: list[str] | None, settings: Mapping[str, Any]) -> None:
+def test_sagemaker_is_recognised(
+    environment: Mapping[str, str], names: list[str] | None, settings: Mapping[str, Any]
+) -> None:
     platform = found(environment, {} if names is None else {SAGEMAKER_MODEL: names})
     assert platform == ServingPlatform("SageMaker", {**SAGEMAKER, **settings})
 
@@ -108,7 +110,7 @@ STATED = {"health_route": "/healthz", "predict_route": "/v1/endpoints/1:predict"
         ("s3://bucket/models", {}, {"models": ["s3://bucket/models"]}),
     ],
 )
-def test_vertex(storage: str, folder: Mapping[str, Sequence[str]], settings: Mapping[str, Any]) -> None:
+def test_vertex_is_recognised(storage: str, folder: Mapping[str, Sequence[str]], settings: Mapping[str, Any]) -> None:
     platform = found({**ROUTES, "AIP_STORAGE_URI": storage}, folder)
     assert platform == ServingPlatform("Vertex AI", {**VERTEX, "vertex": STATED, **settings})
 
@@ -120,7 +122,7 @@ def test_a_model_in_cloud_storage_is_a_problem_only_where_no_other_is_configured
     assert "PENSTOCK_MODELS" in platform.problem
 
 
-def test_azure() -> None:
+def test_azure_is_recognised() -> None:
     settings = {**OPEN, "dialects": ["azure"], "models": ["/m"]}
     assert found({"AZUREML_MODEL_DIR": "/m"}) == ServingPlatform("Azure ML", settings)
 

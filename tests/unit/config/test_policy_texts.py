@@ -43,7 +43,7 @@ def test_values_and_their_lines() -> None:
         ("a: |\n  two\n  lines\n", {"a": "two\nlines\n"}),
     ],
 )
-def test_plain_values(text: str, expected: object) -> None:
+def test_plain_values_are_read(text: str, expected: object) -> None:
     assert read_policy_text(text).document == expected
 
 

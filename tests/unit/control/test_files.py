@@ -50,7 +50,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_bases_that_cannot_be_trusted_are_passed_over(short_path: Path) -> None:
+def test_untrusted_base_directories_are_skipped(short_path: Path) -> None:
     opened = short_path / "open"
     opened.mkdir()
     opened.chmod(0o777)
@@ -158,7 +158,7 @@ def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
     file.close()
 
 
-def test_a_lock_that_is_let_go_soon_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_released_soon_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = directory.try_lock(tmp_path / "lock")
     assert held is not None
     monkeypatch.setattr(time, "sleep", lambda _: os.close(held))

@@ -168,7 +168,7 @@ def test_features_are_in_the_order_of_the_data_and_not_of_the_card(watcher: Watc
 
 
 @pytest.mark.simulation
-def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
+def test_a_reference_is_stored_and_gets_counters(watcher: Watcher) -> None:
     reference = trained()
     assert watcher.watch() == WatchSpec(learn=LearnSpec(5000, 100, 10.0, 0.5), answers=str(watcher.folder / ANSWERS))
     reported = watcher.give(reference)
@@ -364,7 +364,7 @@ def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(wat
     assert watcher.watch("2").digest == pushed.digest
 
 
-def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher) -> None:
+def test_a_learned_reference_trusts_the_stated_probabilities(watcher: Watcher) -> None:
     columns = COLUMNS[0], output_columns([TensorSpec("p", "FP32", (-1, 2))], True)
     generator = np.random.default_rng(5)
 
@@ -638,7 +638,7 @@ def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
     shops.until(("slice", "x[0] where shop is south", False), 40, 400)
 
 
-def test_the_words_of_a_version_change_with_its_slices(watcher: Watcher) -> None:
+def test_the_counters_of_a_version_change_with_its_slices(watcher: Watcher) -> None:
     shops = Shops(watcher)
     plain = watcher.watch()
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"slices": ["shop", "nothing"]}}, ME))
@@ -675,7 +675,7 @@ def left_with_evidence(watcher: Watcher, reference: Reference) -> WatchSpec:
 
 
 @pytest.mark.parametrize("rows", [1600, 60_000])
-def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watcher, rows: int) -> None:
+def test_drift_between_looks_is_found_by_the_next_look(watcher: Watcher, rows: int) -> None:
     """All rows of the gap are one batch."""
     reference = trained()
     watch = left_with_evidence(watcher, reference)
@@ -707,7 +707,7 @@ def test_rows_of_a_new_reference_count_from_the_first_on(watcher: Watcher) -> No
     assert watcher.show()["features"][0]["rows"] == 40
 
 
-def test_evidence_that_belongs_to_other_words_begins_at_the_present_ones(watcher: Watcher) -> None:
+def test_evidence_of_other_counters_begins_at_the_present_ones(watcher: Watcher) -> None:
     reference = trained()
     watch = left_with_evidence(watcher, reference)
     watcher.fleet.clear_region(watch.offset, watch.size)  # another instance's memory, as it were
@@ -808,7 +808,7 @@ def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watch
 
 
 @pytest.mark.simulation
-def test_a_fall_of_performance_is_reported(watcher: Watcher) -> None:
+def test_a_drop_of_performance_is_reported(watcher: Watcher) -> None:
     watcher.world.clock.now = time.time()
     generator = np.random.default_rng(3)
 
@@ -942,7 +942,7 @@ def test_a_reference_is_learned_anew_on_request(watcher: Watcher) -> None:
 
 
 @pytest.mark.parametrize("version", ["1", "9", None])
-def test_nothing_is_learned_anew_where_there_is_nothing(watcher: Watcher, version: str | None) -> None:
+def test_relearn_is_refused_where_nothing_was_learned(watcher: Watcher, version: str | None) -> None:
     with pytest.raises(NotFound):
         asyncio.run(watcher.monitoring.relearn("m", version, ME))
     with pytest.raises(NotFound):

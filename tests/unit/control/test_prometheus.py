@@ -56,22 +56,22 @@ def ask() -> Iterator[PrometheusClient]:
 
 
 @pytest.mark.parametrize(("query", "value"), [("vector", 0.25), ("scalar", 3.0), ("empty", None), ("nan", None)])
-def test_answers(ask: PrometheusClient, query: str, value: float | None) -> None:
+def test_answers_of_prometheus_are_read(ask: PrometheusClient, query: str, value: float | None) -> None:
     assert ask(query) == value
 
 
 @pytest.mark.parametrize("query", ["text", "odd", "bad"])
-def test_what_is_no_answer(ask: PrometheusClient, query: str) -> None:
+def test_malformed_answers_are_refused(ask: PrometheusClient, query: str) -> None:
     with pytest.raises(NotReady, match="Prometheus"):
         ask(query)
 
 
 @pytest.mark.parametrize(("query", "reported"), [("several", "2 series; .*max"), ("endless", "more than .*max")])
-def test_several_series_are_no_answer(ask: PrometheusClient, query: str, reported: str) -> None:
+def test_several_series_are_refused_as_an_answer(ask: PrometheusClient, query: str, reported: str) -> None:
     with pytest.raises(NotReady, match=reported):
         ask(query)
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_prometheus_is_an_error() -> None:
     with pytest.raises(NotReady, match="does not answer"):
         PrometheusClient("http://127.0.0.1:9")("up")

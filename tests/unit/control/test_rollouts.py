@@ -157,7 +157,7 @@ def test_worse_answers_by_labels_roll_back(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", [{"age_s": 100.0}, {"by_split": False}])
-def test_labels_of_before_the_step_and_of_other_routes_do_not_count(world: World, how: dict[str, Any]) -> None:
+def test_labels_from_before_the_step_and_of_other_routes_do_not_count(world: World, how: dict[str, Any]) -> None:
     gateway = Gateway(world)
     over = labelled(gateway, gateway.begin(**LABELS), 8, (10, 0), **how)
     evidence = over["evidence"]["performance"]
@@ -303,7 +303,7 @@ def test_nothing_counts_before_every_worker_has_the_weights(world: World) -> Non
     gateway.pass_time(trial, "promoted")
 
 
-def test_people_come_first(world: World) -> None:
+def test_actions_of_people_come_before_evidence(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
     assert gateway.act(trial, "pause")["state"] == "paused"
@@ -368,7 +368,7 @@ def test_a_canary_that_stops_to_answer_is_rolled_back(world: World) -> None:
     assert "cannot answer" in gateway.pass_time(trial, "rolled_back")["reason"]
 
 
-def test_a_route_of_before_comes_back_with_its_rules(world: World) -> None:
+def test_the_previous_route_comes_back_with_its_rules(world: World) -> None:
     rule = {"header": "x-a", "equals": "b", "version": "3"}
     route = parse_route({"split": {"1": 10_000}, "sticky": "header:x-user", "rules": [rule]})
     world.traffic.set_route("m", lambda _: route, ME)
@@ -399,7 +399,7 @@ BEFORE: list[Document | None] = [
 @pytest.mark.simulation
 @pytest.mark.parametrize("route", BEFORE)
 @pytest.mark.parametrize("end", ["harm", "abort", "abort while paused", "deadline", "unready"])
-def test_without_promotion_the_route_is_exactly_the_one_of_before(
+def test_without_promotion_the_previous_route_comes_back_unchanged(
     world: World, route: Document | None, end: str
 ) -> None:
     if route is not None:
@@ -510,7 +510,7 @@ def test_a_version_that_is_not_ready_is_not_promoted_by_hand(world: World) -> No
         gateway.act(trial, "promote")
 
 
-def test_prometheus_has_a_say(world: World) -> None:
+def test_a_prometheus_query_can_fail_a_guard(world: World) -> None:
     answers: list[float | None] = [None, 0.5, 0.5, 9.0, 9.0, 9.0]
 
     def ask(query: str) -> float | None:

@@ -173,7 +173,7 @@ def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> Non
         ("3", {"1": 10_000}, "123", "no version answers: none is ready"),
     ],
 )
-def test_who_answers_is_said_as_it_is(
+def test_the_route_states_who_answers(
     reconciler: Reconciler, champion: str, route: dict[str, int], ill: str, said: str
 ) -> None:
     arrange(reconciler, champion, route)

@@ -71,7 +71,7 @@ def test_hosts_are_listed_by_name_domain_address_and_network() -> None:
 
 
 @pytest.mark.parametrize("entry", ["", "http://x", "a b", "10.0.0.0/33", "10.0.0.1/8", "a_.-", "*", "x/y", "*.*.x"])
-def test_what_is_no_host_is_refused(entry: str) -> None:
+def test_a_malformed_host_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="expected a host"):
         parse_hosts([entry])
 
@@ -137,7 +137,7 @@ def test_credentials_are_found_whole_and_in_parts() -> None:
         ("https://planted0123456789:x@h/", {"planted0123456789"}),
     ],
 )
-def test_names_of_users_and_options_of_databases_are_no_secrets(text: str, secrets: set[str]) -> None:
+def test_user_names_and_options_of_databases_are_shown(text: str, secrets: set[str]) -> None:
     assert find_credentials(text) == secrets
 
 

@@ -13,7 +13,7 @@ from penstock.core.bins import (
     FeatureKind,
     NumericBinFinder,
     categorical_bins,
-    label,
+    make_label,
     numeric_bins,
 )
 
@@ -83,7 +83,7 @@ def test_many_features_at_once_are_as_each_alone() -> None:
         assert together[:, index].tolist() == NumericBinFinder([feature])(rows[:, index : index + 1])[:, 0].tolist()
 
 
-def test_texts() -> None:
+def test_texts_fall_into_bins_of_their_own() -> None:
     values = ["red"] * 50 + ["green"] * 30 + [f"rare {number}" for number in range(40)]
     bins = categorical_bins("colour", values)
     assert (bins.kind, bins.values[:2], len(bins.values)) == (FeatureKind.CATEGORICAL, ("red", "green"), 20)
@@ -96,8 +96,8 @@ def test_texts() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [("a", "a"), (b"a", "a"), (3, "3"), (True, "True"), ("", None), (None, None), (np.nan, None)]
 )
-def test_labels(value: Any, expected: str | None) -> None:
-    assert label(value) == expected
+def test_labels_fall_into_bins_of_their_own(value: Any, expected: str | None) -> None:
+    assert make_label(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_burn_rate_is_the_share_of_bad_requests_over_what_is_allowed() -> None
     )
 
 
-def test_counts_that_fall_are_no_requests() -> None:
+def test_falling_counts_add_no_requests() -> None:
     known = History(100.0, 1.0)
     for at, requests in ((0.0, 1000), (1.0, 1100), (2.0, 50), (3.0, 60)):
         known.add(RequestCounts(at, requests, requests // 10))
@@ -117,7 +117,7 @@ def test_both_windows_have_to_burn(
         {"moon": 1},
     ],
 )
-def test_what_is_no_burn_rate(stated: dict[str, Any]) -> None:
+def test_malformed_burn_rates_are_refused(stated: dict[str, Any]) -> None:
     faults: list[str] = []
     assert parse_condition({"slo": stated}, "when", faults, parse_schedule) is None
     assert faults

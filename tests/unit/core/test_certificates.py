@@ -71,7 +71,7 @@ def test_the_first_of_several_expires() -> None:
 @pytest.mark.parametrize(
     "der", [b"", b"\x30", certificate(b"301231235959Z")[:300], certificate(b"3012312359Z"), certificate(b"x", 0x0C)]
 )
-def test_malformed_certificates(der: bytes) -> None:
+def test_malformed_certificates_are_refused(der: bytes) -> None:
     with pytest.raises(ValueError):
         read_expiry(der)
 
@@ -104,7 +104,7 @@ def alternatives(*names: tuple[str, str]) -> dict[str, Any]:
         (alternatives(("URI", "x" * (MAX_NAME_CHARACTERS + 1)), ("URI", "x" * MAX_NAME_CHARACTERS)), ("x" * 2048,)),
     ],
 )
-def test_names(certificate: dict[str, Any], names: tuple[str, ...]) -> None:
+def test_certificates_are_matched_by_their_names(certificate: dict[str, Any], names: tuple[str, ...]) -> None:
     assert read_names(certificate) == names
 
 

@@ -69,7 +69,7 @@ def test_versions_that_cannot_answer_give_their_points_to_one_that_can(
     ("champion", "able", "version"),
     [("1", {"1", "2"}, "1"), ("1", {"2", "10"}, "10"), (None, {"2"}, "2"), ("1", (), None)],
 )
-def test_who_answers_without_a_route(champion: str | None, able: set[str], version: str | None) -> None:
+def test_the_champion_answers_without_a_route(champion: str | None, able: set[str], version: str | None) -> None:
     assert default_version(champion, able) == version
 
 
@@ -264,7 +264,7 @@ AHEAD = Advantage(0.05, 0.02, 0.1, rows=40)
         (HoldoutGate(metric="mae"), Exam(ExamScores(200, 0.9, 0.8)), "its mae on 200 held-out rows is 0.9"),
     ],
 )
-def test_exams(asked: HoldoutGate, exam: Exam, reason: str) -> None:
+def test_exams_are_scheduled_and_end(asked: HoldoutGate, exam: Exam, reason: str) -> None:
     found = check_exam(asked, exam)
     assert (reason in "; ".join(found)) if reason else found == []
 
@@ -369,7 +369,7 @@ def test_frequent_numbers_have_bins_of_their_own() -> None:
     assert numeric_bins("y", np.array([3.0])).constants == ()  # it is nothing else
 
 
-def test_labels_of_people_s_words_are_not_public() -> None:
+def test_labels_with_personal_texts_are_not_public() -> None:
     bins = categorical_bins("c", ["a", "b", "a"])
     assert bins.public_labels() == ["value 0", "value 1", "(rest)", "(unseen)", "(missing)"]
     assert bins.labels()[:2] == ["a", "b"]

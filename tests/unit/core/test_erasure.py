@@ -26,12 +26,12 @@ from penstock.core.errors import InvalidInput
         ("output:y=1", "output:y", "1"),
     ],
 )
-def test_keys(text: str, column: str, value: str) -> None:
+def test_subject_keys_are_read(text: str, column: str, value: str) -> None:
     assert subject_key(text) == SubjectKey(column, value)
 
 
 @pytest.mark.parametrize("text", ["", "email", "=x", " =x", "email=", "x" * MAX_CHARACTERS + "x=1", "x=" + "1" * 1025])
-def test_what_is_no_key(text: str) -> None:
+def test_malformed_keys_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         subject_key(text)
 
@@ -55,7 +55,7 @@ def texts(*values: Any) -> Any:
         ("123456789", np.array([123456789, 123456790], float), [True, False]),
     ],
 )
-def test_values(value: str, values: Any, found: list[bool]) -> None:
+def test_values_of_a_subject_match_in_any_form(value: str, values: Any, found: list[bool]) -> None:
     assert SubjectKey("x", value).find(values).tolist() == found
 
 
@@ -66,7 +66,7 @@ def test_the_shape_stays() -> None:
     ]
 
 
-def test_places() -> None:
+def test_the_places_of_a_subject_key_are_found() -> None:
     features = {"age": ColumnPlace("x", 2)}
     assert places_of("age", features) == [ColumnPlace("x", 2), ColumnPlace("age")]
     assert places_of("x[10]", features) == [ColumnPlace("x[10]"), ColumnPlace("x", 10)]

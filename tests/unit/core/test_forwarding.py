@@ -44,6 +44,6 @@ def test_values_are_one_line_of_ascii(value: object) -> None:
         check_forwarded({"x-user-id": value})
 
 
-def test_there_are_not_many() -> None:
+def test_the_number_of_fields_is_bounded() -> None:
     with pytest.raises(InvalidInput, match="at most"):
         check_forwarded({f"x-{number}": "1" for number in range(MOST_FIELDS + 1)})

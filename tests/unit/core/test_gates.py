@@ -49,7 +49,7 @@ def gates(**stated: Any) -> Gates:
         ({"beats": {"metric": "f1"}}, version(), "without the metric 'f1'"),
     ],
 )
-def test_gates(asked: dict[str, Any], candidate: CandidateFacts, reason: str) -> None:
+def test_gates_pass_or_give_a_reason(asked: dict[str, Any], candidate: CandidateFacts, reason: str) -> None:
     found = check_gates(gates(**asked), candidate, version())
     assert (reason in "; ".join(found)) if reason else found == []
 

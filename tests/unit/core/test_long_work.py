@@ -60,7 +60,7 @@ def test_texts_are_read_and_written_in_slices(items: list[str], pauses: int) -> 
     assert (written.count, read.count) == (pauses, pauses)
 
 
-def test_large_texts_are_given_up_before_all_are_written() -> None:
+def test_oversized_texts_are_refused_before_all_are_written() -> None:
     with pytest.raises(TooLarge, match="more than 9 bytes"):
         bytes_to_raw(texts(*["a" * (BYTE_SLICE + 1)] * 3), most=9)
 
@@ -108,7 +108,7 @@ def test_elements_of_a_shape(shape: tuple[int, ...], count: int) -> None:
         ((0, 1 << 30, 1 << 30), "impossible shape"),
     ],
 )
-def test_impossible_shapes(shape: tuple[int, ...], says: str) -> None:
+def test_impossible_shapes_are_refused(shape: tuple[int, ...], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         element_count("x", shape)
 

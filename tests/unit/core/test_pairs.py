@@ -48,7 +48,7 @@ def tensor(values: Any, datatype: str = "FP32", name: str = "y") -> Tensor:
         (tensor(np.zeros((2, 0))), tensor(np.zeros((2, 0))), OutputDifference()),
     ],
 )
-def test_one_output(one: Tensor, other: Tensor, expected: OutputDifference) -> None:
+def test_one_output_agrees_or_disagrees(one: Tensor, other: Tensor, expected: OutputDifference) -> None:
     found = compare([one], [other])
     assert (found.disagrees, found.flips, found.elements) == (expected.disagrees, expected.flips, expected.elements)
     assert found.sum_abs == pytest.approx(expected.sum_abs, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Policies as anybody may write them: each fault is named by its path, and whatever is no policy is a fault."""
+"""Policies as anybody may write them: each fault is named by its path, and whatever is not a policy is a fault."""
 
 from typing import Any
 

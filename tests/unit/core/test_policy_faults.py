@@ -6,10 +6,12 @@ LINES = {"": 1, "monitor": 1, "monitor.sample": 2, "triggers": 4, "triggers[0]":
 
 
 def test_each_fault_has_the_line_of_its_value_or_of_the_enclosing_section() -> None:
-    text = "'monitor.sample' must be a number; 'triggers[0].when.drift' is no condition; it asks for nothing; it's odd"
+    text = (
+        "'monitor.sample' must be a number; 'triggers[0].when.drift' is not a condition; it asks for nothing; it's odd"
+    )
     assert locate_faults(text, LINES) == [
         PolicyFault("'monitor.sample' must be a number", "monitor.sample", 2),
-        PolicyFault("'triggers[0].when.drift' is no condition", "triggers[0].when", 6),
+        PolicyFault("'triggers[0].when.drift' is not a condition", "triggers[0].when", 6),
         PolicyFault("it asks for nothing"),
         PolicyFault("it's odd"),
     ]

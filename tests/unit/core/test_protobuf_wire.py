@@ -9,9 +9,9 @@ from penstock.core.protobuf_wire import (
     MAX_VARINT,
     MalformedMessage,
     encode_field,
+    encode_varint,
     read_varint,
     read_varints,
-    varint,
     varints_at,
 )
 
@@ -30,7 +30,7 @@ NUMBERS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 127, 128, 2**14 - 1, 2
     ],
 )
 def test_seven_bits_go_in_a_byte_the_lowest_first(number: int, encoded: bytes) -> None:
-    assert varint(number) == encoded
+    assert encode_varint(number) == encoded
     assert read_varint(b"\xff" + encoded + b"\xff", 1, len(encoded) + 2) == (number, len(encoded) + 1)
     assert read_varint(memoryview(encoded), 0, len(encoded)) == (number, len(encoded))
 
@@ -48,7 +48,7 @@ def test_a_field_has_a_tag_and_a_length() -> None:
 
 @given(st.lists(NUMBERS, max_size=20), st.sampled_from([b"", b"\x80", b"\xff\xff"]))
 def test_many_numbers_are_read_as_far_as_they_are_complete(numbers: list[int], rest: bytes) -> None:
-    data = b"".join(map(varint, numbers))
+    data = b"".join(map(encode_varint, numbers))
     values, size = read_varints(np.frombuffer(data + rest, np.uint8))
     assert values.dtype == np.uint64
     assert (values.tolist(), size) == (numbers, len(data))

@@ -33,7 +33,7 @@ from penstock.core.queueing import (
         (100, 1, 0.0, 0.0, 1, False),  # nothing is known of its runs
     ],
 )
-def test_who_comes_too_delayed(
+def test_calls_that_would_wait_too_long_are_refused(
     before: int, threads: int, call_ns: float, run_ns: float, left_ns: int, misses: bool
 ) -> None:
     assert misses_deadline(before, threads, call_ns, run_ns, left_ns) == misses
@@ -72,7 +72,9 @@ def test_it_follows_a_change() -> None:
         (0, 1.0, Priority.BATCH, True),  # an empty queue takes anybody
     ],
 )
-def test_who_finds_capacity(in_system: int, limit: float, priority: Priority, has_capacity: bool) -> None:
+def test_admission_depends_on_class_and_capacity(
+    in_system: int, limit: float, priority: Priority, has_capacity: bool
+) -> None:
     assert (in_system < class_limits(limit)[priority]) == has_capacity
 
 
@@ -100,7 +102,7 @@ def test_a_queue_that_only_grows_is_cut_to_what_is_tolerated() -> None:
     assert limit.value == 8.0
 
 
-def test_callers_who_arrive_together_are_no_growth() -> None:
+def test_callers_who_arrive_together_do_not_count_as_growth() -> None:
     limit = FULL
     for inside in (0, 16, 32, 50, 60, 60):
         limit = next_limit(limit, inside, 0, tolerated=8.0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.simulate import CASES, Case, run, summary, whole
+from loadtests.simulate import CASES, Case, run, run_rollout, summarise
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.documents import decode_rollout, encode_rollout, rollout_document
@@ -94,7 +94,9 @@ def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
         ),
     ],
 )
-def test_the_decision(snapshot: RolloutSnapshot, kind: RolloutActionKind | None, reason: str) -> None:
+def test_the_decision_follows_from_state_and_evidence(
+    snapshot: RolloutSnapshot, kind: RolloutActionKind | None, reason: str
+) -> None:
     action = decide(snapshot)
     if kind is None:
         assert action is None
@@ -261,7 +263,7 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
     """A quick look; `python -m loadtests simulate` runs each case a thousand times."""
     sound_case = case.share is not None
     runs, most = (RUNS // 2, 1000) if sound_case else (RUNS, 8000)
-    outcome = summary([run(case, seed, most) for seed in range(runs)])
+    outcome = summarise([run(case, seed, most) for seed in range(runs)])
     if sound_case:
         assert outcome.rolled_back <= 0.05
     else:
@@ -371,5 +373,5 @@ def test_what_a_step_waits_for_is_said_in_text() -> None:
 def test_rollouts_at_default_settings_end_as_they_should(
     canary: float, control: float, bad_from: int, ends: str
 ) -> None:
-    others = [number for number in range(RUNS) if whole(canary, control, number, bad_from)[0] != ends]
+    others = [number for number in range(RUNS) if run_rollout(canary, control, number, bad_from)[0] != ends]
     assert len(others) <= 1

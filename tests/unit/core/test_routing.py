@@ -76,7 +76,7 @@ def owners_of(ranges: Iterable[Range]) -> list[str]:
 
 @settings(deadline=None, max_examples=50)
 @given(splits(), splits())
-def test_who_shrinks_gives_the_last_points_up_and_who_grows_takes_the_first_free_ones(
+def test_a_shrinking_version_gives_up_its_last_points_and_a_growing_one_takes_the_first_free_ones(
     first: dict[str, int], second: dict[str, int]
 ) -> None:
     before = lay_out(first)
@@ -211,5 +211,5 @@ def test_every_fault_is_reported_at_once() -> None:
         ({"1": 0, "2": 10000}, "1", "1"),
     ],
 )
-def test_who_is_stable(split: dict[str, int], champion: str | None, stable: str) -> None:
+def test_the_stable_version_of_a_route(split: dict[str, int], champion: str | None, stable: str) -> None:
     assert stable_of(split, champion) == stable

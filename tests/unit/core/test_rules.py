@@ -95,6 +95,6 @@ def test_more_classes_than_there_are() -> None:
 
 
 @pytest.mark.parametrize(("datatype", "count"), [("BYTES", 1), ("FP32", 0)])
-def test_impossible_classifications(datatype: str, count: int) -> None:
+def test_impossible_classifications_are_refused(datatype: str, count: int) -> None:
     with pytest.raises(InvalidInput):
         top_classes(Tensor("p", datatype, np.zeros((1, 2), "<f4")), count, (), batching=True)

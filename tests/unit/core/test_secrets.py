@@ -75,7 +75,7 @@ def test_the_key_of_a_secret(value: bytes, key: bytes) -> None:
         (b"whsec_" + b"!" * 40, "no base64"),
     ],
 )
-def test_weak_secrets_are_no_keys(value: bytes, fault: str) -> None:
+def test_weak_secrets_are_refused_as_keys(value: bytes, fault: str) -> None:
     with pytest.raises(SecretFault, match=fault) as found:
         signing_key(Secret("a", value))
     assert value == b"" or value.decode() not in str(found.value)

@@ -69,7 +69,7 @@ def test_what_another_package_does_is_not_known() -> None:
 
 
 @pytest.mark.parametrize("path", ["", "sinks", "sinks/..", "sinks/../x", "/sinks/x", "x", "./x", "sinks/a/../../x"])
-def test_files_elsewhere(path: str) -> None:
+def test_files_outside_the_folder_are_refused(path: str) -> None:
     assert not is_inside(path)
     assert is_inside("sinks/a.log")
     assert is_inside("./sinks/m/a.log")
@@ -107,7 +107,7 @@ def test_policies_name_the_sinks_of_the_configuration() -> None:
     assert (stored.sinks, stored.triggers) == ({}, policy.triggers)
 
 
-def test_who_declared_a_sink_is_stored() -> None:
+def test_the_declarer_of_a_sink_is_stored() -> None:
     sinks = {"a": {"file": {"path": "x"}}, "b": {"file": {"path": "y"}}}
     policy = parse_policy({"sinks": sinks}, parse_schedule, origins={"a": SinkOrigin.OWNER})
     stored = encode_stored_policy(policy)

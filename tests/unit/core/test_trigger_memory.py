@@ -85,7 +85,7 @@ def find_faults(**stated: Any) -> list[str]:
     return faults
 
 
-def test_rules_that_do_not_state_it_are_no_dry_run() -> None:
+def test_rules_that_do_not_state_dry_run_are_live() -> None:
     faults: list[str] = []
     document = [{"name": "r", "when": {"drift": {}}, "send": ["log"]}]
     [trigger] = parse_triggers(document, {"log"}, faults, lambda _: pytest.fail("no schedule"))

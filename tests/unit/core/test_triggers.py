@@ -104,7 +104,7 @@ def holds(when: dict[str, Any], document: dict[str, Any], memory: RuleMemory | N
         ({"labels": {"new_at_least": 500}}, labelled(500), True),
     ],
 )
-def test_conditions(when: dict[str, Any], document: dict[str, Any], expected: bool) -> None:
+def test_conditions_hold_or_not(when: dict[str, Any], document: dict[str, Any], expected: bool) -> None:
     assert holds(when, document) is expected
 
 

@@ -16,7 +16,7 @@ from penstock.core.bins import (
     FeatureKind,
     NumericBinFinder,
     categorical_bins,
-    label,
+    make_label,
     numeric_bins,
 )
 from penstock.core.errors import InvalidInput
@@ -161,7 +161,7 @@ def test_places_of_labels(values: Any, places: list[int]) -> None:
 
 
 def test_labels_as_texts() -> None:
-    assert [label(value) for value in (b"a\xff", 0, False, None, b"")] == ["a\ufffd", "0", "False", None, None]
+    assert [make_label(value) for value in (b"a\xff", 0, False, None, b"")] == ["a\ufffd", "0", "False", None, None]
     bins = categorical_bins("c", [value for value in range(2100) for _ in range(2 if value < 20 else 1)])
     assert bins.values == tuple(map(str, range(20)))
     assert len(bins.known) == 2000

@@ -86,7 +86,7 @@ def test_other_faults_have_none() -> None:
     ("raw", "count", "rows"),
     [(b"abcdef", 3, [b"ab", b"cd", b"ef"]), (b"abc", 3, [b"a", b"b", b"c"]), (b"", 2, [b"", b""]), (b"ab", 1, [b"ab"])],
 )
-def test_raw_rows(raw: bytes, count: int, rows: list[bytes]) -> None:
+def test_raw_rows_keep_their_bytes(raw: bytes, count: int, rows: list[bytes]) -> None:
     assert raw_rows(raw, count) == rows
 
 

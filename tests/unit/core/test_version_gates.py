@@ -102,14 +102,14 @@ def route(**split: int) -> RouteSpec:
         (route(v1=5000, v2=5000), "1", RouteSpec({"1": 5000, "2": 5000}, stable="2"), set()),
     ],
 )
-def test_who_gets_more_traffic_gains(
+def test_a_version_that_gets_more_traffic_counts_as_gaining(
     before: RouteSpec | None, answers: str | None, after: RouteSpec, gaining: set[str]
 ) -> None:
     assert gaining_versions(before, answers, after) == gaining
 
 
 @given(st.lists(st.integers(0, POINTS), min_size=2, max_size=2), st.booleans())
-def test_nobody_gains_by_a_route_that_stays(cuts: list[int], known: bool) -> None:
+def test_an_unchanged_route_gives_no_version_more_traffic(cuts: list[int], known: bool) -> None:
     low, high = sorted(cuts)
     stays = RouteSpec({"1": low, "2": high - low, "3": POINTS - high}, stable="1")
     assert gaining_versions(stays, "1" if known else None, stays) == set()

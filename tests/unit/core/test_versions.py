@@ -41,7 +41,7 @@ def test_versions_sort_numerically_then_semantically(ordered: list[str]) -> None
         ("1" * 65, False, False),
     ],
 )
-def test_names(text: str, version: bool, alias: bool) -> None:
+def test_version_names_are_checked(text: str, version: bool, alias: bool) -> None:
     assert is_version(text) is version
     assert is_alias(text) is alias
 
@@ -49,7 +49,7 @@ def test_names(text: str, version: bool, alias: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "fine"), [("iris", True), ("a.b-c_d", True), ("..", False), ("-a", False), ("a/b", False), ("", False)]
 )
-def test_model_names(name: str, fine: bool) -> None:
+def test_model_names_are_checked(name: str, fine: bool) -> None:
     assert is_model_name(name) is fine
 
 
@@ -69,5 +69,5 @@ def test_every_version_has_its_place(versions: list[str]) -> None:
         (VersionPolicy("specific", specific=("2", "7")), ("2",)),
     ],
 )
-def test_policy_chooses(policy: VersionPolicy, chosen: tuple[str, ...]) -> None:
+def test_the_version_policy_chooses_versions(policy: VersionPolicy, chosen: tuple[str, ...]) -> None:
     assert policy.choose(["10", "1", "2"]) == chosen

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.options import ModelOptions, TensorOptions
@@ -61,7 +61,7 @@ def test_the_owners_word_against_sharing_outweighs_a_proof(tmp_path: Path) -> No
 @pytest.mark.simulation
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
-    repository(MODELS[name])
+    find_repository(MODELS[name])
     model = load(MODELS[name].file, ModelOptions(), 1, proof_of(MODELS[name].file))
     too_long_here = model.sharing.reason == "its runs are too long to gain from sharing"
     assert model.sharing.shared or (name == "cnn" and too_long_here), model.sharing
@@ -125,7 +125,7 @@ def test_what_cannot_be_joined_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_an_input_that_takes_the_place_of_a_constant_is_no_part_of_the_proof(tmp_path: Path) -> None:
+def test_an_input_that_replaces_a_constant_is_not_part_of_the_proof(tmp_path: Path) -> None:
     case = Case("", "(float[N, 3] x) => (float[N, 3] y) <float[1, 3] w = {1, 2, 3}> { y = Add(x, w) }").model()
     case.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, ["M", 3]))
     (tmp_path / "model.onnx").write_bytes(case.SerializeToString())

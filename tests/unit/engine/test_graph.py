@@ -5,7 +5,7 @@ import pytest
 from penstock.core.options import ModelOptions, TensorOptions
 from penstock.core.signature import TensorSpec
 from penstock.engine.faults import LoadFailed
-from penstock.engine.graph import DATATYPES, GraphInterface, GraphTensor, signature_of
+from penstock.engine.graph import DATATYPES, GraphInterface, GraphTensor, infer_signature
 
 Dims = tuple[int | str | None, ...]
 
@@ -35,7 +35,7 @@ def test_every_type_of_the_protocol_has_a_type_of_the_runtime() -> None:
 
 
 def test_names_and_unknown_dimensions_are_free() -> None:
-    spec = signature_of(graph_of(("N", None, 3)), ModelOptions()).inputs[0]
+    spec = infer_signature(graph_of(("N", None, 3)), ModelOptions()).inputs[0]
     assert spec == TensorSpec("x0", "FP32", (-1, -1, 3))
 
 
@@ -59,57 +59,57 @@ def test_names_and_unknown_dimensions_are_free() -> None:
     ],
 )
 def test_batching_is_derived_from_the_graph(graph: GraphInterface, batching: bool) -> None:
-    signature = signature_of(graph, ModelOptions())
+    signature = infer_signature(graph, ModelOptions())
     assert signature.batching is batching
     assert signature.max_batch_size == 0
 
 
 def test_zero_is_a_model_that_does_not_batch() -> None:
-    signature = signature_of(graph_of(("N", 3)), ModelOptions(max_batch_size=0, inputs=(stated("x0", -1, 3),)))
+    signature = infer_signature(graph_of(("N", 3)), ModelOptions(max_batch_size=0, inputs=(stated("x0", -1, 3),)))
     assert not signature.batching
     assert signature.inputs[0].shape == (-1, 3)
 
 
 def test_a_stated_bound_adds_the_batch_dimension_to_dims() -> None:
     options = ModelOptions(max_batch_size=8, inputs=(stated("x0", 3),), outputs=(stated("y0", 1, labels=("a",)),))
-    signature = signature_of(graph_of(("N", None)), options)
+    signature = infer_signature(graph_of(("N", None)), options)
     assert (signature.batching, signature.max_batch_size) == (True, 8)
     assert signature.inputs[0].shape == (-1, 3)  # narrower than the graph is allowed
     assert signature.outputs[0].labels == ("a",)
 
 
 def test_dims_with_a_fixed_first_dimension_stop_derived_batching() -> None:
-    assert not signature_of(graph_of(("N", 3)), ModelOptions(inputs=(stated("x0", 1, 3),))).batching
+    assert not infer_signature(graph_of(("N", 3)), ModelOptions(inputs=(stated("x0", 1, 3),))).batching
 
 
 def test_reshape_is_the_graphs_side() -> None:
     options = ModelOptions(
         max_batch_size=4, inputs=(stated("x0", 1, reshape=()),), outputs=(stated("y0", 2, 3, reshape=(6,)),)
     )
-    signature = signature_of(graph_of(("N",), to=("N", 6)), options)
+    signature = infer_signature(graph_of(("N",), to=("N", 6)), options)
     assert (signature.inputs[0].shape, signature.inputs[0].graph_shape) == ((-1, 1), (-1,))
     assert (signature.outputs[0].shape, signature.outputs[0].graph_shape) == ((-1, 2, 3), (-1, 6))
 
 
 def test_a_scalar_can_be_reshaped_to() -> None:
     options = ModelOptions(max_batch_size=0, inputs=(stated("x0", 1, reshape=()),))
-    spec = signature_of(graph_of((), to=()), options).inputs[0]
+    spec = infer_signature(graph_of((), to=()), options).inputs[0]
     assert (spec.shape, spec.graph_shape) == ((1,), ())
 
 
 def test_initialisers_that_may_be_replaced_are_left_alone_unless_stated() -> None:
     graph = graph_of(("N", 3), free=((3,),))
-    assert [spec.name for spec in signature_of(graph, ModelOptions()).inputs] == ["x0"]
+    assert [spec.name for spec in infer_signature(graph, ModelOptions()).inputs] == ["x0"]
     options = ModelOptions(inputs=(stated("w0", 3, optional=True),))
-    assert signature_of(graph, options).inputs[1] == TensorSpec("w0", "FP32", (3,), optional=True)
+    assert infer_signature(graph, options).inputs[1] == TensorSpec("w0", "FP32", (3,), optional=True)
 
 
 def test_ranks_seen_in_a_run_fill_what_the_graph_left_open() -> None:
     graph = graph_of(("N", 3), to=[(), ("N",)])
-    assert not signature_of(graph, ModelOptions()).batching
+    assert not infer_signature(graph, ModelOptions()).batching
     seen = graph.with_observed_shapes([[(1, 5), (1,)]])
-    assert signature_of(seen, ModelOptions()).outputs[0].shape == (-1, -1)
-    assert signature_of(seen, ModelOptions()).batching
+    assert infer_signature(seen, ModelOptions()).outputs[0].shape == (-1, -1)
+    assert infer_signature(seen, ModelOptions()).batching
     assert graph.with_observed_shapes([[(), (1,)]]).outputs[0].shape == ()
 
 
@@ -129,16 +129,16 @@ def test_a_fixed_dimension_that_a_run_contradicts_is_free(
     stated_shape: tuple[int | str, ...], shapes: list[tuple[int, ...]], shape: tuple[int, ...]
 ) -> None:
     graph = graph_of(("N", 3), to=[stated_shape]).with_observed_shapes([[shape] for shape in shapes])
-    assert signature_of(graph, ModelOptions()).outputs[0].shape == shape
+    assert infer_signature(graph, ModelOptions()).outputs[0].shape == shape
 
 
 def test_an_output_of_unknown_rank_may_be_stated() -> None:
     options = ModelOptions(max_batch_size=2, outputs=(stated("y0", 5),))
     graph = graph_of(("N", 3), to=())
-    assert signature_of(graph, options).outputs[0].shape == (-1, 5)
-    assert signature_of(graph, ModelOptions(max_batch_size=2)).batching  # a run will show it
+    assert infer_signature(graph, options).outputs[0].shape == (-1, 5)
+    assert infer_signature(graph, ModelOptions(max_batch_size=2)).batching  # a run will show it
     with pytest.raises(LoadFailed, match=r"max_batch_size 2 needs .* output 'y0' has the shape \[\]"):
-        signature_of(graph.with_observed_shapes([[()]]), ModelOptions(max_batch_size=2))
+        infer_signature(graph.with_observed_shapes([[()]]), ModelOptions(max_batch_size=2))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_an_output_of_unknown_rank_may_be_stated() -> None:
 )  # fmt: skip
 def test_contradictions_say_what_is_wrong(graph: GraphInterface, options: ModelOptions, text: str) -> None:
     with pytest.raises(LoadFailed, match=text):
-        signature_of(graph, options)
+        infer_signature(graph, options)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +179,10 @@ def test_contradictions_say_what_is_wrong(graph: GraphInterface, options: ModelO
         ("tensor(float8e4m3fn)", "a type the protocol cannot carry"),
     ],
 )
-def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> None:
+def test_an_unsupported_tensor_type_is_refused(kind: str, text: str) -> None:
     graph = GraphInterface((GraphTensor("x", "tensor(float)", ("N",)),), (GraphTensor("p", kind, ()),))
     with pytest.raises(LoadFailed, match=text):
-        signature_of(graph, ModelOptions())
+        infer_signature(graph, ModelOptions())
 
 
 @pytest.mark.parametrize(
@@ -198,10 +198,10 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
     ],
 )
 def test_names_of_several_dimensions_are_kept(graph: GraphInterface, expected: dict[str, list[int]]) -> None:
-    found = signature_of(graph, ModelOptions()).symbolic_dims
+    found = infer_signature(graph, ModelOptions()).symbolic_dims
     assert {dim: [axis for _, axis in places] for dim, places in found.items()} == expected
 
 
 def test_what_the_configuration_reshapes_has_no_names() -> None:
     options = ModelOptions(inputs=(stated("x0", -1, reshape=(-1, 1)),))
-    assert signature_of(graph_of(("N", "M"), ("N", "M")), options).symbolic_dims == {}
+    assert infer_signature(graph_of(("N", "M"), ("N", "M")), options).symbolic_dims == {}

@@ -40,7 +40,7 @@ def test_every_datatype_comes_back_as_it_went_in(tmp_path: Path, datatype: str) 
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "BF16", "BYTES", "BOOL"])
-def test_scalars(tmp_path: Path, datatype: str) -> None:
+def test_scalars_run(tmp_path: Path, datatype: str) -> None:
     model = load(graphs.identity(tmp_path, (), datatype), ModelOptions(), 1)
     assert model.signature.outputs[0].shape == ()
     value = np.array("t" if datatype == "BYTES" else 1, NUMPY_TYPES[datatype])
@@ -226,7 +226,7 @@ def test_a_run_that_fails_inside_is_internal(tmp_path: Path) -> None:
     assert "onnxruntime" not in str(caught.value)
 
 
-def test_text_that_is_no_unicode(tmp_path: Path) -> None:
+def test_text_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     model = load(graphs.identity(tmp_path, ("N",), "BYTES"), ModelOptions(), 1)
     with pytest.raises(InvalidInput, match="lone surrogate"):
         model.run({"x": np.array(["\ud800"], object)}, ["y"])
@@ -239,7 +239,7 @@ def test_text_that_is_no_unicode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
-def test_files_that_are_no_graph(tmp_path: Path, content: bytes | None) -> None:
+def test_files_that_are_not_a_graph_are_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "secret-name.onnx"
     if content is not None:
         path.write_bytes(content)

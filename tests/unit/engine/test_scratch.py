@@ -150,7 +150,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_scratch(tmp_path: Path) -> None:
     assert sweep(tmp_path / "missing") == sweep_below(tmp_path / "missing") == 0
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.engine.threads import (
     BACKGROUND,
     background_pool,
-    cores,
+    count_cores,
     group_folders,
     quota_v1,
     quota_v2,
@@ -23,7 +23,7 @@ from penstock.engine.threads import (
     [(4, [], 4), (4, [2.0], 2), (4, [2.5, 3.9], 2), (4, [0.5], 1), (2, [8.0], 2), (1, [0.1], 1)],
 )
 def test_cores_are_whole_and_at_least_one(affinity: int, quotas: list[float], expected: int) -> None:
-    assert cores(affinity, quotas) == expected
+    assert count_cores(affinity, quotas) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_cores_are_whole_and_at_least_one(affinity: int, quotas: list[float], ex
         ("x y", None),
     ],
 )
-def test_quota_v2(text: str, expected: float | None) -> None:
+def test_quotas_of_cgroups_v2_are_read(text: str, expected: float | None) -> None:
     assert quota_v2(text) == expected
 
 
@@ -46,7 +46,7 @@ def test_quota_v2(text: str, expected: float | None) -> None:
     ("quota", "period", "expected"),
     [("-1\n", "100000\n", None), ("50000\n", "100000\n", 0.5), ("400000", "100000", 4.0), ("", "", None)],
 )
-def test_quota_v1(quota: str, period: str, expected: float | None) -> None:
+def test_quotas_of_cgroups_v1_are_read(quota: str, period: str, expected: float | None) -> None:
     assert quota_v1(quota, period) == expected
 
 
@@ -74,7 +74,7 @@ def test_any_text_of_groups_and_quotas_is_read_without_a_fault(text: str) -> Non
     quota_v1(text, text)
 
 
-def test_read_from_files(tmp_path: Path) -> None:
+def test_quotas_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
     inner = tmp_path / "sys/fs/cgroup/outer/inner"

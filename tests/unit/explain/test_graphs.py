@@ -204,7 +204,7 @@ def test_columns_that_do_not_fit_are_refused() -> None:
         read_exact_model(outside, "y").prepare(BACKGROUND)
 
 
-def test_texts_are_no_numbers() -> None:
+def test_text_columns_are_not_explained_as_numbers() -> None:
     mixed = graph(node("Reshape", "x two", "a"), trees(inputs="a"), two=np.array([-1, 2]))
     with pytest.raises(NotExact, match="mixes the rows"):
         read_exact_model(mixed, "y").prepare(BACKGROUND)

@@ -149,7 +149,7 @@ def test_too_few_rows_are_refused_before_any_is_run() -> None:
         next(explain_steps(None, ROWS, BACKGROUND, ExplainOptions(max_rows=45)))
 
 
-def test_what_cannot_be_exact_is_not_said_to_be() -> None:
+def test_inexact_explanations_are_not_reported_as_exact() -> None:
     wide = np.zeros((1, 11))
     with pytest.raises(Unsupported, match="no exact explanation"):
         next(explain_steps(None, wide, wide, ExplainOptions(method="exact")))
@@ -230,7 +230,7 @@ def test_rows_that_only_the_runtime_reads_are_sampled() -> None:
     rows = np.array([["1", 0.0, 0.0, "many"]], dtype=object)
     options = ExplainOptions(max_rows=10_000)
     found = drive(explain_steps(explainer, rows, background, options), lambda many: np.ones((len(many), 1)))
-    assert (found.method, found.note) == ("enumeration", "a feature is no number")
+    assert (found.method, found.note) == ("enumeration", "a feature is not a number")
 
 
 def test_exact_values_of_many_rows_keep_the_deadline() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from penstock.core.protobuf_wire import varint
+from penstock.core.protobuf_wire import encode_varint
 from penstock.explain.model_file import UnreadableGraph, read_graph
 from penstock.explain.wire_numbers import read_float_run, read_varint_run, unpack_varints
 from tests.budgets import examples
@@ -80,7 +80,7 @@ def test_constant_nodes_are_constants_too_and_texts_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xff", save()[:-3], b"\x08\x01"])
-def test_what_is_no_graph_is_refused(data: bytes) -> None:
+def test_a_malformed_graph_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadableGraph):
         read_graph(data)
 
@@ -88,7 +88,7 @@ def test_what_is_no_graph_is_refused(data: bytes) -> None:
 @given(st.lists(INTEGERS, max_size=20), st.binary(max_size=4))
 @settings(max_examples=examples(100))
 def test_runs_of_numbers_are_read_as_far_as_they_go(numbers: list[int], rest: bytes) -> None:
-    encoded = [varint(number % 2**64) for number in numbers]
+    encoded = [encode_varint(number % 2**64) for number in numbers]
     packed = np.frombuffer(b"".join(encoded), np.uint8)
     assert unpack_varints(packed).tolist() == numbers
     tail = b"\xa0\x01" + rest

@@ -74,7 +74,9 @@ def test_transforms_of_regressors(transform: str, outputs: int) -> None:
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
 @pytest.mark.parametrize(("classes", "ids", "bases"), [(2, 1, []), (2, 1, [0.5]), (2, 2, []), (3, 3, [0.5, 0.0, -1.0])])
 @pytest.mark.parametrize("positive", [False, True])
-def test_classifiers(transform: str, classes: int, ids: int, bases: list[float], positive: bool) -> None:
+def test_classifiers_agree_with_the_runtime(
+    transform: str, classes: int, ids: int, bases: list[float], positive: bool
+) -> None:
     attributes = random_attributes(RandomTrees(FEATURES, trees=5, outputs=ids), 3, prefix="class")
     if positive:
         attributes["class_weights"] = [abs(weight) for weight in attributes["class_weights"]]
@@ -111,7 +113,7 @@ def test_doubles_are_compared_as_doubles() -> None:
 
 @pytest.mark.parametrize("given", [TensorProto.INT64, TensorProto.INT32])
 def test_whole_numbers_are_compared_in_single_precision(given: int) -> None:
-    """2^24 + 1 is no number of single precision; the runtime compares 2^24."""
+    """2^24 + 1 is not a number of single precision; the runtime compares 2^24."""
     large = float(2**24)
     wanted = RandomTrees(FEATURES, trees=5, values=(-1.0, 0.0, 1.0, large, large + 2))
     attributes = random_attributes(wanted, 4, prefix="class") | {"classlabels_int64s": [0, 1]}
@@ -127,7 +129,7 @@ def test_whole_numbers_are_compared_in_single_precision(given: int) -> None:
 
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
 @pytest.mark.parametrize(("classes", "scores"), [(2, 1), (2, 2), (3, 3)])
-def test_linear_classifiers(transform: str, classes: int, scores: int) -> None:
+def test_linear_classifiers_agree_with_the_runtime(transform: str, classes: int, scores: int) -> None:
     weights = np.random.default_rng(1).normal(size=(scores, FEATURES))
     node = helper.make_node(
         "LinearClassifier",
@@ -148,7 +150,7 @@ def test_linear_classifiers(transform: str, classes: int, scores: int) -> None:
 
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
 @pytest.mark.parametrize("targets", [1, 2])
-def test_linear_regressors(transform: str, targets: int) -> None:
+def test_linear_regressors_agree_with_the_runtime(transform: str, targets: int) -> None:
     weights = np.random.default_rng(1).normal(size=(targets, FEATURES))
     node = helper.make_node(
         "LinearRegressor",

@@ -26,7 +26,7 @@ def faults_of(report: str) -> list[str]:
 def _faults(element: Xml.Element) -> Iterator[str]:
     declared = _ELEMENTS.get(element.tag)
     if declared is None:
-        yield f"{element.tag} is no element"
+        yield f"{element.tag} is not an element"
         return
     kind = declared.find(f"{_XS}complexType")
     kind = _TYPES.get(declared.get("type")) if kind is None else kind

@@ -170,7 +170,7 @@ def test_a_gateway_that_keeps_nothing_has_no_capacity() -> None:
     assert len(trials) < 15
 
 
-def test_what_the_generator_cannot_send_is_no_limit_of_the_gateway() -> None:
+def test_a_limit_of_the_generator_is_not_reported_as_one_of_the_gateway() -> None:
     trials = [CapacityTrial(100, kept=True), CapacityTrial(200, kept=False, limited=True)]
     assert conclude(trials, 100).limit == "generator"
     assert conclude([*trials, CapacityTrial(150, kept=False)], 100).limit == "objective"

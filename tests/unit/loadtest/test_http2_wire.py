@@ -41,7 +41,7 @@ def test_the_status_of_a_call(fields: dict[str, str], status: int) -> None:
     assert grpc_status(hpack.Encoder().encode(fields.items())) == status
 
 
-def test_a_block_that_is_none_breaks_the_connection() -> None:
+def test_a_malformed_block_breaks_the_connection() -> None:
     with pytest.raises(BrokenWire):
         grpc_status(b"\xff\xff\xff\xff\xff\xff\xff")
 

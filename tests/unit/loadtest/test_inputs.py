@@ -110,7 +110,7 @@ def test_stage_times_are_what_lies_between_two_answers() -> None:
     assert found.mean_ms == {"run": 2.0}
 
 
-def test_a_gateway_that_began_anew_is_counted_from_zero() -> None:
+def test_a_restarted_gateway_is_counted_from_zero() -> None:
     found = stage_times([statistics("1", 100, 9_000_000)], [statistics("1", 10, 5_000_000)])
     assert found is not None and found.requests == {"1": 10} and found.mean_ms == {"run": 0.5}
 

@@ -111,11 +111,11 @@ def test_a_generator_that_was_not_in_time_says_so(lag: float, took: float, most_
 
 
 @pytest.mark.parametrize(("took", "keeps"), [(0.001, True), (0.4, True)])
-def test_slow_answers_are_no_pile(took: float, keeps: bool) -> None:
+def test_slow_answers_alone_do_not_count_as_a_backlog(took: float, keeps: bool) -> None:
     assert keeps_up(measure(window_of(*[200] * 100, took=took).samples(), 1.0, transport_is_grpc=False)) == keeps
 
 
-def test_answers_that_come_later_and_later_pile_up() -> None:
+def test_growing_delays_count_as_a_backlog() -> None:
     due = np.arange(100) / 100
     samples = Samples(due, due, due * 3, np.zeros(100), np.full(100, 200, np.int16), stopped=False)
     assert not keeps_up(measure(samples, 1.0, transport_is_grpc=False))

@@ -94,7 +94,7 @@ def test_answers_of_the_split_are_distinguished_from_those_of_rules_and_pins(tmp
     found = answers_of([scores([0.2, 0.8], [0.9, 0.1], [0.9, 0.1])])
     assert found is not None
     writer.add(["a", "b"], [2, 1], found, [True, False])
-    taken = store.take("m", [Feedback("a", [1, 1], 0.5), Feedback("b", 1, 0.5)], NOW + 10, HORIZON)
+    taken = store.join_feedback("m", [Feedback("a", [1, 1], 0.5), Feedback("b", 1, 0.5)], NOW + 10, HORIZON)
     assert [(row.answered_at, row.by_split) for row in taken.joined] == [(NOW, True), (NOW, True), (NOW, False)]
     assert [(reward.answered_at, reward.by_split) for reward in taken.rewards] == [(NOW, True), (NOW, False)]
 
@@ -111,7 +111,7 @@ def test_labels_find_their_answers_once(tmp_path: Path) -> None:
         Feedback("b", reward=0.5),
         Feedback("b", reward=0.1),
     ]
-    taken = store.take("m", feedback, NOW + 10, HORIZON)
+    taken = store.join_feedback("m", feedback, NOW + 10, HORIZON)
     assert [(row.answer, row.label, row.right, row.at) for row in taken.joined] == [
         (1.0, 1.0, True, NOW + 10),
         (0.0, 1.0, False, NOW + 10),
@@ -119,18 +119,20 @@ def test_labels_find_their_answers_once(tmp_path: Path) -> None:
     assert taken.joined[0].scores[:2] == pytest.approx((0.2, 0.8))
     rewarded = RewardedAnswer("1", 0.5, NOW, by_split=False)
     assert (taken.rewards, taken.duplicates, [item.id for item in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
-    assert AnswerStore(tmp_path).take("m", [Feedback("a", 1)], NOW, HORIZON).duplicates == ["1"]  # also after a restart
+    assert AnswerStore(tmp_path).join_feedback("m", [Feedback("a", 1)], NOW, HORIZON).duplicates == [
+        "1"
+    ]  # also after a restart
     assert [row.label for row in AnswerStore(tmp_path).labelled("m", "1", 10)] == [1.0, 1.0]
-    assert store.take("other", [Feedback("a", 1)], NOW, HORIZON).unknown == [Feedback("a", 1)]
+    assert store.join_feedback("other", [Feedback("a", 1)], NOW, HORIZON).unknown == [Feedback("a", 1)]
 
 
 @pytest.mark.usefixtures("clock")
 def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7], [0.6, 0.4])
-    taken = store.take("m", [Feedback("b", [1, None]), Feedback("a", [1, 1, 1])], NOW, HORIZON)
+    taken = store.join_feedback("m", [Feedback("b", [1, None]), Feedback("a", [1, 1, 1])], NOW, HORIZON)
     assert [(row.answer, row.label) for row in taken.joined] == [(1.0, 1.0), (1.0, 1.0), (0.0, 1.0)]
-    assert store.take("m", [Feedback("b", [0, 0])], NOW, HORIZON).duplicates == ["1"]
+    assert store.join_feedback("m", [Feedback("b", [0, 0])], NOW, HORIZON).duplicates == ["1"]
     assert store.labels("m", "1", ["a", "b", "c"]) == {"a": [1.0, 1.0], "b": [1.0, 0.0]}
 
 
@@ -138,12 +140,12 @@ def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
 def test_expired_feedback_and_unusable_labels_are_counted_separately(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
-    taken = store.take("m", [Feedback("a", 1)], NOW + HORIZON + 1, HORIZON)
+    taken = store.join_feedback("m", [Feedback("a", 1)], NOW + HORIZON + 1, HORIZON)
     assert (taken.expired, taken.joined) == (["1"], [])
-    taken = store.take("m", [Feedback("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
+    taken = store.join_feedback("m", [Feedback("a", 1, at=NOW + 5)], NOW + 2 * HORIZON, HORIZON)  # it was known in time
     assert [row.at for row in taken.joined] == [NOW + 5]
-    assert store.take("m", [Feedback("b", "cat")], NOW, HORIZON).unusable == ["1"]
-    assert store.take("m", [Feedback("b", float("nan"))], NOW, HORIZON).unusable == ["1"]
+    assert store.join_feedback("m", [Feedback("b", "cat")], NOW, HORIZON).unusable == ["1"]
+    assert store.join_feedback("m", [Feedback("b", float("nan"))], NOW, HORIZON).unusable == ["1"]
 
 
 @pytest.mark.usefixtures("clock")
@@ -151,7 +153,7 @@ def test_an_id_that_is_used_again_means_the_last_answer(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a"], [0.2, 0.8])
     remember(writer, ["a"], [0.9, 0.1])
-    assert [row.answer for row in store.take("m", [Feedback("a", 1)], NOW, HORIZON).joined] == [0.0]
+    assert [row.answer for row in store.join_feedback("m", [Feedback("a", 1)], NOW, HORIZON).joined] == [0.0]
 
 
 @pytest.mark.usefixtures("clock")
@@ -161,12 +163,14 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
     for number in range(0, 400, 8):
         remember(writer, [f"r{number + item}" for item in range(8)], *[[0.2, 0.8]] * 8)
     for wanted in (range(400), range(3)):  # many at a time are looked for in another way
-        taken = store.take("m", [Feedback(f"r{number}", 1) for number in wanted], NOW, HORIZON)
+        taken = store.join_feedback("m", [Feedback(f"r{number}", 1) for number in wanted], NOW, HORIZON)
         assert len(taken.joined) + len(taken.duplicates) == len(wanted)
     files = {path.suffix for path in tmp_path.iterdir()}
     assert files == {".answers", ".index"}
     assert len(AnswerStore(tmp_path).labelled("m", "1", 1000)) == 400
-    assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1), Feedback("r399", 1)], NOW, HORIZON).duplicates == [
+    assert AnswerStore(tmp_path).join_feedback(
+        "m", [Feedback("r0", 1), Feedback("r399", 1)], NOW, HORIZON
+    ).duplicates == [
         "1",
         "1",
     ]
@@ -177,27 +181,27 @@ def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monke
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{number}" for number in range(64)], *[[0.2, 0.8]] * 64)
     store, feedback = AnswerStore(tmp_path), [Feedback("r63", 1)]
-    assert store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
+    assert store.join_feedback("m", [Feedback("r0", 1)], NOW, HORIZON).joined
 
     def failing(*_: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pread", failing)
-        taken = store.take("m", feedback, NOW, HORIZON)
+        taken = store.join_feedback("m", feedback, NOW, HORIZON)
         assert (taken.joined, taken.failed, taken.unknown) == ([], feedback, [])
         store.sweep(tmp_path.stat().st_mtime, HORIZON, DEFAULT_BUDGET)  # it goes by the age of its file
-    assert len(store.take("m", feedback, NOW, HORIZON).joined) == 1
+    assert len(store.join_feedback("m", feedback, NOW, HORIZON).joined) == 1
 
 
 @pytest.mark.usefixtures("clock")
 def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{number}" for number in range(64)], *[[0.2, 0.8]] * 64)
-    assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
+    assert AnswerStore(tmp_path).join_feedback("m", [Feedback("r0", 1)], NOW, HORIZON).joined
     [index] = tmp_path.glob("*.index")
     os.truncate(index, 100)
-    assert AnswerStore(tmp_path).take("m", [Feedback("r63", 1)], NOW, HORIZON).joined
+    assert AnswerStore(tmp_path).join_feedback("m", [Feedback("r63", 1)], NOW, HORIZON).joined
 
 
 @pytest.mark.usefixtures("clock")
@@ -211,8 +215,8 @@ def test_on_a_full_disk_answers_are_found_without_an_index(tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("penstock.monitor.answer_index.replace_file", full)
-        assert len(store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined) == 1
-    assert len(store.take("m", [Feedback("r63", 1)], NOW, HORIZON).joined) == 1
+        assert len(store.join_feedback("m", [Feedback("r0", 1)], NOW, HORIZON).joined) == 1
+    assert len(store.join_feedback("m", [Feedback("r63", 1)], NOW, HORIZON).joined) == 1
     assert len(list(tmp_path.glob("*.index"))) == 1
 
 
@@ -225,7 +229,9 @@ def test_files_are_bounded_by_budget_and_age(tmp_path: Path, monkeypatch: pytest
     budget = AnswerBudget(3 * 8192, 1 << 20)  # a segment and its index take a page each
     assert store.sweep(NOW, HORIZON, budget) == {prefix_of("m"): 640 - 3 * 64}
     assert len(list(tmp_path.glob("*.answers"))) == 3
-    assert store.take("m", [Feedback("r0", 1), Feedback("r639", 1)], NOW, HORIZON).unknown == [Feedback("r0", 1)]
+    assert store.join_feedback("m", [Feedback("r0", 1), Feedback("r639", 1)], NOW, HORIZON).unknown == [
+        Feedback("r0", 1)
+    ]
     store.sweep(NOW + 2 * HORIZON + 1, HORIZON, budget)
     assert list(tmp_path.iterdir()) == []
 
@@ -235,10 +241,10 @@ def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None, monkeypatch
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for start in range(0, 3000, 500):
         remember(writer, [f"r{start + number}" for number in range(500)], *[[0.2, 0.8]] * 500)
-    assert len(store.take("m", [Feedback("r2999", 1)], NOW, HORIZON).joined) == 1
+    assert len(store.join_feedback("m", [Feedback("r2999", 1)], NOW, HORIZON).joined) == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
     store.sweep(NOW, HORIZON, DEFAULT_BUDGET)
-    assert store.take("m", [Feedback("r2999", 1)], NOW, HORIZON).duplicates == ["1"]  # nothing is forgotten
+    assert store.join_feedback("m", [Feedback("r2999", 1)], NOW, HORIZON).duplicates == ["1"]  # nothing is forgotten
 
 
 @pytest.mark.usefixtures("clock")
@@ -252,9 +258,9 @@ def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
-        taken = store.take("m", feedback, NOW, HORIZON)
+        taken = store.join_feedback("m", feedback, NOW, HORIZON)
     assert (taken.joined, taken.rewards, taken.failed, taken.unknown) == ([], [], feedback[:1], feedback[1:])
-    again = store.take("m", feedback, NOW, HORIZON)
+    again = store.join_feedback("m", feedback, NOW, HORIZON)
     assert (len(again.joined), len(again.rewards), again.duplicates, again.failed) == (1, 1, [], [])
 
 
@@ -270,7 +276,7 @@ def test_labels_that_cannot_be_written_down_are_logged_once(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
-        store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
+        store.join_feedback("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
     assert [record.getMessage() for record in caplog.records] == [
         "2 labels could not be joined: No space left on device"
     ]
@@ -285,7 +291,7 @@ def test_a_torn_record_hides_nothing_that_comes_later(tmp_path: Path, monkeypatc
         remember(writer, ["r2", "r3"], [0.2, 0.8], [0.2, 0.8])
     remember(writer, ["r4"], [0.2, 0.8])
     feedback = [Feedback(f"r{number}", 1) for number in (1, 2, 4)]
-    taken = store.take("m", feedback, NOW, HORIZON)
+    taken = store.join_feedback("m", feedback, NOW, HORIZON)
     assert (len(taken.joined), taken.unknown, taken.expired, writer.lost) == (3, [], [], 1)
 
 
@@ -298,7 +304,7 @@ def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     [broken] = tmp_path.glob("*@2@*.answers")
     broken.rename(tmp_path / "elsewhere")
     broken.mkdir()
-    taken = store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
+    taken = store.join_feedback("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
     assert ([item.version for item in taken.joined], taken.failed) == (["1"], [Feedback("r2", 1)])  # it may be there
 
 

@@ -16,7 +16,7 @@ from penstock.monitor import capture
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, records, sweep
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, read_segment, sweep
 from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowSelection, is_held_out, select_labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import Feedback
@@ -50,7 +50,7 @@ def seen(call_id: str, rows: int = 1, start: float = 0.0) -> AnsweredRequest:
 
 
 def captured(path: Path) -> list[dict[str, Any]]:
-    return [{**item.head, **item.arrays()} for item, _ in records(path)]
+    return [{**item.head, **item.arrays()} for item, _ in read_segment(path)]
 
 
 def export(folder: Path, store: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
@@ -71,7 +71,7 @@ def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     assert path.stat().st_size == sum(tally.sizes)
     first, second = captured(path)
     assert (first["id"], first["route"], second["id"]) == ("a", "canary", "b")
-    assert sum((amount for _, amount in records(path)), RowAmount()) == RowAmount(3, path.stat().st_size)
+    assert sum((amount for _, amount in read_segment(path)), RowAmount()) == RowAmount(3, path.stat().st_size)
     assert first["inputs"]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert first["inputs"]["word"].tolist() == [["w0"], ["w1"]]
     assert first["outputs"]["p"].dtype == np.float32
@@ -122,7 +122,7 @@ def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
         assert predicted is not None
         answers.add([call_id], [rows], predicted)
     store = AnswerStore(tmp_path)
-    store.take("m", [Feedback("a", [1, 0])], 0.0, 1e12)
+    store.join_feedback("m", [Feedback("a", [1, 0])], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 3
     table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
     assert [(item["id"], item["row"], item["label"], item["x"], item["word"]) for item in table] == [
@@ -146,7 +146,7 @@ def test_labels_that_come_with_a_later_segment_are_in_the_table(tmp_path: Path) 
         assert predicted is not None
         answers.add([call_id], [1], predicted)
     store = AnswerStore(tmp_path)
-    store.take("m", [Feedback("b", 1)], 0.0, 1e12)
+    store.join_feedback("m", [Feedback("b", 1)], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 2
     assert parquet.read_table(tmp_path / "rows.parquet").column("label").to_pylist() == [None, 1.0]
 
@@ -190,7 +190,7 @@ def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> No
         assert predicted is not None
         answers.add([id_], [2], predicted)
     store = AnswerStore(tmp_path / "answers")
-    store.take("m", [Feedback(id_, [1, None if id_ == "r3" else 0]) for id_ in ids], 1e9, 1e9)
+    store.join_feedback("m", [Feedback(id_, [1, None if id_ == "r3" else 0]) for id_ in ids], 1e9, 1e9)
     out = is_held_out("m", ids, 0.3)
     assert 0 < out.sum() < len(ids)
     rows = export(tmp_path, store, TARGET, tmp_path / "rows.parquet", 0.3)

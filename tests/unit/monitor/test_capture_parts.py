@@ -137,5 +137,5 @@ def test_other_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="has no column 'id'"):
         table_parts(tmp_path / "other.parquet", [], [])
     (tmp_path / "broken").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(InvalidInput, match="is no Parquet file"):
+    with pytest.raises(InvalidInput, match="is not a Parquet file"):
         table_parts(tmp_path / "broken", [], [])

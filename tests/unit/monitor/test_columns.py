@@ -7,7 +7,7 @@ from penstock.monitor.columns import header_names, input_columns
 
 
 @pytest.mark.parametrize("spec", [(-1, 3), (-1, -1), (-1, 300), (-1, 2, 2)])
-def test_names_made_from_a_tensor_are_no_header(spec: tuple[int, ...]) -> None:
+def test_names_made_from_a_tensor_are_not_taken_as_a_header(spec: tuple[int, ...]) -> None:
     columns = input_columns([TensorSpec("x", "FP32", spec)], True)
     assert len(columns.numbers) > 1
     assert header_names(columns.numbers) == ()

@@ -23,7 +23,7 @@ from penstock.monitor.counters.layout import (
     SUMS_AT,
 )
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
-from penstock.monitor.counters.stored_cells import counters
+from penstock.monitor.counters.stored_cells import read_counters
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from tests.counted import count_success
 
@@ -174,10 +174,10 @@ def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_en
     writer = BlockWriter(memoryview(memory.data).cast("B").cast("Q"))
     for _ in range(3):
         writer.add_request(series=0, total=10, decode=1, queue=2, counted=True)
-    assert Totals(counters(memory)).outcome_count(succeeded=True) == 0
+    assert Totals(read_counters(memory)).outcome_count(succeeded=True) == 0
     writer.add_run(series=0, run_rows=3, run=5, encode=4, counted=True)
     writer.add_run(series=0, run_rows=1, run=5, encode=4, counted=True)  # nothing was added to this one
-    totals = Totals(counters(memory))
+    totals = Totals(read_counters(memory))
     assert totals.outcome_count(succeeded=True) == 3
     assert [(size, count) for size, count, *_ in totals.batches()] == [(1, 1), (3, 1)]
     assert {name: totals.stage(name).total for name in STAGES} == {"decode": 3, "queue": 6, "run": 15, "encode": 12}

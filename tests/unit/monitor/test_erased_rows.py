@@ -14,7 +14,7 @@ from penstock.monitor import answer_segments, erased_rows
 from penstock.monitor.answer_segments import ALL_ROWS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, records
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, list_segments, read_segment
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.erased_rows import ErasedRequests, erase_from_segments
 from penstock.monitor.feedback import Feedback
@@ -53,7 +53,7 @@ def writer(folder: Path, batching: bool = True) -> CaptureWriter:
 
 def kept(folder: Path) -> dict[str, list[str]]:
     """Who is in each request that is left."""
-    found = [record for path in list_segments(folder, *TARGET) for record, _ in records(path)]
+    found = [record for path in list_segments(folder, *TARGET) for record, _ in read_segment(path)]
     return {record.id: record.arrays()["inputs"]["who"].ravel().tolist() for record in found}
 
 
@@ -70,7 +70,7 @@ def test_the_rows_of_a_subject_are_gone(tmp_path: Path) -> None:
     [path] = list_segments(tmp_path, *TARGET)
     assert b"ann" not in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
-    [first, _] = [record.arrays() for record, _ in records(path)]
+    [first, _] = [record.arrays() for record, _ in read_segment(path)]
     assert first["inputs"]["x"].tolist() == [[2, 3]] and first["outputs"]["y"].tolist() == [[1]]
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
@@ -151,12 +151,12 @@ def test_remembered_answers_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(answer_segments, "CAPACITY", 6)
     remembered(tmp_path, request("a", "uvw"), request("b", "u"), request("c", "uv"))
     store = AnswerStore(tmp_path)
-    store.take("m", [Feedback("a", [5, 6, 7]), Feedback("b", [8])], 0.0, 1e12)
+    store.join_feedback("m", [Feedback("a", [5, 6, 7]), Feedback("b", [8])], 0.0, 1e12)
     assert store.erase("m", {"a": frozenset({1}), "b": ALL_ROWS, "none": ALL_ROWS}) == 2
     for reader in (store, AnswerStore(tmp_path)):
         assert reader.labels("m", "1", ["a", "b"]) == {"a": [5.0, 7.0]}
-        assert [item.id for item in reader.take("m", [Feedback("b", [1])], 0.0, 1e12).unknown] == ["b"]
-    assert store.take("m", [Feedback("c", [0, 1])], 0.0, 1e12).unknown == []
+        assert [item.id for item in reader.join_feedback("m", [Feedback("b", [1])], 0.0, 1e12).unknown] == ["b"]
+    assert store.join_feedback("m", [Feedback("c", [0, 1])], 0.0, 1e12).unknown == []
     assert len(store.labelled("m", "1", 100)) == 4
     assert store.erase("m", {"a": ALL_ROWS}) == 2
 
@@ -165,5 +165,5 @@ def test_an_id_that_was_used_twice(tmp_path: Path) -> None:
     remembered(tmp_path, request("a", "uvw"), request("a", "uv"))
     store = AnswerStore(tmp_path)
     assert store.erase("m", {"a": frozenset({0})}) == 2
-    store.take("m", [Feedback("a", [9])], 0.0, 1e12)
+    store.join_feedback("m", [Feedback("a", [9])], 0.0, 1e12)
     assert store.labels("m", "1", ["a"]) == {"a": [9.0]}

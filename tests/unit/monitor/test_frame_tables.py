@@ -25,7 +25,7 @@ FRAME = from_columns(
 
 
 @pytest.mark.parametrize("write", [frame_to_parquet, frame_to_arrow])
-def test_frames_survive(write: type, tmp_path: Path) -> None:
+def test_frames_survive_a_round_trip(write: type, tmp_path: Path) -> None:
     data: bytes = write(FRAME)
     (tmp_path / "rows").write_bytes(data)
     for found in (frame_from_bytes(data), read_frame(tmp_path / "rows")):
@@ -49,7 +49,7 @@ def test_a_file_without_rows_has_columns() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"a,b\n1,2\n", b"PAR1", b"ARROW1\x00\x00", frame_to_parquet(FRAME)[:-9], b"\x07" * 999]
 )
-def test_what_is_no_table_is_refused(data: bytes) -> None:
+def test_a_file_that_is_not_a_table_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="no Parquet and no Arrow"):
         frame_from_bytes(data)
 

@@ -26,7 +26,7 @@ from penstock.monitor.outputs import MIDDLE, NOT_FINITE, OTHER, OUTPUT_BINS, bin
         (np.array([[1e30], [-1e30]], np.float32), True, [MIDDLE + 119, MIDDLE - 120]),
     ],
 )
-def test_bins(output: Any, batching: bool, expected: list[int]) -> None:
+def test_outputs_are_counted_in_bins(output: Any, batching: bool, expected: list[int]) -> None:
     assert bins_of(output, batching).tolist() == expected
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.errors import CHAIN, Case, errors
+from loadtests.errors import CHAIN, Case, draw_errors
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, text_token
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.feedback import LabelledRow
@@ -156,9 +156,9 @@ def test_one_bad_number_blinds_nothing(answer: float) -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("reference", [None, Reference(TRAINING, 10_000, (), (), errors=(1000, 9000))])
-def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(reference: Reference | None) -> None:
+def test_bursts_of_errors_are_not_a_change_and_more_errors_are(reference: Reference | None) -> None:
     def rows(rate: float, many: int, seed: int) -> list[LabelledRow]:
-        wrong = errors(Case(CHAIN, rate, 0.9, True), rate, many, np.random.default_rng(seed))
+        wrong = draw_errors(Case(CHAIN, rate, 0.9, True), rate, many, np.random.default_rng(seed))
         return [LabelledRow("1", CLASS, 1.0, (NAN,) * 4, 1.0 - item, 0.0) for item in wrong.tolist()]
 
     performance, changes = taught(rows(0.1, 4000, 30), reference)

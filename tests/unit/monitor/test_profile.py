@@ -14,7 +14,7 @@ from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
 from penstock.monitor.columns import RowValues
-from penstock.monitor.profile import profile
+from penstock.monitor.profile import make_reference
 from penstock.monitor.reference import decode_reference, encode_reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.tables import Table, inputs_of, read_table, times_of
@@ -52,7 +52,7 @@ def test_every_form_is_read_by_what_it_is(tmp_path: Path, write: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n", b"a,b\n1\n", b"\xff\xfe\x00", b"PK\x03\x04 no archive", b"a\n\n"])
-def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "data"
     file.write_bytes(content)
     with pytest.raises(InvalidInput):
@@ -183,13 +183,13 @@ def seasonal(ordered: bool) -> Table:
 def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path) -> None:
     zoo.save(zoo.classifier(), tmp_path / "m.onnx")
     loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
-    timed = profile(seasonal(ordered=False), loaded, [])
+    timed = make_reference(seasonal(ordered=False), loaded, [])
     names = [feature.bins.name for feature in timed.inputs]
     without = {name: column for name, column in seasonal(ordered=True).items() if name != "timestamp"}
-    ordered = profile(without, loaded, [])
-    still = profile({name: seasonal(ordered=False)[name] for name in without}, loaded, [])
+    ordered = make_reference(without, loaded, [])
+    still = make_reference({name: seasonal(ordered=False)[name] for name in without}, loaded, [])
     loaded.close()
-    assert names == ["f0", "f1", "f2", "f3", "f4"]  # the times are no feature
+    assert names == ["f0", "f1", "f2", "f3", "f4"]  # the times are not a feature
     assert (timed.hours, ordered.hours, still.hours) == (168, 0, 0)
     assert np.sum(timed.inputs[0].hours) == 20_000
     assert ordered.inputs[0].seasonal_variation > 0.1
@@ -214,7 +214,7 @@ def test_a_model_is_run_over_its_data(tmp_path: Path) -> None:
     loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
     rows = np.random.default_rng(0).normal(size=(2500, 5))
     reports: list[int] = []
-    made = profile(
+    made = make_reference(
         {f"f{index}": rows[:, index] for index in range(5)},
         loaded,
         [f"f{index}" for index in range(5)],

@@ -59,7 +59,7 @@ def _check_activity(cells: Cells, totals: Totals) -> None:
     assert cells[BUCKETS:].tolist() == [sum(column) for column in zip(*histograms, strict=True)] or not histograms
 
 
-def test_mirrored_requests_are_no_requests() -> None:
+def test_mirrored_requests_do_not_count_as_requests() -> None:
     slot = Slot.in_process()
     slot.block(2).count_mirrored()
     (cells,) = read_activity([slot], [2])

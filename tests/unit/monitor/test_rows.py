@@ -218,7 +218,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("alike", [0.0, 0.6])
-def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> None:
+def test_rows_that_are_spread_over_workers_stay_as_correlated(alike: float) -> None:
     """One row at a time, to whichever worker."""
     found = reference(2000)
     regions = [cells(RegionLayout.of(found).size) for _ in range(3)]
@@ -300,7 +300,7 @@ def test_a_large_bunch_is_thinned_without_a_bias() -> None:
     assert below_zero / counted.head["counted"] == pytest.approx(0.5, abs=0.06)
 
 
-def test_requests_without_rows_are_no_rows() -> None:
+def test_requests_without_rows_add_no_rows() -> None:
     found = reference(200)
     region = cells(RegionLayout.of(found).size)
     generator = np.random.default_rng(7)

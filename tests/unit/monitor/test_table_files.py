@@ -1,4 +1,4 @@
-"""Streams of tables: chunks of bounded size in order, text without guesses, and what is no table."""
+"""Streams of tables: chunks of bounded size in order, text without guesses, and what is not a table."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_every_column_of_csv_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("text", ["a,a\n1,2\n", "a,b\n1,2\n1,2,3\n", "", "\x00\x01,\xff"])
-def test_what_is_no_csv_is_an_error_of_the_file(tmp_path: Path, text: str) -> None:
+def test_malformed_csv_is_an_error_of_the_file(tmp_path: Path, text: str) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(text)
     with pytest.raises(InvalidInput):
@@ -140,7 +140,7 @@ def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_what_is_no_table_is_an_error(tmp_path: Path, suffix: str) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"rows{suffix}"
     path.write_bytes(b"no table")
     with pytest.raises(InvalidInput, match="is not valid"):

@@ -69,5 +69,5 @@ def test_long_texts_are_not_searched() -> None:
     assert mask(patterns=("email",))(words(*["a" * (1 << 14)] * (1 + MAX_SEARCHED_CHARACTERS // (1 << 14)))) is None
 
 
-def test_no_mask() -> None:
+def test_without_a_mask_nothing_is_hidden() -> None:
     assert NO_MASK.inputs.is_empty and NO_MASK.outputs.apply([NUMBERS])[0].data is NUMBERS.data

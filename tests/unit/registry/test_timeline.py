@@ -70,7 +70,7 @@ def test_both_are_merged_newest_first(setup: Setup) -> None:
     assert (second["reason"], second["subject"]) == ("it is better", "models/m/versions/1")
 
 
-def test_filters(setup: Setup) -> None:
+def test_filters_select_entries(setup: Setup) -> None:
     assert setup.kinds(model="n") == [("n", "policy.set")]
     assert setup.kinds(kind="drift") == [("m", "drift.detected.v1")]
     assert setup.kinds(kind="policy", model="m") == [("m", "policy.set")] * 2

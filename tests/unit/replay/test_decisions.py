@@ -56,7 +56,7 @@ def test_differences_count_beyond_noise(counts: PairCounts, share: float, low: f
     assert excess.low == pytest.approx(low)
 
 
-def test_nothing_compared_is_no_share() -> None:
+def test_without_comparisons_there_is_no_share() -> None:
     assert math.isnan(excess_of(PairCounts()).share)
 
 

@@ -24,7 +24,7 @@ from tests.unit.replay.records import captured, tensor
 
 
 class Texts:
-    """A codec whose answers are JSON of scores; "" is no answer."""
+    """A codec whose answers are JSON of scores; "" is not an answer."""
 
     def encode(self, record: CapturedRequest) -> bytes:
         return b""

@@ -87,12 +87,12 @@ def test_answers_by_grpc_are_raw_or_typed() -> None:
     [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n[]", answer_of({"outputs": [{}]}), answer_of({}),
      answer_of({"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 4}}]})],
 )  # fmt: skip
-def test_answers_by_rest_that_are_none_of_the_protocol_are_refused(answer: bytes) -> None:
+def test_answers_over_rest_that_break_the_protocol_are_refused(answer: bytes) -> None:
     with pytest.raises(InvalidInput):
         REST.decode(answer)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x01\0\0\0\0", b"\0\0\0\0\x01\xff"])
-def test_answers_by_grpc_that_are_none_of_the_protocol_are_refused(answer: bytes) -> None:
+def test_answers_over_grpc_that_break_the_protocol_are_refused(answer: bytes) -> None:
     with pytest.raises(InvalidInput):
         GRPC.decode(answer)

@@ -67,7 +67,7 @@ def test_as_fast_as_possible_holds_only_what_is_under_way() -> None:
     assert (window.is_complete, window.finished, window.failed) == (True, 4, 3)
 
 
-def test_requests_that_are_late_are_given_up_and_counted() -> None:
+def test_late_requests_are_dropped_and_counted() -> None:
     window, ends = window_of((captured(str(number), float(number)) for number in range(10)), 1.0)
     window.give_up(4.5, 2.0, UNSENT)
     assert [(end.request.number, end.outcome) for end in ends] == [(0, UNSENT), (1, UNSENT), (2, UNSENT)]

@@ -50,7 +50,7 @@ def test_results_come_back_as_they_were(tmp_path: Path) -> None:
             assert one.data.tolist() == other.data.tolist()
 
 
-def test_a_run_anew_forgets_what_was_there(tmp_path: Path) -> None:
+def test_a_new_run_forgets_earlier_results(tmp_path: Path) -> None:
     write(tmp_path / "out.csv", 3)
     write(tmp_path / "out.csv", 1)
     assert len(read(tmp_path / "out.csv")) == 1

@@ -148,7 +148,7 @@ def test_texts_and_numbers_are_sent_as_bytes() -> None:
     assert body[head:].startswith(b"\x01\x00\x00\x00a\x00\x00\x00\x00\x02\x00\x00\x00\xc3\xa4")
 
 
-def test_what_is_no_model_is_refused() -> None:
+def test_a_tree_without_a_model_is_refused() -> None:
     with pytest.raises(InvalidInput, match="data port"):
         parse_signature({"name": "something else"})
     single = Signature([TensorSpec("x", "FP32", (2,))], [])

@@ -86,7 +86,7 @@ def test_files_must_differ(tmp_path: Path) -> None:
         run_request(ScoreRequest("m", "", file, tmp_path / "out.txt"), lambda *_: None)
 
 
-def test_folders_are_no_files_and_are_not_made(tmp_path: Path) -> None:
+def test_folders_are_not_files_and_are_not_created(tmp_path: Path) -> None:
     file, folder = tmp_path / "in.csv", tmp_path / "folder.csv"
     file.touch()
     folder.mkdir()

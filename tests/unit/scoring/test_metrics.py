@@ -95,7 +95,7 @@ def test_the_area_under_the_curve_is_exact() -> None:
     assert found.values()["roc_auc"] == pytest.approx(pairs, abs=1e-3)
 
 
-def test_numbers_are_no_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_not_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "MOST_CLASSES", 10)
     found = LabelMetrics()
     with pytest.raises(InvalidInput, match="are they classes"):

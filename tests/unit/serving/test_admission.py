@@ -50,7 +50,7 @@ def test_classes_have_capacity_up_to_their_share(in_system: int, priority: Prior
     assert (world.limiter.admission_error(priority) is None) == has_capacity
 
 
-def test_who_may_take_the_place_of_another_is_worth_decoding() -> None:
+def test_a_call_that_may_evict_another_is_decoded() -> None:
     world = World()
     world.enter(8)
     world.limiter.waiting[Priority.BATCH] = 1

@@ -154,7 +154,7 @@ def test_calls_of_other_shapes_or_types_have_other_keys(model: Model) -> None:
     assert batch_run.batch_key(other) not in keys
 
 
-def test_who_asks_for_too_much_is_refused_alone(model: Model) -> None:
+def test_a_call_that_requests_too_much_is_refused_alone(model: Model) -> None:
     """The free size of a column is known after the run only."""
     version = version_of(model, RequestLimits(max_output_bytes=100))
     calls = [call_of(version, data_of(0, 2, 3), wanted) for wanted in (["a"], None, ["b"])]

@@ -20,7 +20,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     assert budget.used == 0
 
 
-def test_what_never_fits_is_no_matter_of_time() -> None:
+def test_a_request_that_never_fits_is_refused_at_once() -> None:
     budget = MemoryBudget(100)
     assert budget.take(90)
     for_now, for_good = budget.refusal(100, "try again"), budget.refusal(101, "try again")
@@ -29,7 +29,7 @@ def test_what_never_fits_is_no_matter_of_time() -> None:
     assert "101 bytes" in str(for_good) and "100 for all" in str(for_good) and "limits.memory_bytes" in str(for_good)
 
 
-def test_limits_are_no_larger_than_the_memory_there_is() -> None:
+def test_limits_are_at_most_the_available_memory() -> None:
     limits = RequestLimits(max_body_bytes=50, max_output_bytes=200)
     assert limits.within(200) is limits
     bounded = limits.within(40)

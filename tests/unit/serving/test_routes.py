@@ -115,7 +115,7 @@ def test_the_split_the_rules_and_the_pinned(tmp_path: Path) -> None:
 
 
 def test_marked_requests_are_answered_as_always_and_only_their_rows_are_counted(tmp_path: Path) -> None:
-    """A replay or a batch is no evidence, and is not mirrored, captured or counted as rows of live traffic."""
+    """A replay or a batch is not evidence, and is not mirrored, captured or counted as rows of live traffic."""
     split = replace(route(split={"1": 5000, "2": 5000}, shadow=[{"version": "3"}]), watched=True)
 
     async def story(world: Traffic) -> None:
@@ -411,7 +411,7 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         entries = [Feedback("r0", label=1), Feedback("unknown", label=1)]
         accepted, matched = await world.plane.queries.feedback("m", entries)
         assert (accepted, matched.unmatched) == (2, 1)  # as whoever joins says; what waited is written down
-        taken = AnswerStore(tmp_path).take("m", entries, time.time(), 60.0)
+        taken = AnswerStore(tmp_path).join_feedback("m", entries, time.time(), 60.0)
         assert [(item.version, item.answer, item.label) for item in taken.joined] == [("1", 1.0, 1.0)]
         assert [item.id for item in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):

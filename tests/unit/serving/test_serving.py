@@ -217,7 +217,7 @@ def test_a_model_is_closing_until_its_last_call_has_ended(tmp_path: Path) -> Non
 
 def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"this is no graph")
+    bad.write_bytes(b"this is not a graph")
     good = VersionSpec("1", scaled(tmp_path / "good.onnx", 2), block=1, tag="a")
 
     async def story(world: World) -> None:

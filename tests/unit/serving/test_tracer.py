@@ -193,7 +193,7 @@ def test_refused_requests_are_recorded_as_their_callers_ask(identity: VersionIde
     assert records[0].times == (10, 0, 0, 0, 20)
 
 
-def test_who_is_not_authenticated_forces_no_trace() -> None:
+def test_an_unauthenticated_caller_cannot_force_a_trace() -> None:
     bench = Bench(forced=1.0)
     for _ in range(3):
         bench.tracer.record_rejected(None, 0, "unauthenticated", 10, 20, SAMPLED)

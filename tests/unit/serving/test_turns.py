@@ -247,7 +247,7 @@ def test_a_request_that_would_wait_too_long_in_a_queue_is_refused(world: World) 
     story(scenario)
 
 
-def test_nobody_runs_for_a_caller_who_went_away(world: World) -> None:
+def test_a_call_whose_caller_left_is_not_run(world: World) -> None:
     version = Scripted(takes=1)
     calls = [call_of(version) for _ in range(3)]
 

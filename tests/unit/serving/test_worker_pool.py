@@ -211,7 +211,7 @@ def test_more_urgent_calls_run_first(model: Model) -> None:
     story(World(model, BatchRules()), outcomes)
 
 
-def test_the_least_urgent_give_way_when_there_is_no_capacity(model: Model) -> None:
+def test_the_least_urgent_are_evicted_when_there_is_no_capacity(model: Model) -> None:
     async def outcomes(world: World) -> None:
         first = world.call()
         world.enter(first)

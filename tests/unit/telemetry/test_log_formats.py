@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.telemetry.log_formats import LOG_FORMATS, formatter_of, timestamp
+from penstock.telemetry.log_formats import LOG_FORMATS, format_timestamp, formatter_of
 from tests.ecs import read_ecs
 
 
@@ -110,4 +110,4 @@ def test_a_field_in_text_stays_one_field() -> None:
 
 
 def test_times_are_rounded_down_to_milliseconds() -> None:
-    assert timestamp(0.9996) == "1970-01-01T00:00:00.999Z"
+    assert format_timestamp(0.9996) == "1970-01-01T00:00:00.999Z"

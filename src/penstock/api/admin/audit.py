@@ -84,7 +84,7 @@ class _AuditEndpoints:
     async def export(self, request: Request) -> Response:
         lines = self._audit.export(read_author(request))
         first = await anext(lines)  # a refusal is raised before the response starts
-        return StreamingResponse(_all(first, lines), media_type="application/x-ndjson")
+        return StreamingResponse(_chain_streams(first, lines), media_type="application/x-ndjson")
 
     async def explain(self, request: Request) -> Response:
         at = request.query_params.get("at", "")
@@ -93,7 +93,7 @@ class _AuditEndpoints:
         return AsciiJsonResponse(await self._audit.explain(request.path_params["model"], at))
 
 
-async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chain_streams(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in rest:
         yield piece

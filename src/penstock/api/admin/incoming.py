@@ -49,10 +49,10 @@ def read_author(request: Request, body: Mapping[str, Any] | None = None) -> Auth
         raise InvalidInput(f"penstock-actor must be 1 to {LONGEST_ACTOR} readable characters")
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not is_readable(reason):
         raise InvalidInput(f"the reason must be a text of at most {LONGEST_REASON} readable characters")
-    return _author(request, caller, stated, reason)
+    return _read_author(request, caller, stated, reason)
 
 
-def _author(request: Request, caller: Caller, stated: str, reason: str) -> Author:
+def _read_author(request: Request, caller: Caller, stated: str, reason: str) -> Author:
     return Author(
         actor=caller.name if caller.is_proven else stated,
         reason=reason,

@@ -19,9 +19,9 @@ def route() -> Route:
 
 
 async def _answer(_: Request) -> Response:
-    return Response(_content(), media_type="text/html")
+    return Response(_read_runbook(), media_type="text/html")
 
 
 @cache
-def _content() -> bytes:
+def _read_runbook() -> bytes:
     return _PAGE.read_bytes()

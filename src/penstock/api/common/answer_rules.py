@@ -15,7 +15,7 @@ def in_asked_form(call: InferCall, index: int, work: RequestWork) -> Tensor:
     """Return an output in the requested form: the values of the model, or its classes.
 
     Raises:
-        InvalidInput: classes are asked for of an output that is no number.
+        InvalidInput: classes are asked for of an output that is not a number.
         TooLarge: there are more elements of text than an answer may have, or more values than are ranked.
         LargeWork: it has to be done on a thread.
     """

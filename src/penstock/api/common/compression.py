@@ -69,7 +69,7 @@ def inflate(
                 _check_members(begun, pause)
                 engine = zlib.decompressobj(format_bits)
             space = min(PIECE, most - size + 1)
-            plain, rest = _piece(engine, rest, space)
+            plain, rest = _inflate_piece(engine, rest, space)
             full = len(plain) == space and not engine.eof  # the engine may hold more output
             size += len(plain)
             if size > most:
@@ -92,7 +92,7 @@ def _check_members(begun: int, pause: PauseWork | None) -> None:
         raise TooLarge(f"the body has more than {MAX_MEMBERS} gzip members; compress it as one")
 
 
-def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, bytes]:
+def _inflate_piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, bytes]:
     """Return the next plain bytes, at most ``most``, and the remaining data."""
     try:
         plain = engine.decompress(data, most)

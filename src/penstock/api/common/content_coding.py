@@ -50,14 +50,14 @@ def preferred_coding(accept_encoding: bytes) -> bytes:
     weights: dict[bytes, float] = {}
     for item in accept_encoding.lower().split(b","):
         coding, _, parameters = item.partition(b";")
-        weights[coding.strip()] = _weight(parameters)
+        weights[coding.strip()] = _parse_weight(parameters)
     other = weights.get(b"*", 0.0)
     ranked = [(weights.get(coding, other), coding) for coding in (b"gzip", b"deflate")]
     weight, coding = max(ranked, key=lambda pair: pair[0])
     return coding if weight > 0 and weight >= weights.get(b"identity", 0.0) else b""
 
 
-def _weight(parameters: bytes) -> float:
+def _parse_weight(parameters: bytes) -> float:
     name, _, value = parameters.strip().partition(b"=")
     if name.strip() != b"q":
         return 1.0

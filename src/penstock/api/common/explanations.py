@@ -30,7 +30,7 @@ def with_requested(parameters: Mapping[str, Any], requested: Sequence[RequestedO
 
 
 def explain_instead(plane: DataPlane, call: InferCall, parameters: Mapping[str, Any]) -> None:
-    """Make a call that has not begun one for an explanation, as its parameters say. It is no prediction then: nothing
+    """Make a call that has not begun one for an explanation, as its parameters say. It is not a prediction then: nothing
     is mirrored, monitored or compared.
 
     Raises:

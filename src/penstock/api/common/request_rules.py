@@ -31,14 +31,14 @@ def timeout_ns(stated: Any) -> int | None:
     return stated * 1000 or None
 
 
-def classes(name: str, stated: Any) -> int:
+def parse_class_count(name: str, stated: Any) -> int:
     """Return the number of classes requested for an output, 0 for its values; raises ``InvalidInput``."""
     if type(stated) is not int or stated < 0:
         raise InvalidInput(f"classification of output '{shorten(name)}' must be a whole number of classes")
     return stated
 
 
-def span(
+def find_span(
     name: str, region: Any, offset: Any, size: Any, elsewhere: bool, regions: SharedRegions, owner: str
 ) -> RegionSpan:
     """The part of shared memory that a tensor's parameters name; ``elsewhere`` says that they also name another place

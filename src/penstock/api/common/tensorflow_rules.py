@@ -82,7 +82,7 @@ def find_class_outputs(signature: Signature) -> ClassOutputs:
     """
     names = {spec.name: spec for spec in signature.outputs}
     if SCORES not in names and CLASSES not in names:
-        spec = _only(
+        spec = _require_single(
             [spec for spec in signature.outputs if spec.datatype in _FLOATS and len(spec.shape) == 2],
             SCORES,
             "classify",
@@ -99,14 +99,14 @@ def find_value_output(signature: Signature) -> str:
     if any(spec.name == VALUES for spec in signature.outputs):
         return VALUES
     found = [spec for spec in signature.outputs if spec.datatype in _FLOATS and _is_value(spec.shape)]
-    return _only(found, VALUES, "regress").name
+    return _require_single(found, VALUES, "regress").name
 
 
 def _is_value(shape: Shape) -> bool:
     return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
-def _only(found: list[TensorSpec], name: str, verb: str) -> TensorSpec:
+def _require_single(found: list[TensorSpec], name: str, verb: str) -> TensorSpec:
     if len(found) == 1:
         return found[0]
     raise InvalidInput(
@@ -122,8 +122,8 @@ def class_scores(outputs: Sequence[Tensor], found: ClassOutputs, work: RequestWo
         TooLarge: there are more classes than an answer may have.
         LargeWork: they belong on a thread.
     """
-    scores = _matrix(outputs, found.scores) if found.scores else None
-    classes = _matrix(outputs, found.classes) if found.classes else None
+    scores = _read_matrix(outputs, found.scores) if found.scores else None
+    classes = _read_matrix(outputs, found.classes) if found.classes else None
     if scores is None:
         scores = np.zeros((0, 0) if classes is None else classes.shape, np.float32)
     if classes is not None and classes.shape != scores.shape:
@@ -135,20 +135,20 @@ def class_scores(outputs: Sequence[Tensor], found: ClassOutputs, work: RequestWo
 def class_labels(outputs: Sequence[Tensor], found: ClassOutputs) -> Iterator[list[str]]:
     """Yield the labels of the classes of each row, in the model's order; "" for a missing one."""
     if found.classes:
-        for row in _matrix(outputs, found.classes):
+        for row in _read_matrix(outputs, found.classes):
             yield [str(label) for label in row.tolist()]
         return
-    scores = _matrix(outputs, found.scores)
-    labels = _labels(found.labels, scores.shape[1])
+    scores = _read_matrix(outputs, found.scores)
+    labels = _make_labels(found.labels, scores.shape[1])
     for _ in range(len(scores)):
         yield labels
 
 
-def _labels(labels: Sequence[str], count: int) -> list[str]:
+def _make_labels(labels: Sequence[str], count: int) -> list[str]:
     return [labels[index] if index < len(labels) else "" for index in range(count)]
 
 
-def _matrix(outputs: Sequence[Tensor], name: str) -> Array:
+def _read_matrix(outputs: Sequence[Tensor], name: str) -> Array:
     data = next(tensor.data for tensor in outputs if tensor.name == name)
     if data.ndim != 2:
         raise InvalidInput(f"output '{name}' has rank {data.ndim}; expected [rows, classes]: use predict")
@@ -186,13 +186,13 @@ def bind_features(signature: Signature, layout: RowLayout, examples: Sequence[Ex
     work.numbers(len(examples) * len(layout.columns))
     instances = []
     for index, example in enumerate(examples):
-        instances.append({name: _cell(name, example[name], index) for name in layout.columns if name in example})
+        instances.append({name: _pick_cell(name, example[name], index) for name in layout.columns if name in example})
         if index % EXAMPLE_SLICE == 0:
             work.pause()
     return layout.bind_instances(instances, work.pause)
 
 
-def _cell(name: str, values: Sequence[Any], index: int) -> Any:
+def _pick_cell(name: str, values: Sequence[Any], index: int) -> Any:
     if len(values) != 1:
         raise InvalidInput(f"feature '{shorten(name)}' of example {index} has {len(values)} values; expected 1")
     return text_from_bytes(name, index, values[0]) if isinstance(values[0], bytes) else values[0]
@@ -277,8 +277,8 @@ class _FeatureValues:
 
     def _converted(self, values: list[Any]) -> Any:
         if self._spec.datatype != "BYTES":
-            return _numbers(self._spec, values)
-        texts = _texts(self._spec.name, values)
+            return _convert_numbers(self._spec, values)
+        texts = _encode_texts(self._spec.name, values)
         size = sum(map(len, texts))
         self._work.text_bytes(self._spec.name, size)
         self.text_bytes += size
@@ -297,7 +297,7 @@ def _shape_of(spec: TensorSpec, rows: int, width: int) -> Shape:
     return rows, *dims
 
 
-def _texts(name: str, values: list[Any]) -> list[str]:
+def _encode_texts(name: str, values: list[Any]) -> list[str]:
     texts: list[str] = []
     for index, value in enumerate(values):
         if isinstance(value, bytes):
@@ -309,7 +309,7 @@ def _texts(name: str, values: list[Any]) -> list[str]:
     return texts
 
 
-def _numbers(spec: TensorSpec, values: list[Any]) -> Array:
+def _convert_numbers(spec: TensorSpec, values: list[Any]) -> Array:
     kind = NUMPY_TYPES[spec.datatype]
     allowed: tuple[type, ...] = (int, float) if kind.kind == "f" else (int,)
     if spec.datatype == "BF16" or any(not isinstance(value, allowed) for value in values):

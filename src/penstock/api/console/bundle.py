@@ -37,7 +37,7 @@ def join_modules(sources: Sources) -> dict[str, tuple[str, ...]]:
         KeyError: a module imports one that is not there.
     """
     app = _in_order(sources, (FIRST_VIEW, APP), frozenset())
-    later = (_target(APP, path) for path in _LATER.findall(sources[APP]))
+    later = (_resolve_import(APP, path) for path in _LATER.findall(sources[APP]))
     return {
         APP: app,
         VIEWS: _in_order(sources, later, frozenset(app)),
@@ -55,7 +55,7 @@ def _in_order(sources: Sources, names: Iterable[str], known: frozenset[str]) -> 
             return
         open_.add(name)
         for _, _, path in _IMPORT.findall(sources[name]):
-            follow(_target(name, path))
+            follow(_resolve_import(name, path))
         found[name] = None
 
     for name in names:
@@ -63,7 +63,7 @@ def _in_order(sources: Sources, names: Iterable[str], known: frozenset[str]) -> 
     return tuple(found)
 
 
-def _target(name: str, path: str) -> str:
+def _resolve_import(name: str, path: str) -> str:
     return normpath(join(dirname(name), path))
 
 
@@ -85,10 +85,12 @@ def join_sources(sources: Sources, joined: Mapping[str, tuple[str, ...]], file: 
 
 def _without_imports(module: str, source: str, file_of: Mapping[str, str], imported: dict[str, dict[str, None]]) -> str:
     for names, default, path in _IMPORT.findall(source):
-        target = _target(module, path)
+        target = _resolve_import(module, path)
         wanted = [f"default as {default}"] if default else re.split(r"[,\s]+", names.strip(", \n"))
         imported.setdefault(file_of.get(target, target), {}).update(dict.fromkeys(wanted))
-    text = _LATER.sub(lambda match: f'import("./{file_of[_target(module, match[1])]}")', _IMPORT.sub("", source))
+    text = _LATER.sub(
+        lambda match: f'import("./{file_of[_resolve_import(module, match[1])]}")', _IMPORT.sub("", source)
+    )
     if other := _OTHER.search(text):
         raise ValueError(
             f"{module}: {other[0]!r} cannot be joined; import names from a module, and export them by name"

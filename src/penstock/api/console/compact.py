@@ -106,7 +106,7 @@ class _Script:
 
 
 def compact_script(text: str) -> str:
-    """Return a script that does the same; raises ``ValueError`` for one that is no script."""
+    """Return a script that does the same; raises ``ValueError`` for one that is not a script."""
     return _Script(text).run()
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.api.console.links import HOME, href
-from penstock.api.console.markup import element
+from penstock.api.console.links import HOME, make_href
+from penstock.api.console.markup import render_element
 from penstock.api.console.services import GatewayFacts, Page
 from penstock.api.console.shell import render
 from penstock.api.console.sign_in import sign_in_first
@@ -22,8 +22,8 @@ def error_pages(facts: GatewayFacts) -> Callable[[Request, Fault], Response | No
             return None
         if isinstance(fault, Unauthenticated):
             return sign_in_first(request)
-        home = element("p", element("a", "Begin at the list of models", href=href(request, HOME)))
-        body = element("div", element("p", str(fault)), home, class_="note bad", role="alert")
+        home = render_element("p", render_element("a", "Begin at the list of models", href=make_href(request, HOME)))
+        body = render_element("div", render_element("p", str(fault)), home, class_="note bad", role="alert")
         content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), script=None, has_tabs=False)
         return Response(content, HTTP_STATUS[fault.kind], {"penstock-fault": fault.kind}, "text/html")
 

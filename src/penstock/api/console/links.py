@@ -14,14 +14,14 @@ HOME: Final = "/console/models"
 def base_of(request: Request) -> str:
     """Return the root of the ops port relative to the page, such as "../../".
 
-    It follows from the path as it was sent: an encoded slash in a name is no step. A proxy that removes a prefix leaves
+    It follows from the path as it was sent: an encoded slash in a name is not a step. A proxy that removes a prefix leaves
     the steps below it as they are.
     """
     raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     return "../" * (raw.partition(b"?")[0].count(b"/") - 1) or "./"
 
 
-def href(request: Request, path: str, query: Mapping[str, str] | None = None) -> str:
+def make_href(request: Request, path: str, query: Mapping[str, str] | None = None) -> str:
     """Return a link from the page of a request to a path of the ops port, such as "/console/models"; raw names in the
     path are encoded by ``step``."""
     pairs = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in (query or {}).items())
@@ -40,7 +40,7 @@ def model_path(model: str, *steps: str) -> str:
 
 def static_href(request: Request, name: str) -> str:
     """Return the link to a static file."""
-    return href(request, f"/console/static/{static_files().digest}/{name}")
+    return make_href(request, f"/console/static/{static_files().digest}/{name}")
 
 
 def path_parameters(request: Request) -> Mapping[str, str]:

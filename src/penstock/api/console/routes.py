@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from penstock.api.admin.caller_check import session_of
 from penstock.api.console.assets import static_files
-from penstock.api.console.links import HOME, href, path_parameters
+from penstock.api.console.links import HOME, make_href, path_parameters
 from penstock.api.console.services import BuildPage, ConsoleServices
 from penstock.api.console.shell import render
 from penstock.api.console.sign_in import sign_in_routes
@@ -49,13 +49,13 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
-    pages = [_route(path, _page(services, name)) for path, name in PAGES.items()]
+    pages = [_route(path, _make_page(services, name)) for path, name in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]
     return [
         *leading,
         *pages,
         *sign_in_routes(services.facts),
-        Route(STATIC, _static, methods=["GET"]),
+        Route(STATIC, _serve_static, methods=["GET"]),
         Route(ELSEWHERE, _no_page, methods=["GET"]),
     ]
 
@@ -66,7 +66,7 @@ def _route(path: str, endpoint: Endpoint) -> Route:
     return route
 
 
-def _page(services: ConsoleServices, name: str) -> Endpoint:
+def _make_page(services: ConsoleServices, name: str) -> Endpoint:
     """Return the endpoint of a page; its module is imported when it is first asked for, not at the start."""
     view = f"views/{name.removesuffix('_it')}.js"  # "try" alone is a word of Python
 
@@ -82,12 +82,12 @@ def _page(services: ConsoleServices, name: str) -> Endpoint:
 
 
 async def _lead_home(request: Request) -> Response:
-    return RedirectResponse(href(request, HOME), 303)
+    return RedirectResponse(make_href(request, HOME), 303)
 
 
 async def _no_page(request: Request) -> Response:
     raise NotFound("the console has no page at this address; begin at Models")
 
 
-async def _static(request: Request) -> Response:
+async def _serve_static(request: Request) -> Response:
     return static_files().answer(request)

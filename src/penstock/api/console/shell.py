@@ -6,8 +6,8 @@ from typing import Final
 from starlette.requests import Request
 
 from penstock.api.console.assets import static_files
-from penstock.api.console.links import base_of, href, model_path, path_parameters, static_href
-from penstock.api.console.markup import Markup, element, join
+from penstock.api.console.links import base_of, make_href, model_path, path_parameters, static_href
+from penstock.api.console.markup import Markup, join, render_element
 from penstock.api.console.services import GatewayFacts, Page
 from penstock.core.access.callers import Caller
 
@@ -49,12 +49,17 @@ def render(
     the module that the page loads; the console's own takes over the content of a page that it has a view for. The page
     of a model ``has_tabs``."""
     params = path_parameters(request) if has_tabs else {}
-    body = _body(request, facts, page, params, csrf)
-    html = element("html", _head(request, page, _scripts(request, script, view)), body, **_root(request, csrf))
+    body = _render_body(request, facts, page, params, csrf)
+    html = render_element(
+        "html",
+        _render_head(request, page, _render_scripts(request, script, view)),
+        body,
+        **_root_attributes(request, csrf),
+    )
     return f"<!doctype html>\n{html}\n".encode(errors="replace")
 
 
-def _root(request: Request, csrf: str) -> dict[str, str | None]:
+def _root_attributes(request: Request, csrf: str) -> dict[str, str | None]:
     return {
         "lang": "en",
         "data-base": base_of(request),
@@ -63,85 +68,101 @@ def _root(request: Request, csrf: str) -> dict[str, str | None]:
     }
 
 
-def _head(request: Request, page: Page, scripts: Markup | None) -> Markup:
-    return element(
+def _render_head(request: Request, page: Page, scripts: Markup | None) -> Markup:
+    return render_element(
         "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{page.title} · Penstock"),
-        element("link", rel="icon", type="image/svg+xml", href=static_href(request, "icon.svg")),
-        element("link", rel="stylesheet", href=static_href(request, "style.css")),
-        element("script", src=static_href(request, "theme.js")),
+        render_element("meta", charset="utf-8"),
+        render_element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        render_element("meta", name="color-scheme", content="light dark"),
+        render_element("title", f"{page.title} · Penstock"),
+        render_element("link", rel="icon", type="image/svg+xml", href=static_href(request, "icon.svg")),
+        render_element("link", rel="stylesheet", href=static_href(request, "style.css")),
+        render_element("script", src=static_href(request, "theme.js")),
         scripts,
     )
 
 
-def _scripts(request: Request, script: str | None, view: str) -> Markup | None:
+def _render_scripts(request: Request, script: str | None, view: str) -> Markup | None:
     """Return the script of a page, and all modules that it and the page's view import: they are loaded at once, not one
     after the other."""
     if script is None:
         return None
     files = static_files()
     loaded = dict.fromkeys((*files.modules_of(script), *files.modules_of(view)))
-    preloads = (element("link", rel="modulepreload", href=static_href(request, name)) for name in loaded)
-    return join(*preloads, element("script", type="module", src=static_href(request, script)))
+    preloads = (render_element("link", rel="modulepreload", href=static_href(request, name)) for name in loaded)
+    return join(*preloads, render_element("script", type="module", src=static_href(request, script)))
 
 
-def _body(request: Request, facts: GatewayFacts, page: Page, params: Mapping[str, str], csrf: str) -> Markup:
-    first = element("div", _heading(request, page, params), page.body, id="first-paint")
-    main = element("main", first, element("div", id="app"), id="main", tabindex=-1)
-    skip = element("a", "Skip to the content", class_="skip", href="#main")
-    live_region = element("div", id="announcements", class_="hidden", aria_live="polite")
-    return element(
-        "body", skip, _header(request, csrf), main, _footer(request, facts), live_region, element("div", id="dialogs")
+def _render_body(request: Request, facts: GatewayFacts, page: Page, params: Mapping[str, str], csrf: str) -> Markup:
+    first = render_element("div", _render_heading(request, page, params), page.body, id="first-paint")
+    main = render_element("main", first, render_element("div", id="app"), id="main", tabindex=-1)
+    skip = render_element("a", "Skip to the content", class_="skip", href="#main")
+    live_region = render_element("div", id="announcements", class_="hidden", aria_live="polite")
+    return render_element(
+        "body",
+        skip,
+        _render_header(request, csrf),
+        main,
+        _render_footer(request, facts),
+        live_region,
+        render_element("div", id="dialogs"),
     )
 
 
-def _header(request: Request, csrf: str) -> Markup:
+def _render_header(request: Request, csrf: str) -> Markup:
     path = request.url.path
     items = (_place(request, *place, is_here=path.startswith(place[1])) for place in PLACES)
-    brand = element("a", "Penstock", class_="brand", href=href(request, "/console/models"))
-    navigation = element("nav", element("ul", *items), aria_label="Console")
-    return element("header", brand, navigation, element("div", _who(request, csrf), id="status"), class_="top")
+    brand = render_element("a", "Penstock", class_="brand", href=make_href(request, "/console/models"))
+    navigation = render_element("nav", render_element("ul", *items), aria_label="Console")
+    return render_element(
+        "header", brand, navigation, render_element("div", _render_caller(request, csrf), id="status"), class_="top"
+    )
 
 
 def _place(request: Request, title: str, path: str, keys: str, *, is_here: bool) -> Markup:
-    content = join(title, " ", element("kbd", keys, aria_hidden="true"))
+    content = join(title, " ", render_element("kbd", keys, aria_hidden="true"))
     current = "page" if is_here else None
-    return element("li", element("a", content, href=href(request, path), aria_current=current))
+    return render_element("li", render_element("a", content, href=make_href(request, path), aria_current=current))
 
 
-def _who(request: Request, csrf: str) -> Markup | None:
+def _render_caller(request: Request, csrf: str) -> Markup | None:
     caller: Caller | None = request.scope.get("caller")  # None in a page for an error, before the caller is known
     if caller is None or not caller.is_proven:
         return None
-    return join(element("span", f"Signed in as {caller.name}"), _sign_out(request, csrf) if csrf else None)
+    return join(render_element("span", f"Signed in as {caller.name}"), _sign_out(request, csrf) if csrf else None)
 
 
 def _sign_out(request: Request, csrf: str) -> Markup:
-    hidden = element("input", type="hidden", name="csrf", value=csrf)
-    button = element("button", "Sign out", class_="button quiet")
-    return element("form", hidden, button, method="post", action=href(request, "/console/sign-out"))
+    hidden = render_element("input", type="hidden", name="csrf", value=csrf)
+    button = render_element("button", "Sign out", class_="button quiet")
+    return render_element("form", hidden, button, method="post", action=make_href(request, "/console/sign-out"))
 
 
-def _heading(request: Request, page: Page, params: Mapping[str, str]) -> Markup:
+def _render_heading(request: Request, page: Page, params: Mapping[str, str]) -> Markup:
     model = params.get("model", "")
     if not model:
-        return element("h1", page.title)
+        return render_element("h1", page.title)
     here = request.url.path.rstrip("/").removeprefix(f"/console/models/{model}").strip("/").partition("/")[0]
-    tabs = (_tab(request, model, name, title, is_here=name == BELOW.get(here, here)) for name, title in TABS.items())
-    return join(element("h1", page.title), element("nav", element("ul", *tabs), class_="tabs", aria_label="Model"))
-
-
-def _tab(request: Request, model: str, name: str, title: str, *, is_here: bool) -> Markup:
-    address = href(request, model_path(model, *([name] if name else [])))
-    return element("li", element("a", title, href=address, aria_current="page" if is_here else None))
-
-
-def _footer(request: Request, facts: GatewayFacts) -> Markup:
-    links = [join(" · ", element("a", title, href=href(request, path))) for title, path in OTHER_LINKS]
-    text = join(
-        f"Penstock {facts.version} · REST ", element("code", facts.http), " · gRPC ", element("code", facts.grpc)
+    tabs = (
+        _render_tab(request, model, name, title, is_here=name == BELOW.get(here, here)) for name, title in TABS.items()
     )
-    return element("footer", element("p", text, *links), element("div", id="keys"))
+    return join(
+        render_element("h1", page.title),
+        render_element("nav", render_element("ul", *tabs), class_="tabs", aria_label="Model"),
+    )
+
+
+def _render_tab(request: Request, model: str, name: str, title: str, *, is_here: bool) -> Markup:
+    address = make_href(request, model_path(model, *([name] if name else [])))
+    return render_element("li", render_element("a", title, href=address, aria_current="page" if is_here else None))
+
+
+def _render_footer(request: Request, facts: GatewayFacts) -> Markup:
+    links = [join(" · ", render_element("a", title, href=make_href(request, path))) for title, path in OTHER_LINKS]
+    text = join(
+        f"Penstock {facts.version} · REST ",
+        render_element("code", facts.http),
+        " · gRPC ",
+        render_element("code", facts.grpc),
+    )
+    return render_element("footer", render_element("p", text, *links), render_element("div", id="keys"))

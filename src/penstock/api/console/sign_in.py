@@ -11,8 +11,8 @@ from starlette.routing import Route
 from penstock.api.admin.caller_check import caller_of, end_session, session_of, sign_in
 from penstock.api.admin.incoming import read_chunks
 from penstock.api.admin.session_cookie import clear_cookies, set_cookie
-from penstock.api.console.links import HOME, base_of, href
-from penstock.api.console.markup import Markup, element, join
+from penstock.api.console.links import HOME, base_of, make_href
+from penstock.api.console.markup import Markup, join, render_element
 from penstock.api.console.services import GatewayFacts, Page
 from penstock.api.console.shell import render
 from penstock.core.access.permissions import EVERYTHING
@@ -67,7 +67,7 @@ class _SignIn:
         if session is not None and form.get("csrf") != session.csrf:
             raise Unauthorised("the page is of another session; load it again, and sign out then")
         end_session(request)
-        answer = RedirectResponse(href(request, PATH), 303)
+        answer = RedirectResponse(make_href(request, PATH), 303)
         for field in clear_cookies():
             answer.headers.append("set-cookie", field)
         return answer
@@ -77,7 +77,7 @@ class _SignIn:
         headers = {"www-authenticate": "Bearer"} if isinstance(fault, Unauthenticated) else {}
         if isinstance(fault, Overloaded):
             headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
-        page = Page("Sign in", _form(request, target, fault))
+        page = Page("Sign in", _render_form(request, target, fault))
         content = render(request, self._facts, page, script=None if fault else "sign-in.js")
         return Response(content, status, headers, "text/html")
 
@@ -88,7 +88,7 @@ def sign_in_first(request: Request) -> Response:
     query = request.url.query
     here = raw.partition(b"?")[0].decode("ascii", "replace") + (f"?{query}" if query else "")
     target = choose_target(here)
-    return RedirectResponse(href(request, PATH, {} if target == HOME else {"next": target}), 303)
+    return RedirectResponse(make_href(request, PATH, {} if target == HOME else {"next": target}), 303)
 
 
 def choose_target(text: str) -> str:
@@ -100,7 +100,7 @@ async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form, of several of a name the last.
 
     Raises:
-        InvalidInput: the body is no form.
+        InvalidInput: the body is not a form.
         TooLarge: it is longer than 16 KiB.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
@@ -113,19 +113,21 @@ async def read_form(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def _form(request: Request, target: str, fault: Fault | None) -> Markup:
-    label = element("label", "API key or token", _field(fault), class_="field")
-    button = element("button", "Sign in", class_="button primary")
-    hidden = element("input", type="hidden", name="next", value=target)
-    form = element("form", hidden, label, button, method="post", action=href(request, PATH), class_="card narrow")
+def _render_form(request: Request, target: str, fault: Fault | None) -> Markup:
+    label = render_element("label", "API key or token", _render_field(fault), class_="field")
+    button = render_element("button", "Sign in", class_="button primary")
+    hidden = render_element("input", type="hidden", name="next", value=target)
+    form = render_element(
+        "form", hidden, label, button, method="post", action=make_href(request, PATH), class_="card narrow"
+    )
     how = (
         "Use an API key (penstock keys create) or a token of your identity provider. It stays in the gateway's memory."
     )
-    return join(_refusal(fault), form, element("p", how, class_="muted small"))
+    return join(_render_refusal(fault), form, render_element("p", how, class_="muted small"))
 
 
-def _field(fault: Fault | None) -> Markup:
-    return element(
+def _render_field(fault: Fault | None) -> Markup:
+    return render_element(
         "input",
         type="password",
         name="credential",
@@ -138,8 +140,8 @@ def _field(fault: Fault | None) -> Markup:
     )
 
 
-def _refusal(fault: Fault | None) -> Markup | None:
+def _render_refusal(fault: Fault | None) -> Markup | None:
     if fault is None:
         return None
     text = "This key or token is not valid." if isinstance(fault, Unauthenticated) else f"{fault}."
-    return element("div", element("p", text), class_="note bad", role="alert", id="refusal")
+    return render_element("div", render_element("p", text), class_="note bad", role="alert", id="refusal")

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, badge, element, join, table
+from penstock.api.console.links import make_href, model_path
+from penstock.api.console.markup import Markup, join, render_badge, render_element, render_table
 
 Document = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 def state_badge(state: str) -> Markup:
     """Return a state or a verdict as a badge."""
-    return badge(state.replace("_", " "), KINDS.get(state, ""))
+    return render_badge(state.replace("_", " "), KINDS.get(state, ""))
 
 
 def percent_text(points: float) -> str:
@@ -31,21 +31,21 @@ def percent_text(points: float) -> str:
     return f"{points / 100:g} %"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return a number with few digits, or a hyphen."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def trial_link(request: Request, model: str, kind: str, trial_id: str, text: str) -> Markup:
     """Return a link to a trial; ``kind`` is "rollouts" or "experiments"."""
-    return element("a", text, href=href(request, model_path(model, kind, trial_id)))
+    return render_element("a", text, href=make_href(request, model_path(model, kind, trial_id)))
 
 
-def history(changes: Sequence[Document]) -> Markup:
+def render_history(changes: Sequence[Document]) -> Markup:
     """Return who changed a trial, when and why, the newest first."""
     rows = [_change_row(change) for change in reversed(changes)]
     heads = ("When", "Who", "What", "After it", "Why")
-    return join(element("h2", "History"), table("Changes of this trial", heads, rows))
+    return join(render_element("h2", "History"), render_table("Changes of this trial", heads, rows))
 
 
 def _change_row(change: Document) -> tuple[str, ...]:
@@ -54,8 +54,8 @@ def _change_row(change: Document) -> tuple[str, ...]:
     return change["at"], change["actor"], change["action"].replace("_", " "), after, change["reason"] or "-"
 
 
-def beginning(trial: Document) -> Markup:
+def describe_start(trial: Document) -> Markup:
     """Return when a trial began, who began it, and why."""
     reasons = [change["reason"] for change in trial.get("changes", ()) if change["action"] == "start"]
     why = f": “{reasons[0]}”" if reasons and reasons[0] else ""
-    return element("p", f"Began {trial['created_at']} by {trial['created_by']}{why}.", class_="muted")
+    return render_element("p", f"Began {trial['created_at']} by {trial['created_by']}{why}.", class_="muted")

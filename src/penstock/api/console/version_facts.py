@@ -21,7 +21,7 @@ def format_bytes(value: Any) -> str:
 
 
 def format_milliseconds(value: Any) -> str:
-    """Return milliseconds for people, below one as microseconds, "-" for anything that is no number."""
+    """Return milliseconds for people, below one as microseconds, "-" for anything that is not a number."""
     if not _is_number(value):
         return "-"
     return f"{value * 1000:.3g} µs" if 0 < value < 1 else f"{value:.3g} ms"

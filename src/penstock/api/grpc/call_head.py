@@ -34,7 +34,7 @@ class CallHead(Http2RequestHead):
             _join_trace_fields(self)
         self.timeout_ns: int | None = None
         self.encoding = "identity"
-        self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
+        self.accepts = frozenset(_decode_field(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
         self.http_status = _http_status(head)
         self.fault: Fault | None = None
         self.origin_refusal: OriginRefusal | None = None
@@ -80,8 +80,8 @@ def read_call_head(head: Http2RequestHead, policy: OriginPolicy | None = None) -
         call.fault = TooLarge("the metadata is over the limit of 32 KiB; send less")
         return call
     try:
-        call.encoding = _encoding(call)
-        call.timeout_ns = timeout_ns(call.fields[b"grpc-timeout"]) if b"grpc-timeout" in call.fields else None
+        call.encoding = _choose_encoding(call)
+        call.timeout_ns = parse_timeout_ns(call.fields[b"grpc-timeout"]) if b"grpc-timeout" in call.fields else None
     except Fault as fault:
         call.fault = fault
     except ValueError:
@@ -103,14 +103,14 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() in (b"application/grpc", b"application/grpc+proto")
 
 
-def _encoding(head: Http2RequestHead) -> str:
-    encoding = _text(head.fields, b"grpc-encoding") or "identity"
+def _choose_encoding(head: Http2RequestHead) -> str:
+    encoding = _decode_field(head.fields, b"grpc-encoding") or "identity"
     if encoding not in _ENCODINGS:
         raise UnsupportedEncoding(f"the compression '{encoding[:32]}' is not supported")
     return encoding
 
 
-def timeout_ns(text: bytes) -> int:
+def parse_timeout_ns(text: bytes) -> int:
     """Return a grpc-timeout in nanoseconds; raises ``ValueError``."""
     digits = text[:-1]
     if not digits.isdigit() or len(digits) > MAX_TIMEOUT_DIGITS or text[-1] not in _UNITS:
@@ -118,5 +118,5 @@ def timeout_ns(text: bytes) -> int:
     return int(digits) * _UNITS[text[-1]]
 
 
-def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+def _decode_field(fields: dict[bytes, bytes], name: bytes) -> str:
     return fields.get(name, b"").decode("latin-1")

@@ -47,10 +47,10 @@ def array_of(
     if datatype != "BYTES":
         work.add_typed(name, count)
     if spans is None:
-        values = _values(item, FIELDS[datatype])
+        values = _read_values(item, FIELDS[datatype])
         if len(values) != count:
             raise _wrong_count(name, datatype, shape, count, str(len(values)))
-        return _array(name, datatype, values).reshape(shape)
+        return _make_array(name, datatype, values).reshape(shape)
     array = TypedContents(name, datatype, FIELDS[datatype], message, work.pause).array(spans, count)
     if len(array) != count:
         raise _wrong_count(name, datatype, shape, count, "more" if len(array) > count else str(len(array)))
@@ -84,7 +84,7 @@ def encode_texts(texts: list[Any], pause: PauseWork) -> list[bytes]:
     return pieces
 
 
-def _values(item: pb.ModelInferRequest.InferInputTensor, field: str) -> list[Any]:
+def _read_values(item: pb.ModelInferRequest.InferInputTensor, field: str) -> list[Any]:
     contents = item.contents
     for stated, _ in contents.ListFields():
         if stated.name != field:
@@ -93,7 +93,7 @@ def _values(item: pb.ModelInferRequest.InferInputTensor, field: str) -> list[Any
     return values
 
 
-def _array(name: str, datatype: str, values: list[Any]) -> Array:
+def _make_array(name: str, datatype: str, values: list[Any]) -> Array:
     if datatype == "BYTES":
         texts = np.empty(len(values), object)
         for index, item in enumerate(values):

@@ -63,7 +63,7 @@ def decode_message(
         LargeWork: it has to be decoded on a thread.
     """
     request = parsed.request
-    timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
+    timeout_ns, closing = _read_parameters(request.parameters) if request.parameters else (None, False)
     requested = _requested_outputs(request.outputs, signature, regions, owner) if request.outputs else None
     tensors = _Tensors(parsed, signature, regions, owner, work)
     message = InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
@@ -143,7 +143,7 @@ class _Tensors:
         self._signature.check(name, datatype, shape)
         if datatype == "BYTES":
             self._work.texts(name, count)
-        span = _span(item, self._regions, self._owner)
+        span = _find_span(item, self._regions, self._owner)
         if span is not None:
             self._work.add_copied(span.size)
             self._count_text(item, span.size)
@@ -178,12 +178,12 @@ class _Tensors:
         return raw
 
 
-def _span(item: Input | Output, regions: SharedRegions, owner: str) -> RegionSpan | None:
+def _find_span(item: Input | Output, regions: SharedRegions, owner: str) -> RegionSpan | None:
     """Return the shared memory of ``owner`` that a tensor's parameters name, None for none."""
     if not _is_shared(item):
         return None
     parameters = item.parameters
-    return request_rules.span(
+    return request_rules.find_span(
         item.name,
         value_of(parameters["shared_memory_region"]),
         value_of(parameters["shared_memory_offset"]) if "shared_memory_offset" in parameters else 0,
@@ -204,12 +204,12 @@ def _requested_outputs(outputs: Any, signature: Signature, regions: SharedRegion
         names.output(output.name)
         parameters, classes = output.parameters, 0
         if "classification" in parameters:
-            classes = request_rules.classes(output.name, value_of(parameters["classification"]))
-        requested.append(RequestedOutput(output.name, classes, _span(output, regions, owner)))
+            classes = request_rules.parse_class_count(output.name, value_of(parameters["classification"]))
+        requested.append(RequestedOutput(output.name, classes, _find_span(output, regions, owner)))
     return requested
 
 
-def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
+def _read_parameters(parameters: Parameters) -> tuple[int | None, bool]:
     """Return the time limit in nanoseconds, and whether a closing answer is requested; unknown parameters are ignored.
 
     ``sequence_*``, ``priority``, ``headers`` and ``binary_data_output`` are known to the protocol and change

@@ -14,7 +14,7 @@ from penstock.api.grpc.typed_parts import contents_of, delimit
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
-from penstock.core.protobuf_wire import varint
+from penstock.core.protobuf_wire import encode_varint
 from penstock.core.slices import PauseWork
 from penstock.core.tensors import NUMPY_TYPES, Tensor, raw_of, raw_rows, to_raw
 from penstock.core.traces.context import TRACERESPONSE
@@ -140,7 +140,7 @@ class _SmallAnswer:
         self._names = [tensor.name for tensor in tensors]
         self._dtypes = [tensor.data.dtype for tensor in tensors]
         self._shapes = [tensor.data.shape for tensor in tensors]
-        self._heads = [_RAW + varint(tensor.data.nbytes) for tensor in tensors]
+        self._heads = [_RAW + encode_varint(tensor.data.nbytes) for tensor in tensors]
         self._size = len(begin) + sum([len(described), *map(len, self._heads), *(item.data.nbytes for item in tensors)])
         self._heads[0] = described + self._heads[0]
         self._begin = begin
@@ -169,7 +169,7 @@ class _SmallAnswer:
         return b"".join(parts)
 
     def _set_id_bytes(self, count: int, limits: RequestLimits) -> None:
-        field = _ID + varint(count)
+        field = _ID + encode_varint(count)
         size = self._size + len(field) + count
         if size > limits.max_output_bytes:
             raise output_too_large(limits)
@@ -205,7 +205,7 @@ class GrpcAnswerTemplate(AnswerTemplate):
                 rows = joint.encoded_cache[GrpcAnswerTemplate] = self._rows(call, joint)
             if rows:
                 call_id = call.id.encode()
-                return add_prefix(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
+                return add_prefix(b"".join((self._begin, _ID, encode_varint(len(call_id)), call_id, rows[call.place])))
         if pause is None and _is_plain(call):
             small = self._small_answer(call.outputs)
             if small is not None:
@@ -225,18 +225,18 @@ class GrpcAnswerTemplate(AnswerTemplate):
     def _own_answer(self, call: InferCall, pause: PauseWork | None) -> Payload:
         work = RequestWork(self._limits, pause)
         tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
-        placed = _places(call)
+        placed = _find_shared_outputs(call)
         work.add_copied(sum([item.data.nbytes for index, item in enumerate(tensors) if index not in placed]))
         described = _region_outputs(call, tensors, work) if placed else self._description(tensors)
         call_id = call.id.encode()
-        parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id, described]
+        parts: list[bytes | memoryview] = [b"", self._begin, _ID, encode_varint(len(call_id)), call_id, described]
         for index, tensor in enumerate(tensors):
             raw = (
                 b""
                 if index in placed
                 else raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
             )
-            parts += (_RAW, varint(len(raw)), raw)
+            parts += (_RAW, encode_varint(len(raw)), raw)
         size = sum(map(len, parts))
         if size > self._limits.max_output_bytes:
             raise output_too_large(self._limits)
@@ -250,7 +250,7 @@ class GrpcAnswerTemplate(AnswerTemplate):
         if not all(tensor.datatype in FIELDS for tensor in tensors):
             return self._own_answer(call, pause)
         call_id = call.id.encode()
-        parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id]
+        parts: list[bytes | memoryview] = [b"", self._begin, _ID, encode_varint(len(call_id)), call_id]
         for index, tensor in enumerate(tensors):
             parts += delimit(_OUTPUTS, _typed_output(call, index, tensor, work))
         size = sum(map(len, parts))
@@ -267,7 +267,7 @@ class GrpcAnswerTemplate(AnswerTemplate):
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
                 return []
-            head = _RAW + varint(array.nbytes // len(array))
+            head = _RAW + encode_varint(array.nbytes // len(array))
             columns.append([head + row for row in raw_rows(to_raw(spec.datatype, array), len(array))])
         described = self._description(call.outputs)
         return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
@@ -317,7 +317,7 @@ def _is_plain(call: InferCall) -> bool:
     return True
 
 
-def _places(call: InferCall) -> frozenset[int]:
+def _find_shared_outputs(call: InferCall) -> frozenset[int]:
     """Return the indices of the outputs that go to shared memory."""
     if call.requested is None:
         return frozenset()
@@ -340,7 +340,7 @@ NOT_FINAL: Final = answer_parameters({FINAL: pb.InferParameter(bool_param=False)
 def stream_message(answer: Payload, more: Sequence[bytes], closing: bytes = b"") -> Payload:
     """Return the message of a stream for an answer, and the closing message if one follows; both framed."""
     size = size_of(answer) - PREFIX + sum(map(len, more))
-    head = b"\x12" + varint(size)
+    head = b"\x12" + encode_varint(size)
     prefix = b"\x00" + (len(head) + size).to_bytes(4)
     return in_parts((prefix, head, *without_prefix(answer), *more, closing), size)
 

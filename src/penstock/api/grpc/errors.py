@@ -22,7 +22,7 @@ MAX_DETAILS: Final = 1000
 
 
 class InvalidMessageBytes(InvalidInput):
-    """The bytes of a message are no message of its kind."""
+    """The bytes of a message are not a message of its kind."""
 
 
 def caller_text(fault: Fault) -> str:

@@ -79,7 +79,7 @@ class MessageBuffer:
         """
         first = self._first
         data = first[PREFIX:] if self._rest is None else self._rest.getvalue()  # the buffer itself
-        if len(first) < PREFIX or _length(first) != len(data) or first[0] > 1:
+        if len(first) < PREFIX or _read_length(first) != len(data) or first[0] > 1:
             raise Internal("the call must have exactly one message")
         return inflate(data, encoding, max_bytes, pause) if first[0] else data
 
@@ -88,7 +88,7 @@ class MessageBuffer:
         self._first, self._rest = b"", None
 
 
-def _length(prefix: bytes) -> int:
+def _read_length(prefix: bytes) -> int:
     """Return the length in a message's prefix."""
     return prefix[1] << 24 | prefix[2] << 16 | prefix[3] << 8 | prefix[4]
 
@@ -185,7 +185,7 @@ def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None)
             data, FORMATS[encoding], message_too_large(max_bytes), max_bytes, members=False, pause=pause
         )
     except NotInflatable:
-        raise Internal(f"the message is no {encoding} data") from None
+        raise Internal(f"the message is not a {encoding} data") from None
 
 
 def message_too_large(max_bytes: int) -> TooLarge:

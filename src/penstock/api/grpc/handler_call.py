@@ -272,7 +272,7 @@ class HandlerCall(Http2Stream):
         block = response_blocks.OK
         if fault is not None:
             block = response_blocks.failed_trailers(GRPC_CODES[fault.kind], caller_text(fault))
-            block += response_blocks.metadata(retry_hints(fault))
+            block += response_blocks.encode_metadata(retry_hints(fault))
         if isinstance(fault, UnsupportedEncoding):
             block += response_blocks.ACCEPTS
         self.local_closed = True

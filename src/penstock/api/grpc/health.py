@@ -5,7 +5,7 @@ from typing import Final
 
 from grpc_health.v1 import health_pb2
 
-from penstock.api.grpc.methods import Method, ServerCall, only_message, parse_message, unary
+from penstock.api.grpc.methods import Method, ServerCall, make_unary, only_message, parse_message
 from penstock.core.errors import NotFound, Overloaded
 from penstock.serving.data_plane import DataPlane
 
@@ -30,7 +30,7 @@ class Health:
 
     def methods(self) -> dict[str, Method]:
         """Return the service's methods by name."""
-        return {"Check": unary(health_pb2.HealthCheckRequest, self._check), "Watch": Method(self._watch)}
+        return {"Check": make_unary(health_pb2.HealthCheckRequest, self._check), "Watch": Method(self._watch)}
 
     def drain(self) -> None:
         """Report NOT_SERVING to all watchers and end their calls."""

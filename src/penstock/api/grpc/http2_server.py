@@ -15,12 +15,12 @@ from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.http2.connection import Http2Connection
 from penstock.api.grpc.http2.connection_output import Http2Output
-from penstock.api.grpc.http2.header_encoding import status
+from penstock.api.grpc.http2.header_encoding import encode_status
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.infer_unary import UnaryInferStream
-from penstock.api.grpc.services import INFER, GrpcOptions, inference_contexts, methods
+from penstock.api.grpc.services import INFER, GrpcOptions, inference_contexts, list_methods
 from penstock.api.http1.acceptor import WARNING_INTERVAL_S, Acceptor
 from penstock.serving.data_plane import DataPlane
 
@@ -43,7 +43,7 @@ class Http2Server:
         self._inference = inference_contexts(plane, options)
         self._streams = InferStreams(self._inference[INFER], options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
-        self._methods = methods(plane, self._streams, self._health, options.dialects)
+        self._methods = list_methods(plane, self._streams, self._health, options.dialects)
         self._open_calls: set[HandlerCall] = set()
         self._plane.callers.on_change(self._recheck)
         self._connections: dict[Http2Connection, None] = {}
@@ -195,7 +195,7 @@ class Http2Server:
 
     def _answer_http_error(self, stream: Http2Stream, http_status: int) -> None:
         if not stream.local_closed:
-            stream.io.send_trailers(stream, status(http_status))
+            stream.io.send_trailers(stream, encode_status(http_status))
 
     async def _sweep(self) -> None:
         keepalive, timeout = int(self._options.keepalive_s * 1e9), int(self._options.keepalive_timeout_s * 1e9)

@@ -9,7 +9,7 @@ from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES
-from penstock.api.grpc.http2.header_encoding import literal
+from penstock.api.grpc.http2.header_encoding import encode_literal
 from penstock.api.grpc.layout_cache import LayoutCache
 from penstock.api.grpc.message_form import AnswerTemplate, MessageForm
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes
@@ -82,14 +82,14 @@ class InferContext:
     def _version_answers(self, loaded: Servable) -> VersionAnswers:
         by_route = [answered_by(loaded, route) for route in Route]
         facts = tuple(
-            [b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in by_route]
+            [b"".join([encode_literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in by_route]
         )
         return VersionAnswers(
             self.form.template(loaded, self.plane.limits),
             AnswerSizes(loaded),
             facts,
             tuple([response_blocks.GRPC + fact for fact in facts]),
-            tuple([_parameters(pairs) for pairs in by_route]),
+            tuple([_encode_parameters(pairs) for pairs in by_route]),
         )
 
     def expected_answer_bytes(self, raw: bytes) -> int:
@@ -99,5 +99,5 @@ class InferContext:
         return UNKNOWN if route is None else self.versions.get(route[0]).sizes.expected(len(raw))
 
 
-def _parameters(pairs: tuple[tuple[str, str], ...]) -> bytes:
+def _encode_parameters(pairs: tuple[tuple[str, str], ...]) -> bytes:
     return answer_parameters({name: pb.InferParameter(string_param=value) for name, value in pairs})

@@ -88,7 +88,7 @@ class InferStream:
         """Answer the stream.
 
         Raises:
-            Fault: what came is no request, the server stops, or a request failed whose caller wants a status.
+            Fault: what came is not a request, the server stops, or a request failed whose caller wants a status.
         """
         self._reader = asyncio.create_task(self._read())
         try:

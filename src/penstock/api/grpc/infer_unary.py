@@ -17,7 +17,7 @@ from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, caller_tex
 from penstock.api.grpc.framing import PREFIX, MessageBuffer, compress, messages_too_large, no_memory
 from penstock.api.grpc.http2.answer_memory import SMALL_BYTES, SPARE_BYTES
 from penstock.api.grpc.http2.frames import ErrorCode
-from penstock.api.grpc.http2.header_encoding import literal
+from penstock.api.grpc.http2.header_encoding import encode_literal
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import InferContext
@@ -193,7 +193,7 @@ class UnaryInferStream(Http2Stream):
         if call.trace is not None:
             block += _trace_field(call.trace)
         if (message if isinstance(message, bytes) else message[0])[0]:
-            block += literal(b"grpc-encoding", self._call_head.encoding.encode())
+            block += encode_literal(b"grpc-encoding", self._call_head.encoding.encode())
         if not self.io.respond(self, block, message, response_blocks.OK):
             self.local_closed = False
             self._fail(no_memory(), call.trace)
@@ -275,16 +275,16 @@ def answer_bytes(call: InferCall) -> int:
 @lru_cache(maxsize=256)
 def _failed_trailers(kind: str, text: str, hints: Metadata) -> bytes:
     """Return the trailers of a failed call; cached, as they repeat under overload."""
-    return response_blocks.failed_trailers(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
+    return response_blocks.failed_trailers(GRPC_CODES[kind], text) + response_blocks.encode_metadata(hints)
 
 
 def _trace_field(trace: CallTrace) -> bytes:
     """Return the trace of a request as metadata; empty if it is not exported."""
     response = trace.response
-    return literal(TRACERESPONSE, response) if response else b""
+    return encode_literal(TRACERESPONSE, response) if response else b""
 
 
-_ID_STARTS: Final = [literal(REQUEST_ID, bytes(size))[: -size or None] for size in range(127)]
+_ID_STARTS: Final = [encode_literal(REQUEST_ID, bytes(size))[: -size or None] for size in range(127)]
 """The field of a request id without its text, by the size of that."""
 
 
@@ -292,4 +292,4 @@ def _id_field(call_id: str) -> bytes:
     if len(call_id) < len(_ID_STARTS) and call_id.isascii() and call_id.isprintable():
         return _ID_STARTS[len(call_id)] + call_id.encode()
     text = id_text(call_id)
-    return literal(REQUEST_ID, text.encode()) if text else b""
+    return encode_literal(REQUEST_ID, text.encode()) if text else b""

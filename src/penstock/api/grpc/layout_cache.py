@@ -9,7 +9,7 @@ from penstock.api.grpc.decode import InferMessage
 from penstock.api.grpc.wire import PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
-from penstock.core.protobuf_wire import BYTES, varint
+from penstock.core.protobuf_wire import BYTES, encode_varint
 from penstock.core.signature import InputLayout, RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor
 from penstock.proto import grpc_service_pb2 as pb
@@ -100,7 +100,7 @@ class LayoutCache:
 
     def learn(self, parsed: ParsedRequest, message: InferMessage) -> None:
         """Cache the layout of a request, if its values come last and any values are valid."""
-        layout = _layout(parsed, message)
+        layout = _find_layout(parsed, message)
         if layout is None:
             return
         raw = parsed.message
@@ -108,7 +108,7 @@ class LayoutCache:
         self._known.put(len(raw), alike, sum([len(item.start) + len(item.middle) for item in alike]))
 
 
-def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
+def _find_layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
     """Return the layout of a request; None if the values of another one could change its meaning."""
     request, raw, tensors = parsed.request, parsed.message, message.tensors
     if (
@@ -126,12 +126,12 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     start = pb.ModelInferRequest(model_name=request.model_name, model_version=request.model_version).SerializeToString()
     call_id = request.id.encode()
     if call_id:
-        start += _ID + varint(len(call_id))
+        start += _ID + encode_varint(len(call_id))
     id_stop = len(start) + len(call_id)
     if raw[:id_stop] != start + call_id:
         return None
     try:
-        values = _values(raw, id_stop, len(tensors))
+        values = _find_raw_entries(raw, id_stop, len(tensors))
     except InvalidInput:  # the parser knows more forms
         return None
     if values is None or values[0][0] > MAX_LAYOUT:
@@ -146,7 +146,7 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     return RequestLayout(start, id_stop, middle, heads, inputs, target, message.requested, message.timeout_ns, len(raw))
 
 
-def _values(raw: bytes, at: int, count: int) -> list[tuple[int, int, int]] | None:
+def _find_raw_entries(raw: bytes, at: int, count: int) -> list[tuple[int, int, int]] | None:
     """Return the entries of raw_input_contents as the positions of tag, value and end; None unless they are the last
     fields of the message, there are ``count``, and no earlier field is repeated.
     """

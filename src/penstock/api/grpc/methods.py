@@ -41,7 +41,7 @@ class ServerCall(Protocol):
         """Return the next message, None after the last.
 
         Raises:
-            Fault: what came is no message, or too large a one.
+            Fault: what came is not a message, or too large a one.
         """
 
     async def write(self, message: bytes) -> None:
@@ -87,7 +87,7 @@ async def only_message(call: ServerCall) -> bytes:
     return raw
 
 
-def unary(kind: type[Request], answer: Callable[[Request, ServerCall], Message | Awaitable[Message]]) -> Method:
+def make_unary(kind: type[Request], answer: Callable[[Request, ServerCall], Message | Awaitable[Message]]) -> Method:
     """Return the method that answers one request with one message; ``answer`` raises faults."""
 
     async def handle(call: ServerCall) -> None:

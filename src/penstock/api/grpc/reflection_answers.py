@@ -20,21 +20,21 @@ from penstock.proto import grpc_service_pb2, model_config_pb2
 
 async def answer(own_services: tuple[str, ...], describes_tensorflow: bool, call: ServerCall) -> None:
     """Answer the questions of a call; ``own_services`` are the names of reflection itself."""
-    servicer = await asyncio.to_thread(_servicer, own_services, describes_tensorflow)
+    servicer = await asyncio.to_thread(_make_servicer, own_services, describes_tensorflow)
     # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
     no_context: Any = None
-    responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
+    responses: Any = servicer.ServerReflectionInfo(_iterate_requests(call), no_context)
     async for response in responses:
         await call.write(response.SerializeToString())
 
 
 @cache
-def _servicer(own_services: tuple[str, ...], describes_tensorflow: bool) -> Any:
+def _make_servicer(own_services: tuple[str, ...], describes_tensorflow: bool) -> Any:
     """Return the library's implementation; it loads grpcio, so workers that nobody asks do not pay for it."""
     from grpc_reflection.v1alpha.reflection import aio  # noqa: PLC0415 - see above
 
     services: tuple[str, ...] = (INFERENCE_SERVICE, HEALTH_SERVICE, *own_services)
-    pool = _pool()
+    pool = _build_pool()
     if describes_tensorflow:
         services += _add_tensorflow(pool)
     return aio.ReflectionServicer(services, pool=pool)
@@ -49,7 +49,7 @@ def _add_tensorflow(pool: DescriptorPool) -> tuple[str, ...]:
     return PREDICTION_SERVICE, MODEL_SERVICE
 
 
-async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+async def _iterate_requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
     while (raw := await call.read()) is not None:
         yield _request(raw)
 
@@ -62,7 +62,7 @@ def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
         return reflection_pb2.ServerReflectionRequest()
 
 
-def _pool() -> DescriptorPool:
+def _build_pool() -> DescriptorPool:
     """Return all services of this server in one pool; the libraries keep separate ones."""
     pool = DescriptorPool()
     for module in (model_config_pb2, grpc_service_pb2, health_pb2, reflection_pb2):

@@ -10,7 +10,7 @@ from penstock import __version__
 from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.grpc.decode import value_of
 from penstock.api.grpc.health import INFERENCE_SERVICE
-from penstock.api.grpc.methods import Method, ServerCall, unary
+from penstock.api.grpc.methods import Method, ServerCall, make_unary
 from penstock.core.access.endpoints import DESCRIBE, GRPC, READ, READ_SOME
 from penstock.core.errors import InvalidInput, NotFound, Unsupported
 from penstock.core.signature import TensorSpec
@@ -43,24 +43,26 @@ class InferenceServicer:
     def methods(self) -> dict[str, Method]:
         """Return the calls by name."""
         return {
-            "ServerLive": unary(pb.ServerLiveRequest, self._server_live),
-            "ServerReady": unary(pb.ServerReadyRequest, self._server_ready),
-            "ModelReady": unary(pb.ModelReadyRequest, self._model_ready),
-            "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata),
-            "ModelMetadata": unary(pb.ModelMetadataRequest, _checked("ModelMetadata", self._model_metadata)),
-            "ModelConfig": unary(pb.ModelConfigRequest, _checked("ModelConfig", self._model_config)),
-            "ModelStatistics": unary(pb.ModelStatisticsRequest, self._model_statistics),
-            "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._index),
-            "RepositoryModelLoad": unary(pb.RepositoryModelLoadRequest, _checked("RepositoryModelLoad", self._load)),
-            "RepositoryModelUnload": unary(
-                pb.RepositoryModelUnloadRequest, _checked("RepositoryModelUnload", self._unload)
+            "ServerLive": make_unary(pb.ServerLiveRequest, self._server_live),
+            "ServerReady": make_unary(pb.ServerReadyRequest, self._server_ready),
+            "ModelReady": make_unary(pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": make_unary(pb.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": make_unary(pb.ModelMetadataRequest, _check_access("ModelMetadata", self._model_metadata)),
+            "ModelConfig": make_unary(pb.ModelConfigRequest, _check_access("ModelConfig", self._model_config)),
+            "ModelStatistics": make_unary(pb.ModelStatisticsRequest, self._model_statistics),
+            "RepositoryIndex": make_unary(pb.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": make_unary(
+                pb.RepositoryModelLoadRequest, _check_access("RepositoryModelLoad", self._load)
             ),
-            "SystemSharedMemoryStatus": unary(pb.SystemSharedMemoryStatusRequest, self._regions),
-            "SystemSharedMemoryRegister": unary(pb.SystemSharedMemoryRegisterRequest, self._register),
-            "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
-            "CudaSharedMemoryStatus": unary(pb.CudaSharedMemoryStatusRequest, _cuda_regions),
-            "CudaSharedMemoryUnregister": unary(pb.CudaSharedMemoryUnregisterRequest, _cuda_unregister),
-            **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _refuse_method) for kind in NOT_OFFERED},
+            "RepositoryModelUnload": make_unary(
+                pb.RepositoryModelUnloadRequest, _check_access("RepositoryModelUnload", self._unload)
+            ),
+            "SystemSharedMemoryStatus": make_unary(pb.SystemSharedMemoryStatusRequest, self._regions),
+            "SystemSharedMemoryRegister": make_unary(pb.SystemSharedMemoryRegisterRequest, self._register),
+            "SystemSharedMemoryUnregister": make_unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
+            "CudaSharedMemoryStatus": make_unary(pb.CudaSharedMemoryStatusRequest, _cuda_regions),
+            "CudaSharedMemoryUnregister": make_unary(pb.CudaSharedMemoryUnregisterRequest, _cuda_unregister),
+            **{kind.DESCRIPTOR.name.removesuffix("Request"): make_unary(kind, _refuse_method) for kind in NOT_OFFERED},
         }
 
     def _server_live(self, _: pb.ServerLiveRequest, __: ServerCall) -> pb.ServerLiveResponse:
@@ -102,7 +104,7 @@ class InferenceServicer:
         call.access.check(READ if request.name else READ_SOME, request.name, call.info)
         found = self._plane.queries.statistics(request.name, request.version)
         return pb.ModelStatisticsResponse(
-            model_stats=[_statistics(item) for item in found if call.access.reads(item.model)]
+            model_stats=[_encode_statistics(item) for item in found if call.access.reads(item.model)]
         )
 
     def _index(self, request: pb.RepositoryIndexRequest, call: ServerCall) -> pb.RepositoryIndexResponse:
@@ -153,7 +155,7 @@ class InferenceServicer:
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 
-def _checked(name: str, answer: Answer) -> Answer:
+def _check_access(name: str, answer: Answer) -> Answer:
     """Return an answer behind the check of what its method requires, for the model that the request names."""
     requirement = GRPC[f"/{INFERENCE_SERVICE}/{name}"]
 
@@ -215,7 +217,7 @@ def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadat
     return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
 
 
-def _statistics(version: VersionStatistics) -> pb.ModelStatistics:
+def _encode_statistics(version: VersionStatistics) -> pb.ModelStatistics:
     totals = version.totals
     return pb.ModelStatistics(
         name=version.model,
@@ -226,20 +228,20 @@ def _statistics(version: VersionStatistics) -> pb.ModelStatistics:
         inference_stats=pb.InferStatistics(
             success=pb.StatisticDuration(count=totals.outcome_count(succeeded=True), ns=totals.success_ns),
             fail=pb.StatisticDuration(count=totals.outcome_count(succeeded=False), ns=totals.fail_ns),
-            queue=_duration(totals.stage("queue")),
-            compute_input=_duration(totals.stage("decode")),
-            compute_infer=_duration(totals.stage("run")),
-            compute_output=_duration(totals.stage("encode")),
+            queue=_encode_duration(totals.stage("queue")),
+            compute_input=_encode_duration(totals.stage("decode")),
+            compute_infer=_encode_duration(totals.stage("run")),
+            compute_output=_encode_duration(totals.stage("encode")),
         ),
-        batch_stats=_batches(totals),
+        batch_stats=_encode_batches(totals),
     )
 
 
-def _duration(histogram: Histogram) -> pb.StatisticDuration:
+def _encode_duration(histogram: Histogram) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=histogram.count, ns=histogram.total)
 
 
-def _batches(totals: Totals) -> Iterator[pb.InferBatchStatistics]:
+def _encode_batches(totals: Totals) -> Iterator[pb.InferBatchStatistics]:
     for size, count, decode, run, encode in totals.batches():
         yield pb.InferBatchStatistics(
             batch_size=size,

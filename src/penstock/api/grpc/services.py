@@ -50,7 +50,7 @@ def inference_contexts(plane: DataPlane, options: GrpcOptions) -> dict[str, Infe
     return contexts
 
 
-def methods(
+def list_methods(
     plane: DataPlane, streams: InferStreams, health: Health, dialects: frozenset[str] = frozenset()
 ) -> dict[str, Method]:
     """Return the methods of all services by path, except those of ``inference_contexts``.

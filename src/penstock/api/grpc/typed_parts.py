@@ -7,7 +7,7 @@ import numpy as np
 from penstock.api.common.parts import Parts
 from penstock.api.grpc.contents import FIELDS, encode_texts
 from penstock.api.grpc.typed_contents import NAMES
-from penstock.core.protobuf_wire import BYTES, MAX_VARINT, varint
+from penstock.core.protobuf_wire import BYTES, MAX_VARINT, encode_varint
 from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import Array, Tensor, raw_of
 
@@ -30,30 +30,30 @@ def pack_field(number: int, tensor: Tensor, pause: PauseWork) -> Parts:
     if not tensor.data.size:
         return []
     if tensor.datatype == "BYTES":
-        return _texts(number, tensor.data.ravel(), pause)
+        return _encode_texts(number, tensor.data.ravel(), pause)
     if tensor.datatype in _AS_THEY_LIE:
         packed: Parts = [raw_of(tensor.datatype, tensor.data, pause)]
     else:
-        packed = _varints(tensor.data.ravel(), pause)
+        packed = _encode_varints(tensor.data.ravel(), pause)
     return delimit(number, packed)
 
 
 def delimit(number: int, parts: Parts) -> Parts:
     """Return a field of these bytes: its tag and length, and the parts."""
-    return [varint(number << 3 | BYTES) + varint(sum(map(len, parts))), *parts]
+    return [encode_varint(number << 3 | BYTES) + encode_varint(sum(map(len, parts))), *parts]
 
 
-def _texts(number: int, texts: Array, pause: PauseWork) -> Parts:
-    tag = varint(number << 3 | BYTES)
+def _encode_texts(number: int, texts: Array, pause: PauseWork) -> Parts:
+    tag = encode_varint(number << 3 | BYTES)
     parts = []
     for start in range(0, len(texts), TEXT_SLICE):
         slice_ = encode_texts(texts[start : start + TEXT_SLICE].tolist(), pause)
-        parts.append(b"".join([piece for text in slice_ for piece in (tag, varint(len(text)), text)]))
+        parts.append(b"".join([piece for text in slice_ for piece in (tag, encode_varint(len(text)), text)]))
         pause()
     return parts
 
 
-def _varints(values: Array, pause: PauseWork) -> Parts:
+def _encode_varints(values: Array, pause: PauseWork) -> Parts:
     parts = []
     for start in range(0, len(values), NUMBER_SLICE):
         parts.append(_pack_varints(values[start : start + NUMBER_SLICE]))

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from penstock.api.common.work import LargeWork
 from penstock.api.grpc.errors import InvalidMessageBytes
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.protobuf_wire import BYTES, FIXED32, FIXED64, VARINT, varint
+from penstock.core.protobuf_wire import BYTES, FIXED32, FIXED64, VARINT, encode_varint
 from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
 
@@ -205,7 +205,7 @@ class _WireParser:
                 pieces.append(message[at:end])
             at = end
         whole = b"".join(pieces)
-        self._kept.append(b"\x2a" + varint(len(whole)) + whole)
+        self._kept.append(b"\x2a" + encode_varint(len(whole)) + whole)
 
     def _keep(self, start: int, stop: int) -> None:
         self._grow(stop - start)

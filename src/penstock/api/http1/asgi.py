@@ -211,8 +211,8 @@ class AsgiExchange(Exchange):
             "query_string": head.query,
             "root_path": "",
             "headers": list(head.pairs),
-            "server": _address(self.connection.info("sockname")),
-            "client": _address(self.connection.info("peername")),
+            "server": _format_address(self.connection.info("sockname")),
+            "client": _format_address(self.connection.info("peername")),
             "state": {
                 "peer": peer_process(self.connection),
                 "certificate_names": self.connection.certificate_names,
@@ -319,5 +319,5 @@ def peer_process(connection: ConnectionIo) -> tuple[int, int] | None:
     return pid, uid
 
 
-def _address(address: object) -> tuple[str, int] | None:
+def _format_address(address: object) -> tuple[str, int] | None:
     return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None

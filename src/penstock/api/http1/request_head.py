@@ -72,7 +72,7 @@ class Http1RequestHead:
         self.fields: dict[bytes, bytes] = _join_repeated(pairs)
         authority, self.path, self.query = _split_target(method, target)
         self.authority: bytes = authority or self.fields.get(b"host", b"")
-        self.length = _length(self.fields, http10)
+        self.length = _parse_length(self.fields, http10)
         self.keep_alive = _is_kept_alive(self.fields, http10)
         self.expects_continue = not http10 and self.length != 0 and _expects_continue(self.fields)
         self.route: tuple[str, str] | None = None
@@ -182,7 +182,7 @@ def _check_host(fields: dict[bytes, bytes], http10: bool) -> None:
         raise HeadError(400, "the request needs exactly one Host field, with a host and optionally a port")
 
 
-def _length(fields: dict[bytes, bytes], http10: bool) -> int:
+def _parse_length(fields: dict[bytes, bytes], http10: bool) -> int:
     coding = fields.get(b"transfer-encoding")
     stated = fields.get(b"content-length")
     if coding is not None:

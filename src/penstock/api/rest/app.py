@@ -20,7 +20,7 @@ from penstock.api.rest.documents import (
 )
 from penstock.api.rest.explain import ExplainEndpoint
 from penstock.api.rest.feedback_body import read_feedback
-from penstock.api.rest.openapi import DOCS_PAGE, document
+from penstock.api.rest.openapi import DOCS_PAGE, describe_openapi
 from penstock.api.rest.request_body import BodyReader, decode_body
 from penstock.api.rest.request_scope import access_of, author_of_request
 from penstock.api.rest.responses import HANDLERS, json_response
@@ -39,7 +39,7 @@ OtherEndpoints = Mapping[tuple[str, str], tuple[Requirement, Endpoint]]
 
 def build_app(plane: DataPlane, version: str, others: OtherEndpoints = MappingProxyType({})) -> ASGIApp:
     """Build the ASGI application for all paths except those of predictions."""
-    added = [Route(path, _checked(*found), methods=[method]) for (method, path), found in others.items()]
+    added = [Route(path, _check_access(*found), methods=[method]) for (method, path), found in others.items()]
     app = Starlette(routes=[*Endpoints(plane, version).routes(), *added], exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     return TrailingSlashMiddleware(app)
@@ -111,7 +111,7 @@ class Endpoints:
             "/v2/models/{model}/versions/{version}/explain": self._explanations.explain,
         }
         refused = {path: _refuse_endpoint(reason) for path, reason in _NOT_OFFERED.items()}
-        return [*_routes("GET", get), *_routes("POST", post), *_routes("*", refused)]
+        return [*_make_routes("GET", get), *_make_routes("POST", post), *_make_routes("*", refused)]
 
     async def _live(self, _: Request) -> Response:
         return json_response({"live": self._plane.live}, 200 if self._plane.live else 503)
@@ -130,21 +130,22 @@ class Endpoints:
         return json_response({"models": [name for name in self._plane.routing_table.models if access.sees(name)]})
 
     async def _model_metadata(self, request: Request) -> Response:
-        return json_response(metadata_document(self._plane.queries.metadata(*_target(request))))
+        return json_response(metadata_document(self._plane.queries.metadata(*_find_target(request))))
 
     async def _model_ready(self, request: Request) -> Response:
-        model, version = _target(request)
+        model, version = _find_target(request)
         ready = self._plane.queries.model_ready(model, version)
         return json_response({"name": model, "ready": ready}, 200 if ready else 503)
 
     async def _config(self, request: Request) -> Response:
-        return json_response(self._plane.queries.config(*_target(request)))
+        return json_response(self._plane.queries.config(*_find_target(request)))
 
     async def _statistics(self, request: Request) -> Response:
         return json_response(
             {
                 "model_stats": [
-                    statistics_document(statistic) for statistic in self._plane.queries.statistics(*_target(request))
+                    statistics_document(statistic)
+                    for statistic in self._plane.queries.statistics(*_find_target(request))
                 ]
             }
         )
@@ -214,7 +215,7 @@ class Endpoints:
 
     async def _openapi(self, _: Request) -> Response:
         if self._described is None:
-            self._described = json_response(document(self._version))  # built once: it is long and never changes
+            self._described = json_response(describe_openapi(self._version))  # built once: it is long and never changes
         return self._described
 
     async def _docs(self, _: Request) -> Response:
@@ -236,7 +237,7 @@ _NOT_OFFERED = {
 """Unsupported paths of the protocol, and their error texts."""
 
 
-def _routes(method: str, endpoints: Mapping[str, Endpoint]) -> list[Route]:
+def _make_routes(method: str, endpoints: Mapping[str, Endpoint]) -> list[Route]:
     """Return the routes of endpoints by path, each with its check; ``*`` is GET and POST.
 
     Raises:
@@ -244,12 +245,12 @@ def _routes(method: str, endpoints: Mapping[str, Endpoint]) -> list[Route]:
     """
     methods = ["GET", "POST"] if method == "*" else [method]
     return [
-        Route(path, _checked(REST[f"{method} {path}"], endpoint), methods=methods)
+        Route(path, _check_access(REST[f"{method} {path}"], endpoint), methods=methods)
         for path, endpoint in endpoints.items()
     ]
 
 
-def _checked(requirement: Requirement, endpoint: Endpoint) -> Endpoint:
+def _check_access(requirement: Requirement, endpoint: Endpoint) -> Endpoint:
     """Return the endpoint behind the check of what it requires, for the model that it is given."""
 
     async def checked(request: Request) -> Response:
@@ -281,5 +282,5 @@ class _RepositoryBody(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-def _target(request: Request) -> tuple[str, str]:
+def _find_target(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")

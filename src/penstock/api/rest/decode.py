@@ -14,7 +14,7 @@ from penstock.api.common.content_coding import BOM
 from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import INLINE_JSON, RequestWork
 from penstock.api.rest.infer_body import InferBody, KnownHeader
-from penstock.api.rest.json_scan import JsonSkeleton, skeleton
+from penstock.api.rest.json_scan import JsonSkeleton, make_skeleton
 from penstock.api.rest.json_space import without_long_space
 from penstock.api.rest.messages import FlatFloats, FlatRequest, JsonOutput, JsonRequest, RequestFields
 from penstock.api.rest.parameters import allows_nulls, flag_of, parameter_value, span_of
@@ -60,7 +60,7 @@ class BodyDecoder:
         again is the same object, and is read once.
 
         Raises:
-            InvalidInput: it is no number of bytes.
+            InvalidInput: it is not a number of bytes.
         """
         known = self._known_length
         if known[0] is not value:
@@ -149,7 +149,7 @@ class BodyDecoder:
         cut: JsonSkeleton | None = None
         if len(text) > INLINE_JSON:
             text = without_long_space(text, work.pause)
-            cut = skeleton(text, work.pause, self._limits.max_text_elements)
+            cut = make_skeleton(text, work.pause, self._limits.max_text_elements)
         request = _parse_request(text if cut is None else cut.text)
         tensors = TensorReader(request, text, cut, binary, signature, self._regions, owner, work)
         found = self._to_infer_body(request, tensors.read(), signature, owner)
@@ -177,7 +177,7 @@ class BodyDecoder:
         for output in outputs:
             names.output(output.name)
             parameters = output.parameters or {}
-            count = request_rules.classes(output.name, parameter_value(parameters, "classification", 0))
+            count = request_rules.parse_class_count(output.name, parameter_value(parameters, "classification", 0))
             span = span_of(output.name, parameters, self._regions, owner)
             requested.append(RequestedOutput(output.name, count, span))
             flag = flag_of(parameters, "binary_data", f"output '{output.name}'")

@@ -35,7 +35,7 @@ def region_document(region: SharedRegion) -> dict[str, Any]:
     return {"name": region.name, "key": region.key, "offset": region.offset, "byte_size": region.byte_size}
 
 
-def _duration(count: int, nanoseconds: int) -> dict[str, int]:
+def _describe_duration(count: int, nanoseconds: int) -> dict[str, int]:
     return {"count": count, "ns": nanoseconds}
 
 
@@ -52,9 +52,9 @@ def statistics_document(version_statistics: VersionStatistics) -> dict[str, Any]
         "batch_stats": [
             {
                 "batch_size": size,
-                "compute_input": _duration(count, decode),
-                "compute_infer": _duration(count, run),
-                "compute_output": _duration(count, encode),
+                "compute_input": _describe_duration(count, decode),
+                "compute_infer": _describe_duration(count, run),
+                "compute_output": _describe_duration(count, encode),
             }
             for size, count, decode, run, encode in totals.batches()
         ],
@@ -67,12 +67,12 @@ def _inference_stats(totals: Totals) -> dict[str, dict[str, int]]:
     stages = {stage: totals.stage(stage) for stage in ("queue", "decode", "run", "encode")}
     succeeded = totals.outcome_count(succeeded=True)
     return {
-        "success": _duration(succeeded, totals.success_ns),
-        "fail": _duration(totals.outcome_count(succeeded=False), totals.fail_ns),
-        "queue": _duration(stages["queue"].count, stages["queue"].total),
-        "compute_input": _duration(stages["decode"].count, stages["decode"].total),
-        "compute_infer": _duration(stages["run"].count, stages["run"].total),
-        "compute_output": _duration(stages["encode"].count, stages["encode"].total),
-        "cache_hit": _duration(0, 0),
-        "cache_miss": _duration(0, 0),
+        "success": _describe_duration(succeeded, totals.success_ns),
+        "fail": _describe_duration(totals.outcome_count(succeeded=False), totals.fail_ns),
+        "queue": _describe_duration(stages["queue"].count, stages["queue"].total),
+        "compute_input": _describe_duration(stages["decode"].count, stages["decode"].total),
+        "compute_infer": _describe_duration(stages["run"].count, stages["run"].total),
+        "compute_output": _describe_duration(stages["encode"].count, stages["encode"].total),
+        "cache_hit": _describe_duration(0, 0),
+        "cache_miss": _describe_duration(0, 0),
     }

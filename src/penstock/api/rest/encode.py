@@ -64,7 +64,7 @@ class RestAnswerTemplate:
 
     def __init__(self, model: str, version: str, outputs: Sequence[TensorSpec], limits: RequestLimits) -> None:
         self._prefix = b'{"model_name":%b,"model_version":%b,"id":' % (orjson.dumps(model), orjson.dumps(version))
-        self._heads = {(spec.name, spec.datatype): _head(spec.name, spec.datatype) for spec in outputs}
+        self._heads = {(spec.name, spec.datatype): _encode_head(spec.name, spec.datatype) for spec in outputs}
         self._shapes: dict[Shape, bytes] = {}
         self._texts: dict[tuple[Shape, ...], OutputTexts] = {}
         self._limits = limits
@@ -123,7 +123,7 @@ class RestAnswerTemplate:
         before: list[bytes] = []
         binary, between = b"", b',"outputs":['
         for tensor, shape in zip(outputs, shapes, strict=True):
-            head = _head(tensor.name, tensor.datatype) + ",".join(map(str, shape)).encode() + b"]"
+            head = _encode_head(tensor.name, tensor.datatype) + ",".join(map(str, shape)).encode() + b"]"
             before.append(between + head + b',"data":')
             binary += (b"," if binary else between) + head
             binary += b',"parameters":{"binary_data_size":%d}}' % tensor.data.nbytes
@@ -185,7 +185,7 @@ class RestAnswerTemplate:
             data = tensor.data
             key = (tensor.name, tensor.datatype)
             shape = self._shapes.get(data.shape) or self._shape(data.shape)
-            parts += (before, self._heads.get(key) or _head(*key), shape)
+            parts += (before, self._heads.get(key) or _encode_head(*key), shape)
             into = None if wanted is None else wanted.into
             if into is not None:
                 size = _put(into, tensor, work)
@@ -241,7 +241,9 @@ class RestAnswerTemplate:
                 work.pause()
             values = flat[start : start + step]
             piece = (
-                _json_texts(values.tolist(), work.pause) if texts else json_data(_slice(tensor, values), nulls)[1:-1]
+                _json_texts(values.tolist(), work.pause)
+                if texts
+                else json_data(_slice_tensor(tensor, values), nulls)[1:-1]
             )
             parts.append(piece)
             left -= len(piece)
@@ -287,7 +289,7 @@ def _raw_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
     return columns
 
 
-def _slice(tensor: Tensor, values: Array) -> Tensor:
+def _slice_tensor(tensor: Tensor, values: Array) -> Tensor:
     """Return a tensor with some of the values."""
     return Tensor(tensor.name, tensor.datatype, values)
 
@@ -337,7 +339,7 @@ def _region_parameters(into: RegionSpan, size: int) -> dict[str, str | int]:
     return parameters | ({"shared_memory_offset": into.offset} if into.offset else {})
 
 
-def _head(name: str, datatype: str) -> bytes:
+def _encode_head(name: str, datatype: str) -> bytes:
     return b'{"name":%b,"datatype":"%b","shape":[' % (orjson.dumps(name), datatype.encode())
 
 

@@ -132,16 +132,16 @@ def encode_answer(call: InferCall, pause: PauseWork) -> bytes:
     identity = call.loaded.identity
     parameters = {} if call.explanation is None else call.explanation.parameters
     head = {"model_name": identity.model, "model_version": identity.version, "id": call.id, "parameters": parameters}
-    outputs = b",".join([_tensor(tensor, pause) for tensor in call.outputs])
+    outputs = b",".join([_encode_tensor(tensor, pause) for tensor in call.outputs])
     return orjson.dumps(head)[:-1] + b',"outputs":[' + outputs + b"]}"
 
 
-def _tensor(tensor: Tensor, pause: PauseWork) -> bytes:
+def _encode_tensor(tensor: Tensor, pause: PauseWork) -> bytes:
     head = orjson.dumps({"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)})
-    return head[:-1] + b',"data":[' + b",".join(_slices(tensor, pause)) + b"]}"
+    return head[:-1] + b',"data":[' + b",".join(_encode_slices(tensor, pause)) + b"]}"
 
 
-def _slices(tensor: Tensor, pause: PauseWork) -> list[bytes]:
+def _encode_slices(tensor: Tensor, pause: PauseWork) -> list[bytes]:
     """Return the values of a tensor as JSON, without the brackets, in slices."""
     flat, step = tensor.data.ravel(), NUMBER_SLICE // 4
     parts = []

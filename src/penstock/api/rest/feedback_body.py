@@ -57,10 +57,10 @@ def _check(feedback: _Feedback) -> Feedback:
         raise InvalidInput("a reward is a number from 0 to 1")
     if feedback.label is None and feedback.reward is None:
         raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Feedback(feedback.id[:ID_CHARACTERS], feedback.label, feedback.reward, _seconds(feedback.timestamp))
+    return Feedback(feedback.id[:ID_CHARACTERS], feedback.label, feedback.reward, _parse_timestamp(feedback.timestamp))
 
 
-def _seconds(timestamp: str | float | None) -> float:
+def _parse_timestamp(timestamp: str | float | None) -> float:
     """Return a time in seconds since the epoch, from a number or ISO 8601; 0 for none."""
     if not isinstance(timestamp, str):
         return float(timestamp or 0.0)

@@ -61,19 +61,19 @@ def _wrong_count(name: str, datatype: str, shape: tuple[int, ...], got: str) -> 
     return InvalidInput(f"input '{name}' of {datatype} {shape_text(shape)} needs {count} elements, got {got}")
 
 
-def _irregular(name: str, shape: tuple[int, ...]) -> InvalidInput:
+def _irregular_fault(name: str, shape: tuple[int, ...]) -> InvalidInput:
     return InvalidInput(f"the data of input '{name}' is not regular; expected {shape_text(shape)}")
 
 
 def _parse_array(name: str, datatype: str, shape: tuple[int, ...], data: bytes, depth: int) -> Array:
     """Parse flat or nested data; nested data must have exactly the stated shape."""
-    values = _values(name, datatype, data, depth)
+    values = _read_values(name, datatype, data, depth)
     try:
         array = _convert(name, datatype, values if depth else [values])
     except ValueError:
-        raise _irregular(name, shape) from None
+        raise _irregular_fault(name, shape) from None
     if array.ndim != max(depth, 1):  # NumPy takes lists for elements where they may be any object
-        raise _irregular(name, shape)
+        raise _irregular_fault(name, shape)
     if depth > 1 and array.shape != (shape if array.size else shape[:depth]):
         raise InvalidInput(
             f"the data of input '{name}' has shape {shape_text(array.shape)}; expected {shape_text(shape)}"
@@ -81,9 +81,9 @@ def _parse_array(name: str, datatype: str, shape: tuple[int, ...], data: bytes, 
     return array
 
 
-def _values(name: str, datatype: str, data: bytes, depth: int) -> Any:
+def _read_values(name: str, datatype: str, data: bytes, depth: int) -> Any:
     try:
-        return _decoder(datatype, depth)(data)
+        return _find_decoder(datatype, depth)(data)
     except RecursionError:
         raise InvalidInput(f"the data of input '{name}' is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -113,7 +113,7 @@ def _nesting_depth(data: bytes) -> int:
 
 
 @lru_cache(maxsize=len(_JSON_ITEM) * (MAX_RANK + 1))
-def _decoder(datatype: str, depth: int) -> Any:
+def _find_decoder(datatype: str, depth: int) -> Any:
     shape: Any = _JSON_ITEM[datatype]
     for _ in range(depth):
         shape = list[shape]
@@ -174,15 +174,15 @@ class _NumberSlices(_Slices):
             pause()
         found = self.all_elements()
         if self._structure_at != len(self._structure) + 1:  # a list does not end, or a comma is the last
-            raise _irregular(self.name, self.shape)
+            raise _irregular_fault(self.name, self.shape)
         return found
 
     def _read(self, text: bytes) -> None:
         brackets = b"[" in text or b"]" in text
         values = text.translate(_NO_BRACKETS) if brackets else text
-        self.add(_values(self.name, self.datatype, b"[%b]" % values, 1))
+        self.add(_read_values(self.name, self.datatype, b"[%b]" % values, 1))
         if not self._nested_as_stated(text, brackets):
-            raise _irregular(self.name, self.shape)
+            raise _irregular_fault(self.name, self.shape)
 
     def _nested_as_stated(self, text: bytes, brackets: bool) -> bool:
         """Whether each list begins and ends where the shape requires, and each element is inside of its list."""
@@ -225,12 +225,12 @@ class _TextSlices(_Slices):
             gap, index = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)
             plain = gap == b"," and index % self.sizes[0]
             if not plain and gap.translate(None, SPACE) != self._separator(index):
-                raise _irregular(self.name, self.shape)
+                raise _irregular_fault(self.name, self.shape)
             if quote < 0:
                 break
             at = string_end(data, quote, pause)
             if at < 0:
-                raise _irregular(self.name, self.shape)
+                raise _irregular_fault(self.name, self.shape)
             texts.append(data[quote:at])
             if len(texts) == TEXT_SLICE:
                 self._read(texts)
@@ -240,7 +240,7 @@ class _TextSlices(_Slices):
         return self.all_elements()
 
     def _read(self, texts: list[bytes]) -> None:
-        self.add(_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
+        self.add(_read_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
 
     def _separator(self, index: int) -> bytes:
         """Return the bytes before the element at ``index``, or after the last."""

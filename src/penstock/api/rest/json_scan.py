@@ -1,7 +1,7 @@
 """Removes long lists from a large JSON request without parsing them, in slices with pauses in between.
 
 What is left, the skeleton, is short and is parsed as any request is; each list is replaced by a text that only this
-process knows, and is decoded piece by piece (``json_data``). Whatever is no valid JSON is found by one of the two.
+process knows, and is decoded piece by piece (``json_data``). Whatever is not valid JSON is found by one of the two.
 """
 
 import re
@@ -50,7 +50,7 @@ class JsonSkeleton:
         return int(value[1 + len(_MARK) : -1])
 
 
-def skeleton(body: bytes, pause: PauseWork, max_texts: int) -> JsonSkeleton:
+def make_skeleton(body: bytes, pause: PauseWork, max_texts: int) -> JsonSkeleton:
     """Remove the long lists of numbers and of texts.
 
     Raises:

@@ -212,7 +212,7 @@ _ERRORS = {
 }
 
 
-def document(version: str) -> dict[str, Any]:
+def describe_openapi(version: str) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     paths: dict[str, Any] = {
         "/v2": _get("serverMetadata", "The server's name, version and extensions", "ServerMetadata"),
@@ -261,29 +261,29 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _get(operation: str, summary: str, answer: str, *path_parameters: str) -> Schema:
-    return {"get": _operation(operation, summary, answer, path_parameters)}
+    return {"get": _describe_operation(operation, summary, answer, path_parameters)}
 
 
 def _post(operation: str, summary: str, body: str, answer: str, *path_parameters: str) -> Schema:
-    described = _operation(operation, summary, answer, path_parameters)
+    described = _describe_operation(operation, summary, answer, path_parameters)
     described["requestBody"] = {
         "required": body in ("InferRequest", "ExplainRequest", "FeedbackRequest"),
-        "content": _content(body),
+        "content": _describe_content(body),
     }
     return {"post": described}
 
 
-def _operation(operation: str, summary: str, answer: str, path_parameters: tuple[str, ...]) -> Schema:
-    failures = {code: {"description": text, "content": _content("Error")} for code, text in _ERRORS.items()}
+def _describe_operation(operation: str, summary: str, answer: str, path_parameters: tuple[str, ...]) -> Schema:
+    failures = {code: {"description": text, "content": _describe_content("Error")} for code, text in _ERRORS.items()}
     return {
         "operationId": operation,
         "summary": summary,
         "parameters": [{"name": name, "in": "path", "required": True, "schema": _NAME} for name in path_parameters],
-        "responses": {"200": {"description": "Success", "content": _content(answer)}, **failures},
+        "responses": {"200": {"description": "Success", "content": _describe_content(answer)}, **failures},
     }
 
 
-def _content(schema: str) -> Schema:
+def _describe_content(schema: str) -> Schema:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 

@@ -14,7 +14,7 @@ def span_of(name: str, parameters: Parameters, regions: SharedRegions, owner: st
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
-    return request_rules.span(
+    return request_rules.find_span(
         name,
         region,
         parameter_value(parameters, "shared_memory_offset", 0),

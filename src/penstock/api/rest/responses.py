@@ -22,7 +22,7 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-async def _fault(_: Request, fault: Fault) -> Response:
+async def _answer_fault(_: Request, fault: Fault) -> Response:
     response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
     for name, value in fault_fields(fault):
         response.headers[name.decode()] = value.decode()
@@ -31,19 +31,19 @@ async def _fault(_: Request, fault: Fault) -> Response:
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "OPTIONS":
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": f"{_allowed(error)}, OPTIONS"})
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": f"{_format_allowed(error)}, OPTIONS"})
     sentence = {404: "no such path", 405: "this method is not allowed here"}.get(error.status_code, error.detail)
     return Response(error_body(sentence), error.status_code, error.headers, media_type="application/json")
 
 
-def _allowed(error: HTTPException) -> str:
+def _format_allowed(error: HTTPException) -> str:
     return (error.headers or {}).get("Allow", "GET")
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
     log.error("a request failed", exc_info=error, extra={"fields": caller_fields(dict(request.scope["headers"]))})
     return Response(error_body("the request failed"), 500, media_type="application/json")
 
 
-HANDLERS: dict[Any, Any] = {Fault: _fault, HTTPException: _http_error, Exception: _unexpected}
+HANDLERS: dict[Any, Any] = {Fault: _answer_fault, HTTPException: _http_error, Exception: _answer_unexpected}
 """The response to each kind of error, for Starlette."""

@@ -79,15 +79,15 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path, owner: Path)
     end = time.monotonic() + START_SECONDS
     while not ready.exists():
         if process.poll() is not None:
-            raise GatewayFailed(f"the gateway ended with {process.returncode}:\n{_tail(log)}")
+            raise GatewayFailed(f"the gateway ended with {process.returncode}:\n{_read_tail(log)}")
         if time.monotonic() > end:
-            raise GatewayFailed(f"the gateway was not ready within {START_SECONDS:.0f} s:\n{_tail(log)}")
+            raise GatewayFailed(f"the gateway was not ready within {START_SECONDS:.0f} s:\n{_read_tail(log)}")
         time.sleep(0.02)
     facts = json.loads(ready.read_text())
     return DemoGateway(process, facts["http"], facts["grpc"], facts["ops"], owner, len(facts["workers"]))
 
 
-def _tail(log: Path) -> str:
+def _read_tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
 

@@ -41,7 +41,7 @@ def shift_digits(rows: Array) -> Array:
     return moved.reshape(len(rows), -1)
 
 
-def policy(ops: str) -> Document:
+def make_policy(ops: str) -> Document:
     """Return the policy of the demo: request training when the digits drift and enough labels have arrived."""
     errors = {"metric": "errors", "max_increase": 0.01}
     rollout = {"steps": [2500, 10_000], "min_step_seconds": 1, "guards": [errors]}
@@ -106,7 +106,7 @@ class Loop:
         reference = folder / "train.npz"
         np.savez(reference, pixels=self.digits.train_rows, label=self.digits.train_labels)
         self.registry.set_reference(MODEL, "2", read_upload(reference), lambda _done, _total: None)
-        self.registry.set_policy(MODEL, policy(f"unix:{self.gateway.owner}"))
+        self.registry.set_policy(MODEL, make_policy(f"unix:{self.gateway.owner}"))
         self.say(f"version 2 has a reference of {len(self.digits.train_rows)} training rows; every request is captured")
         self.send_and_label()
         until = time.monotonic() + TRAINED_SECONDS

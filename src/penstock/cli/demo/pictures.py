@@ -40,13 +40,13 @@ def draw_traffic(callers: Sequence[CallingThread], seconds: float) -> Table:
     for caller in callers:
         times = list(caller.times)
         versions = ", ".join(f"version {version}" for version in sorted(caller.versions))
-        table.add_row(caller.title, versions, *_numbers(times, seconds))
+        table.add_row(caller.title, versions, *_format_numbers(times, seconds))
     everything = [took for caller in callers for took in list(caller.times)]
-    table.add_row("together", "", *_numbers(everything, seconds), style="bold")
+    table.add_row("together", "", *_format_numbers(everything, seconds), style="bold")
     return table
 
 
-def _numbers(times: list[float], seconds: float) -> tuple[str, str, str, str]:
+def _format_numbers(times: list[float], seconds: float) -> tuple[str, str, str, str]:
     rate = len(times) / seconds if seconds else 0.0
     return (
         f"{len(times):,}",

@@ -35,9 +35,9 @@ from penstock.cli.demo.training import (
     MODEL,
     DigitRows,
     VersionRecipe,
-    metadata,
+    describe_origin,
+    list_recipes,
     read_digits,
-    recipes,
     scaled_twice,
     train,
     write_version,
@@ -127,7 +127,7 @@ class DemoStory:
         described = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         columns = (*described, TextColumn("held-out accuracy {task.fields[accuracy]:.1%}"))
         with Progress(*columns, console=self.console) as bars:
-            return {recipe.version: self.train_one(recipe, bars) for recipe in recipes()}
+            return {recipe.version: self.train_one(recipe, bars) for recipe in list_recipes()}
 
     def train_one(self, recipe: VersionRecipe, bars: Progress) -> Any:
         """Train one version, with its bar."""
@@ -138,10 +138,10 @@ class DemoStory:
         """Push both versions; each is examined in a process of its own before it may serve."""
         self.title("Pushing both versions: each is examined, stored under its digest, loaded")
         registry = AdminApiClient(gateway.owner)
-        for recipe in recipes():
+        for recipe in list_recipes():
             folder, pipeline = self.folder / recipe.version, pipelines[recipe.version]
             write_version(folder, pipeline)
-            lineage = metadata(recipe, self.digits, pipeline)
+            lineage = describe_origin(recipe, self.digits, pipeline)
             pushed = registry.push(
                 MODEL, recipe.version, read_upload(folder), lineage, "the demo", lambda _done, _total: None
             )
@@ -237,7 +237,7 @@ class DemoStory:
         """Send every held-out digit to both versions by both protocols; print a few answers and the accuracies."""
         answers = {}
         with RestClient(gateway.http, CALL_SECONDS) as rest, GrpcClient(gateway.grpc, CALL_SECONDS) as by_grpc:
-            for version in (recipe.version for recipe in recipes()):
+            for version in (recipe.version for recipe in list_recipes()):
                 for protocol, client in (("rest", rest), ("grpc", by_grpc)):
                     answers[version, protocol] = self.ask(client, protocol, version)
         chosen = self.choose(answers["1", "rest"].argmax(axis=1))

@@ -64,7 +64,7 @@ def scaled_twice(pipeline: Any) -> Any:
     return Pipeline([("scale twice", pipeline[0]), *pipeline.steps])
 
 
-def recipes() -> tuple[VersionRecipe, VersionRecipe]:
+def list_recipes() -> tuple[VersionRecipe, VersionRecipe]:
     """The first version and its successor; both are seeded, so they come out the same every time."""
     return (
         VersionRecipe("1", "linear model", SGDClassifier(loss="log_loss", random_state=0), 30),
@@ -115,7 +115,7 @@ def write_version(folder: Path, pipeline: Any) -> None:
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
 
 
-def metadata(recipe: VersionRecipe, digits: DigitRows, pipeline: Any) -> Document:
+def describe_origin(recipe: VersionRecipe, digits: DigitRows, pipeline: Any) -> Document:
     """Return the origin of a version and its held-out accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {

@@ -40,7 +40,7 @@ def main(ops: str) -> None:
     gateway = AdminApiClient(ops_address(ops))
     with scratch_folder(temporary_folder(), "training") as folder:
         write_version(Path(folder, "version"), pipeline)
-        metadata = lineage(event, digits, accuracy)
+        metadata = describe_origin(event, digits, accuracy)
         files = read_upload(Path(folder, "version"))
         gateway.push(MODEL, VERSION, files, metadata, "retrained", lambda _done, _total: None)
         rows = Path(folder, "rows.npz")
@@ -59,7 +59,7 @@ def read_rows(file: Path) -> DigitRows:
     return DigitRows(pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out])
 
 
-def lineage(event: Document, digits: DigitRows, accuracy: float) -> Document:
+def describe_origin(event: Document, digits: DigitRows, accuracy: float) -> Document:
     """Return the origin of the version and its accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {

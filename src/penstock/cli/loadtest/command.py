@@ -74,7 +74,9 @@ def run(options: LoadTestOptions) -> int:
         started = datetime.now(UTC)
         targets, inputs = _connect(options, wanted, stop, progress, stack)
         try:
-            results = _measure(options, wanted, targets, _setup(options, wanted, targets[0], started, inputs), progress)
+            results = _measure(
+                options, wanted, targets, _describe_setup(options, wanted, targets[0], started, inputs), progress
+            )
         finally:
             progress.close()
         results = replace(results, interrupted=stop.is_set)
@@ -103,7 +105,7 @@ def _connect(
     return targets, inputs
 
 
-def _setup(
+def _describe_setup(
     options: LoadTestOptions, wanted: LoadTestSettings, target: LiveTarget, started: datetime, inputs: str
 ) -> LoadTestSetup:
     ramp = wanted.plan.ramp
@@ -134,18 +136,21 @@ def _measure(
     if options.find_capacity:
         search = find_capacity(targets[0].send, plan, objectives, options.budget, options.max_lag, progress.begin)
         verdicts = judge_all(objectives, search.measurement, {}) if search.capacity.rate is not None else []
-        return LoadTestResults(setup, [_result(targets[0], search.measurement, options)], verdicts, search=search)
+        return LoadTestResults(setup, [_judge_result(targets[0], search.measurement, options)], verdicts, search=search)
     if len(targets) == 1:
         measured = run_once(targets[0].send, plan, progress.begin)
-        return LoadTestResults(setup, [_result(targets[0], measured, options)], judge_all(objectives, measured, {}))
+        return LoadTestResults(
+            setup, [_judge_result(targets[0], measured, options)], judge_all(objectives, measured, {})
+        )
     pairs = run_pairs(targets[0].send, targets[1].send, plan, progress.begin)
     results = [
-        _result(target, measured, options) for target, measured in zip(targets, (pairs.own, pairs.other), strict=True)
+        _judge_result(target, measured, options)
+        for target, measured in zip(targets, (pairs.own, pairs.other), strict=True)
     ]
     return LoadTestResults(setup, results, judge_all(objectives, pairs.own, pairs.ratios), pairs.ratios)
 
 
-def _result(target: LiveTarget, measured: Measurement, options: LoadTestOptions) -> TargetResult:
+def _judge_result(target: LiveTarget, measured: Measurement, options: LoadTestOptions) -> TargetResult:
     problem = measured.generator_problem(options.max_lag) if measured.requests else "no request was due in this time"
     place = target.place
     return TargetResult(place.label, str(place.address), measured, target.stages(), problem)

@@ -33,7 +33,7 @@ def requests_of(options: LoadTestOptions, inputs: Sequence[Document]) -> tuple[s
         raise BadData(f"JSON cannot hold values of {' and '.join(_WITHOUT_JSON)}; use --grpc ({describe(inputs)})")
     if options.rows is not None:
         return options.rows.name, _from_file(options.rows, inputs, options.rows_per_request)
-    columns = _reference(options) if options.reference else None
+    columns = _read_reference(options) if options.reference else None
     try:
         columns = None if columns is None else match_columns(inputs, columns)
         shapes = parse_shapes(options.shapes)
@@ -43,7 +43,7 @@ def requests_of(options: LoadTestOptions, inputs: Sequence[Document]) -> tuple[s
     return "signature" if columns is None else "reference", requests
 
 
-def _reference(options: LoadTestOptions) -> Draw:
+def _read_reference(options: LoadTestOptions) -> Draw:
     from penstock.cli.addresses import ops_address
     from penstock.cli.admin_api_client import AdminApiClient
 
@@ -65,7 +65,7 @@ def _from_file(file: Path, inputs: Sequence[Document], rows: int) -> list[Docume
     except OSError as error:
         raise BadData(f"--rows: {file} cannot be read: {(error.strerror or 'error').lower()}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadData(f"--rows: {file} is no text of rows: {error}") from None
+        raise BadData(f"--rows: {file} is not a text of rows: {error}") from None
     if not requests:
         raise BadData(f"--rows: {file} has no rows; expected {describe(inputs)}")
     return requests
@@ -86,19 +86,19 @@ def _from_lines(lines: Iterator[str], inputs: Sequence[Document]) -> Iterator[Do
 def _from_csv(lines: Iterator[list[str]], inputs: Sequence[Document], rows: int) -> Iterator[Document]:
     """Yield a request for every ``rows`` lines below the header."""
     header = next(lines, [])
-    places = _places(header, inputs)
+    places = _find_columns(header, inputs)
     numbered = ((number, line) for number, line in enumerate(lines, 2) if line)
     while batch := list(islice(numbered, rows)):
         for number, line in batch:
             if len(line) != len(header):
                 raise BadData(f"--rows: line {number}: expected {len(header)} cells (got {len(line)})")
-        yield {"inputs": [_tensor(spec, places[spec["name"]], [line for _, line in batch]) for spec in inputs]}
+        yield {"inputs": [_make_tensor(spec, places[spec["name"]], [line for _, line in batch]) for spec in inputs]}
 
 
-def _places(header: Sequence[str], inputs: Sequence[Document]) -> dict[str, list[int]]:
+def _find_columns(header: Sequence[str], inputs: Sequence[Document]) -> dict[str, list[int]]:
     """Return the columns of each input: by its name, by ``name[0]``, ``name[1]`` and so on, or all for one input."""
     at = {name.strip(): place for place, name in enumerate(header)}
-    widths = {spec["name"]: _width(spec) for spec in inputs}
+    widths = {spec["name"]: _count_values(spec) for spec in inputs}
     wanted = {
         name: [name] if width == 1 else [f"{name}[{place}]" for place in range(width)] for name, width in widths.items()
     }
@@ -113,18 +113,18 @@ def _places(header: Sequence[str], inputs: Sequence[Document]) -> dict[str, list
     )
 
 
-def _width(spec: Document) -> int:
+def _count_values(spec: Document) -> int:
     """Return how many values of an input a row has; a further dimension of any size takes one."""
     return prod(size if size > 0 else 1 for size in spec["shape"][1:])
 
 
-def _tensor(spec: Document, places: Sequence[int], batch: Sequence[Sequence[str]]) -> Document:
+def _make_tensor(spec: Document, places: Sequence[int], batch: Sequence[Sequence[str]]) -> Document:
     shape = [len(batch), *(size if size > 0 else 1 for size in spec["shape"][1:])]
-    data = [_value(spec["datatype"], line[place].strip()) for line in batch for place in places]
+    data = [_parse_value(spec["datatype"], line[place].strip()) for line in batch for place in places]
     return {"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "data": data}
 
 
-def _value(datatype: str, text: str) -> Any:
+def _parse_value(datatype: str, text: str) -> Any:
     try:
         if datatype == "BYTES":
             return text

@@ -64,7 +64,7 @@ def read_options(options: LoadTestOptions) -> LoadTestSettings:
     """
     try:
         objectives = tuple(parse_objective(text) for text in options.slo)
-        ramp = _ramp(options)
+        ramp = _parse_ramp(options)
     except ValueError as fault:
         raise BadData(str(fault)) from None
     _check(options, objectives)
@@ -81,7 +81,7 @@ def _most_expected(ramp: Ramp, seconds: float, warmup: float) -> float:
     return max(ramp.expected(seconds), warming)
 
 
-def _ramp(options: LoadTestOptions) -> Ramp:
+def _parse_ramp(options: LoadTestOptions) -> Ramp:
     if options.ramp is None:
         return steady_rate(DEFAULT_RATE if options.rate is None else options.rate)
     try:

@@ -58,10 +58,14 @@ def print_results(results: LoadTestResults) -> None:
     table = table_of("milliseconds", *LATENCIES)
     for target in results.targets:
         measured = target.measurement
-        table.add_row(f"{target.label}: from when due", *map(_cell, describe_durations(measured.latency).values()))
-        table.add_row(f"{target.label}: from when sent", *map(_cell, describe_durations(measured.service).values()))
+        table.add_row(
+            f"{target.label}: from when due", *map(_format_cell, describe_durations(measured.latency).values())
+        )
+        table.add_row(
+            f"{target.label}: from when sent", *map(_format_cell, describe_durations(measured.service).values())
+        )
     data_console().print(table)
-    for line in _lines(results):
+    for line in _format_lines(results):
         typer.echo(make_legible(line))
     for target in results.targets:
         if target.problem:
@@ -70,9 +74,9 @@ def print_results(results: LoadTestResults) -> None:
         say("interrupted: the report has what was measured until then")
 
 
-def _lines(results: LoadTestResults) -> Iterator[str]:
+def _format_lines(results: LoadTestResults) -> Iterator[str]:
     for target in results.targets:
-        yield from _about(target)
+        yield from _format_target(target)
     for name, interval in results.ratios.items():
         yield (
             f"{name.removesuffix('_ratio')}: {interval.estimate:.3f} times that of {results.targets[1].label} "
@@ -85,7 +89,7 @@ def _lines(results: LoadTestResults) -> Iterator[str]:
         yield f"{_MARKS[verdict.outcome]}: {verdict.objective.text} (observed: {describe_figure(verdict)})"
 
 
-def _about(target: TargetResult) -> Iterator[str]:
+def _format_target(target: TargetResult) -> Iterator[str]:
     measured, stages = target.measurement, target.stages
     failures = ", ".join(f"{count} {outcome}" for outcome, count in measured.failures.items())
     yield (
@@ -98,7 +102,7 @@ def _about(target: TargetResult) -> Iterator[str]:
         yield f"{target.label}: in the gateway, mean milliseconds: {means}; requests: {versions}"
 
 
-def _cell(value: float | None) -> str:
+def _format_cell(value: float | None) -> str:
     return "failed" if value is None else f"{value:.3f}"
 
 

@@ -88,7 +88,7 @@ class LiveTarget:
         self._arrivals = arrivals
         self.request_bytes = sum(map(len, bodies)) // len(bodies)
         try:
-            open_wire = _wires(place, endpoint_of(place), bodies)
+            open_wire = _choose_wires(place, endpoint_of(place), bodies)
             self._generator = Generator(open_wire, connections, len(bodies), timeout_s, should_stop, on_progress)
         except (NoConnection, OSError) as problem:
             self._client.close()
@@ -141,7 +141,7 @@ def endpoint_of(place: TargetAddress) -> Endpoint:
     return resolve(place.address.address, context)
 
 
-def _wires(place: TargetAddress, endpoint: Endpoint, bodies: Sequence[bytes]) -> Callable[[], Wire]:
+def _choose_wires(place: TargetAddress, endpoint: Endpoint, bodies: Sequence[bytes]) -> Callable[[], Wire]:
     token = read_authorization()
     headers = {} if token is None else {"authorization": token}
     if place.by_grpc:

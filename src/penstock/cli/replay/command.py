@@ -68,7 +68,7 @@ def run(options: ReplayOptions) -> int:
     if problem := find_unwritable(options.files):
         fail(problem)
     place = target_of(options.to, options.model, options.captures, options.by_grpc)
-    metadata = _metadata(place)
+    metadata = _read_metadata(place)
     parts = parts_of(options.captures, place.model, metadata, options.registry)
     result = _replay(setup_of(place), place, metadata, parts)
     problem = write_files(partial(format_results, result), options.files)  # first: stdout may be closed or full
@@ -115,7 +115,7 @@ def parse_share(text: str) -> float:
     return share
 
 
-def _metadata(place: TargetAddress) -> Document:
+def _read_metadata(place: TargetAddress) -> Document:
     with closing(place.open_client()) as client:
         return client.metadata(place.model, place.version)
 
@@ -126,7 +126,7 @@ def _replay(setup: ReplaySetup, place: TargetAddress, metadata: Document, parts:
         endpoint = endpoint_of(place)
     except OSError as problem:
         raise CallFailed(f"no connection to {place.address}: {explain(problem)}", ExitCode.UNAVAILABLE) from None
-    codec = _codec(place, endpoint)
+    codec = _choose_codec(place, endpoint)
     read, findings, stop = ReadCounts(), Findings(codec, compares, place.by_grpc), StopSignal()
     records = select_requests(merge_parts(parts, read), [spec["name"] for spec in metadata["inputs"]], findings.skipped)
     window = ReplayWindow(records, Pace(setup.speed), 1 + compares, codec.encode, findings.note)
@@ -139,13 +139,13 @@ def _replay(setup: ReplaySetup, place: TargetAddress, metadata: Document, parts:
     return ReplayResult(setup, findings, read, stop.is_set)
 
 
-def _codec(place: TargetAddress, endpoint: Endpoint) -> Codec:
+def _choose_codec(place: TargetAddress, endpoint: Endpoint) -> Codec:
     if place.by_grpc:
         return GrpcCodec(place.model, place.version)
-    return RestCodec(endpoint, place.model, place.version, _credential())
+    return RestCodec(endpoint, place.model, place.version, _read_credential())
 
 
-def _credential() -> dict[str, str]:
+def _read_credential() -> dict[str, str]:
     token = read_authorization()
     return {} if token is None else {"authorization": token}
 
@@ -158,7 +158,7 @@ def _send(
     stop: StopSignal,
     progress: ReplayProgress,
 ) -> None:
-    open_wire = _wires(place, endpoint, window)
+    open_wire = _choose_wires(place, endpoint, window)
     try:
         generator = Generator(open_wire, setup.connections, EACH_ONCE, setup.timeout_seconds, stop, progress.advance)
     except (NoConnection, OSError) as problem:
@@ -168,8 +168,8 @@ def _send(
         generator.run_window(window)
 
 
-def _wires(place: TargetAddress, endpoint: Endpoint, window: ReplayWindow) -> Callable[[], Wire]:
-    head = grpc_head(endpoint, GRPC_PATH, {**_credential(), **MARKS})
+def _choose_wires(place: TargetAddress, endpoint: Endpoint, window: ReplayWindow) -> Callable[[], Wire]:
+    head = grpc_head(endpoint, GRPC_PATH, {**_read_credential(), **MARKS})
     blocks: dict[bytes, int] = {}
 
     def open_wire() -> Wire:

@@ -74,7 +74,7 @@ def print_results(result: ReplayResult) -> None:
     ]
     table.add_row(result.setup.target, *cells)
     data_console().print(table)
-    for line in _lines(result):
+    for line in _format_lines(result):
         typer.echo(make_legible(line))
     if result.problem and not result.interrupted:
         say(f"the result is INVALID: {result.problem}")
@@ -82,7 +82,7 @@ def print_results(result: ReplayResult) -> None:
         say("interrupted: the report has what was found until then")
 
 
-def _lines(result: ReplayResult) -> Iterator[str]:
+def _format_lines(result: ReplayResult) -> Iterator[str]:
     found = result.findings
     rate = found.requests / found.seconds if found.seconds else 0.0
     ended = describe_ends(found)

@@ -35,7 +35,7 @@ class FleetQuotas:
     def measure(self) -> dict[str, Any]:
         """Return the demand of each caller since the last call, as JSON values."""
         demands = self._meter.observe(self._clock(), self._counts.totals())
-        return {name: [_rounded(value) for value in astuple(demand)] for name, demand in demands.items()}
+        return {name: [_round_share(value) for value in astuple(demand)] for name, demand in demands.items()}
 
     def use(self, own: str, published: Mapping[str, Mapping[str, Any]]) -> None:
         """Use the shares that follow from the demands of all gateways that are alive, by their ids."""
@@ -46,7 +46,7 @@ class FleetQuotas:
             self._announce(shares)
 
 
-def _rounded(value: float) -> float:
+def _round_share(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 

@@ -51,7 +51,7 @@ class KeyAdmin:
         """
         _check_proven(caller)
         wanted = parse_new_key(values, self._now())
-        return await self._shown_once(await self._calls.call(self._store.create, wanted, by, _granting(caller)))
+        return await self._shown_once(await self._calls.call(self._store.create, wanted, by, _make_grant_check(caller)))
 
     async def rotate(self, name: str, values: Document, by: Author, caller: Caller) -> Document:
         """Replace the valid keys of a name by a new one; return it with its text, this once.
@@ -62,7 +62,7 @@ class KeyAdmin:
         """
         _check_proven(caller)
         overlap_s, life_s = parse_overlap(values), parse_lifetime(values)
-        rotate = partial(self._store.rotate, name, overlap_s, life_s, by, _granting(caller, hidden=True))
+        rotate = partial(self._store.rotate, name, overlap_s, life_s, by, _make_grant_check(caller, hidden=True))
         return await self._shown_once(await self._calls.call(rotate))
 
     async def revoke(self, name: str, by: Author, caller: Caller) -> list[Document]:
@@ -92,7 +92,7 @@ class KeyAdmin:
             await self._changed()
 
 
-def _granting(caller: Caller, hidden: bool = False) -> Callable[[KeyRecord], None]:
+def _make_grant_check(caller: Caller, hidden: bool = False) -> Callable[[KeyRecord], None]:
     """Return the check that a caller may give a key its roles; a key that it may not see is unknown if ``hidden``."""
 
     def check(record: KeyRecord) -> None:

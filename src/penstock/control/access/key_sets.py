@@ -106,17 +106,17 @@ class KeySets:
                 self._take(source, file.read_bytes()[: MOST_BYTES + 1])
                 self._stamps[source.key] = stamp
         except _UNREADABLE as error:
-            self._file_problems.report(source.key, _kept(source, error))
+            self._file_problems.report(source.key, _describe_kept(source, error))
         else:
             self._file_problems.clear(source.key)
 
     def _fetch(self, source: IssuerSource) -> None:
         request = urllib.request.Request(source.url, headers={"accept": "application/json"})  # noqa: S310 - https
         try:
-            with exchanging(request, WAIT_S, NoRedirect(), *_proxies(source.url)) as answer:
+            with exchanging(request, WAIT_S, NoRedirect(), *_make_proxy_handlers(source.url)) as answer:
                 self._take(source, answer.read(MOST_BYTES + 1))
         except _UNREADABLE as error:
-            self._url_problems.report(source.key, _kept(source, error))
+            self._url_problems.report(source.key, _describe_kept(source, error))
         else:
             self._url_problems.clear(source.key)
 
@@ -131,13 +131,13 @@ class KeySets:
         self._texts[source.key] = text
 
 
-def _proxies(url: str) -> tuple[urllib.request.BaseHandler, ...]:
+def _make_proxy_handlers(url: str) -> tuple[urllib.request.BaseHandler, ...]:
     """Return what keeps plain HTTP from a proxy of the environment: it is allowed on this machine alone, as whoever
     can change the keys on their way can sign tokens."""
     return () if url.startswith("https:") else (urllib.request.ProxyHandler({}),)
 
 
-def _kept(source: IssuerSource, error: Exception) -> str:
+def _describe_kept(source: IssuerSource, error: Exception) -> str:
     reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     where = source.url or f"file {source.file}"
     return f"auth.oidc: the keys of {source.issuer.issuer} cannot be read from {where} and stay as they are: {reason}"

@@ -69,12 +69,12 @@ class Sessions:
         elif len(self._sessions) >= self._most:
             self._evict(next(iter(self._sessions)), "there are too many")
         session_id = self._make_token()
-        self._sessions[_key(session_id)] = Session(authorization, self._make_token(), now_s, now_s)
+        self._sessions[_hash_id(session_id)] = Session(authorization, self._make_token(), now_s, now_s)
         return session_id
 
     def find(self, session_id: str) -> Session | None:
         """Return a session that has not ended, and note that it is used; None for any other id."""
-        key, now_s = _key(session_id), self._clock()
+        key, now_s = _hash_id(session_id), self._clock()
         session = self._sessions.get(key)
         if session is None:
             return None
@@ -87,7 +87,7 @@ class Sessions:
 
     def end(self, session_id: str) -> None:
         """End a session, if there is one."""
-        self._sessions.pop(_key(session_id), None)
+        self._sessions.pop(_hash_id(session_id), None)
 
     def _drop_ended(self, now_s: float) -> None:
         for key in [key for key, session in self._sessions.items() if _has_ended(session, now_s)]:
@@ -103,5 +103,5 @@ def _has_ended(session: Session, now_s: float) -> bool:
     return now_s - session.used_s >= IDLE_S or now_s - session.began_s >= LONGEST_S
 
 
-def _key(session_id: str) -> bytes:
+def _hash_id(session_id: str) -> bytes:
     return hashlib.sha256(session_id.encode(errors="replace")).digest()

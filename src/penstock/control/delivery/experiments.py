@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.delivery.model_versions import refuse_unready, serving
+from penstock.control.delivery.model_versions import find_serving_version, refuse_unready
 from penstock.control.delivery.observations import NOT_CONVERGED, new_strata, stages_of, without_strata
 from penstock.control.delivery.trial import CONTROLLER, TrialController, stored_route
 from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms
@@ -46,7 +46,7 @@ class Experiments(TrialController):
             experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, observations
         )
         stored = replace(stored, route=stored.stage_route(record.route))
-        return TrialChange(stored.to_document(), route=stored.route, answers=serving(record, statuses))
+        return TrialChange(stored.to_document(), route=stored.route, answers=find_serving_version(record, statuses))
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``: an experiment can be paused, resumed and stopped."""

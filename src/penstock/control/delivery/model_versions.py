@@ -14,7 +14,7 @@ def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, Version
     return {status.version: status for status in statuses if status.model == model and status.version}
 
 
-def serving(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
+def find_serving_version(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
     """Return the version that should answer requests without a version; see ``serving_version``."""
     champion = record.aliases.get(CHAMPION)
     passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]

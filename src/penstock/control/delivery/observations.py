@@ -72,18 +72,18 @@ def find_evidence_step(
         difference
         for gateway, later in now.items()
         if later["stage"] == stage and (earlier := before.get(gateway)) is not None and earlier["stage"] == stage
-        if (difference := _difference(earlier, later)) is not None
+        if (difference := _subtract(earlier, later)) is not None
     ]
     canary = _total([difference["canary"] for difference in differences])
     control = _total([difference["control"] for difference in differences])
-    agreed = _sums([difference["pairs"] for difference in differences]) or [0, 0]
+    agreed = _sum_rows([difference["pairs"] for difference in differences]) or [0, 0]
     batch = EvidenceBatch(
         errors=(canary["errors"], control["errors"]),
         latency=(canary["latency"], control["latency"]),
         runs=(canary["runs"], control["runs"]),
         outputs=_first_output(canary, control),
         quality=(_not_finite(canary), _not_finite(control)),
-        labelled=_labelled(before, now, stage, versions),
+        labelled=_count_labelled(before, now, stage, versions),
         disagreements=agreed,
         copies=len(differences) if sticky else 0,
     )
@@ -144,7 +144,7 @@ def describe_waiting_labels(observed: Mapping[str, Document]) -> dict[str, Any]:
     return {"waiting": dict(waiting), "unmatched": sum(labels["unmatched"] for labels in reported)}
 
 
-def _labelled(
+def _count_labelled(
     before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str]
 ) -> tuple[LabelledCounts, ...]:
     current = {gateway: observation for gateway, observation in now.items() if observation["stage"] == stage}
@@ -175,7 +175,7 @@ def _not_finite(arm: Arm) -> tuple[float, float]:
     return bins[NOT_FINITE], sum(bins) - bins[NOT_FINITE]
 
 
-def _difference(before: Document, now: Document) -> dict[str, Any] | None:
+def _subtract(before: Document, now: Document) -> dict[str, Any] | None:
     difference: dict[str, Any] = {}
     for side in ("canary", "control"):
         old, new = before[side], now[side]
@@ -193,12 +193,12 @@ def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
 
 
 def _total(arms: Sequence[Arm]) -> Arm:
-    total: Arm = {name: _sums([arm[name] for arm in arms]) for name in COUNTED}
+    total: Arm = {name: _sum_rows([arm[name] for arm in arms]) for name in COUNTED}
     total["errors"] = total["errors"] or [0, 0]
     many = min((len(arm["outputs"]) for arm in arms), default=0)
-    total["outputs"] = [_sums([arm["outputs"][index] for arm in arms]) for index in range(many)]
+    total["outputs"] = [_sum_rows([arm["outputs"][index] for arm in arms]) for index in range(many)]
     return total
 
 
-def _sums(rows: Sequence[Sequence[float]]) -> list[float]:
+def _sum_rows(rows: Sequence[Sequence[float]]) -> list[float]:
     return [sum(column) for column in zip(*rows, strict=True)]

@@ -34,7 +34,7 @@ class PrometheusClient:
         try:
             request = urllib.request.Request(address)  # noqa: S310 - http or https by the configuration
             with exchanging(request, WAIT_S, NoRedirect()) as answer:
-                number = _value(answer.read(MOST_BYTES))
+                number = _read_value(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise NotReady(f"Prometheus refuses the query: {error.code}") from None
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError, RecursionError):
@@ -42,7 +42,7 @@ class PrometheusClient:
         return None if number is None or math.isnan(number) else number
 
 
-def _value(body: bytes) -> float | None:
+def _read_value(body: bytes) -> float | None:
     if len(body) == MOST_BYTES:
         raise NotReady(f"Prometheus answers with more than {MOST_BYTES} bytes; {_ONE}")
     data: dict[str, Any] = json.loads(body)["data"]

@@ -8,7 +8,7 @@ from functools import partial
 
 from penstock.control.calls.blocking import READ_S
 from penstock.control.delivery import observations
-from penstock.control.delivery.model_versions import of_model, refuse_unready, serving
+from penstock.control.delivery.model_versions import find_serving_version, of_model, refuse_unready
 from penstock.control.delivery.questions import GateQueries, asking_pools
 from penstock.control.delivery.rollout_documents import RolloutDocument, next_change
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
@@ -88,7 +88,7 @@ class Rollouts(TrialController):
         """See ``TrialController``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
-        asked = parse_spec(document, serving(record, statuses, str(document.get("to"))))
+        asked = parse_spec(document, find_serving_version(record, statuses, str(document.get("to"))))
         spec = with_objectives(asked, self._slo(record.name))
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
@@ -105,7 +105,7 @@ class Rollouts(TrialController):
         )
         if not spec.dry_run:
             stored = replace(stored, route=stored.stage_route(record.route))
-        answers = serving(record, statuses, spec.to)
+        answers = find_serving_version(record, statuses, spec.to)
         return TrialChange(stored.to_document(), route=stored.route, keep_route=spec.dry_run, answers=answers)
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
@@ -149,7 +149,7 @@ class Rollouts(TrialController):
         action = decide(RolloutSnapshot(after, now, ready, acknowledged))
         known, lost = (
             observations.last_of_stage(document.observations, observed, document.rollout.stage),
-            {**_losses(observed), **document.losses},
+            {**_count_losses(observed), **document.losses},
         )
         recorded = replace(document.with_rollout(after, now), observations=known, losses=lost)
         written = replace(trial, document=recorded.to_document())
@@ -166,7 +166,7 @@ class Rollouts(TrialController):
 
     def _add_evidence(self, trial: Trial, document: "RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
         """Return the rollout with the gateways' new counts and lost workers since the last step."""
-        rollout, lost = document.rollout, _losses(observed)
+        rollout, lost = document.rollout, _count_losses(observed)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(document.route and document.route.sticky)
         step = observations.find_evidence_step(document.observations, observed, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
@@ -315,6 +315,6 @@ def _approve(rollout: Rollout, reason: str) -> Rollout:
     return replace(rollout, approved_step=rollout.step, reason=reason)
 
 
-def _losses(observed: Mapping[str, Document]) -> dict[str, int]:
+def _count_losses(observed: Mapping[str, Document]) -> dict[str, int]:
     """Return how many workers each gateway has lost with calls of the versions in flight, since its instance began."""
     return {gateway: observation.get("losses", 0) for gateway, observation in observed.items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
-from penstock.control.delivery.model_versions import refuse_unready, serving, withheld_versions
+from penstock.control.delivery.model_versions import find_serving_version, refuse_unready, withheld_versions
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
@@ -86,7 +86,7 @@ class RouteAdmin:
         who = {"answers": _who_answers(record, statuses, running), "trial": trial, "revision": record.revision}
         if record.route is not None:
             return {**describe_route(record.route), "set": True, **who}
-        answers = serving(record, statuses)
+        answers = find_serving_version(record, statuses)
         split = {} if answers is None else {answers: POINTS}
         return {**describe_route(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
@@ -105,7 +105,7 @@ class RouteAdmin:
             return _checked_route(record, document, statuses)
 
         def answers(record: ModelRecord) -> str | None:
-            return serving(record, statuses)
+            return find_serving_version(record, statuses)
 
         revision = await self._run(self._store.set_route, model, make, by, if_revision, answers)
         return await self._to_api(model, revision)
@@ -115,10 +115,10 @@ class RouteAdmin:
         statuses = self._statuses(model)
         record, running = await self._read(model)
         route = _checked_route(record, document, statuses)
-        champion = _champion(record)
+        champion = _find_champion(record)
         trial = "" if running is None else f"{running.kind} {running.id}"
-        able = _able(record, statuses, route)
-        plan = RoutePlan(route, record.route, serving(record, statuses), able, champion, trial)
+        able = _find_able(record, statuses, route)
+        plan = RoutePlan(route, record.route, find_serving_version(record, statuses), able, champion, trial)
         return {"model": model, **preview_document(plan), "revision": record.revision}
 
     async def _read(self, model: str) -> tuple[ModelRecord, Trial | None]:
@@ -225,28 +225,28 @@ class RouteAdmin:
         return {status.version: status for status in self._fleet.statuses() if status.model == model}
 
 
-def _champion(record: ModelRecord) -> str | None:
+def _find_champion(record: ModelRecord) -> str | None:
     alias = record.aliases.get(CHAMPION)
     return None if alias is None else alias.version
 
 
 def _checked_route(record: ModelRecord, document: Document, statuses: Mapping[str, VersionStatus]) -> RouteSpec:
     """Return the route of a document; raises ``InvalidInput``, or ``Refused`` if a version of it is not ready."""
-    route = parse_route(document, record.route, _champion(record))
+    route = parse_route(document, record.route, _find_champion(record))
     for version in sorted(route.receivers(), key=sort_key):
         refuse_unready(record.name, statuses, version)
     return route
 
 
-def _able(record: ModelRecord, statuses: Mapping[str, VersionStatus], route: RouteSpec | None) -> set[str]:
+def _find_able(record: ModelRecord, statuses: Mapping[str, VersionStatus], route: RouteSpec | None) -> set[str]:
     """Return the versions that can answer and pass their gates."""
     passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]
-    return able_versions(passing, route, _champion(record))
+    return able_versions(passing, route, _find_champion(record))
 
 
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
     """Return which version answers requests without a version, and why, in one sentence."""
-    champion, able = _champion(record), _able(record, statuses, record.route)
+    champion, able = _find_champion(record), _find_able(record, statuses, record.route)
     if not able:
         return f"no version answers: none is ready{' and passes its gates' if record.withheld else ''}"
     if record.route is not None:

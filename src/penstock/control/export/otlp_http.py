@@ -107,7 +107,7 @@ def read_header_fields(file: Path) -> dict[str, str]:
     """Return the header fields in a file, by their names in lower case; empty lines and those with # are left out.
 
     Raises:
-        SecretFault: the file cannot be read, others may read it, or a line is no header field.
+        SecretFault: the file cannot be read, others may read it, or a line is not a header field.
     """
     fields = {}
     for number, line in enumerate(read_secret_file(file, file.name).text().splitlines(), 1):
@@ -116,7 +116,7 @@ def read_header_fields(file: Path) -> dict[str, str]:
         found = _FIELD.fullmatch(line.strip())
         if found is None or found[1].lower() in _RESERVED:
             raise SecretFault(
-                f"line {number} of {file.name} is no header field for an OTLP receiver; expected name: value"
+                f"line {number} of {file.name} is not a header field for an OTLP receiver; expected name: value"
             )
         fields[found[1].lower()] = found[2]
     return fields

@@ -11,7 +11,7 @@ from pathlib import Path
 from penstock.control.instance import directory, ports
 from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose, held_ports, inspect
 from penstock.control.instance.directory import Instance, RuntimeUnavailable
-from penstock.control.instance.options import WorkerOptions, encode_options, fingerprint
+from penstock.control.instance.options import WorkerOptions, encode_options, make_fingerprint
 from penstock.control.instance.ports import Address
 from penstock.control.workers import slots
 
@@ -52,7 +52,7 @@ def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, ve
         PortUnavailable: a port is somebody else's.
         RuntimeUnavailable: the file system of the shared files is full.
     """
-    mark = fingerprint(options, models, version)
+    mark = make_fingerprint(options, models, version)
     with directory.hold_lock(homes[0].parent / "lock"):
         _sweep(homes)
         instances = [instance for home in homes for instance in directory.take_abandoned(home)]

@@ -81,7 +81,7 @@ def inspect(instance: Instance) -> Orphan:
     for path in instance.slots():
         with suppress(OSError), closing(SlotLock(path)) as lock:
             if lock.owner():
-                alive, draining = True, draining or _drains(path)
+                alive, draining = True, draining or _is_draining(path)
     try:
         options = options_in(stored["options"])
     except (KeyError, TypeError):
@@ -89,7 +89,7 @@ def inspect(instance: Instance) -> Orphan:
     return Orphan(str(stored.get("fingerprint", "")), options, alive, alive and not draining)
 
 
-def _drains(path: Path) -> bool:
+def _is_draining(path: Path) -> bool:
     """Whether the worker of a slot drains; one of another release, whose memory cannot be read, is taken to serve."""
     try:
         with closing(SlotFile(path, writable=False)) as file:

@@ -17,7 +17,7 @@ async def retire(instance: Instance, patience_s: float) -> None:
     """Ask the workers to drain, kill those that have not ended after ``patience_s`` seconds, and remove the
     instance.
     """
-    workers = _workers(instance)
+    workers = _list_workers(instance)
     log.info("%d workers of an earlier control process are replaced", len(workers))
     for worker in workers:
         worker.terminate()
@@ -31,7 +31,7 @@ async def retire(instance: Instance, patience_s: float) -> None:
     instance.remove()
 
 
-def _workers(instance: Instance) -> list[WorkerProcess]:
+def _list_workers(instance: Instance) -> list[WorkerProcess]:
     workers = []
     for path in instance.slots():
         file = SlotLock(path)

@@ -85,7 +85,7 @@ def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     return WorkerOptions(**{**values, **listed, **parts})
 
 
-def fingerprint(options: WorkerOptions, models: str, version: str) -> str:
+def make_fingerprint(options: WorkerOptions, models: str, version: str) -> str:
     """Return what must be equal for a control process to adopt the workers of another: everything except the ports."""
     rest = {name: value for name, value in asdict(options).items() if name not in {"http_port", "grpc_port"}}
     return hashlib.sha256(json.dumps([rest, models, version], sort_keys=True).encode()).hexdigest()

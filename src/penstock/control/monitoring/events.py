@@ -28,13 +28,13 @@ def drift_event(
     ``budget`` the rows between false alarms."""
     about = {"reference": digest, "rows_between_false_alarms": budget}
     details = {**about, "columns": columns, "message": describe_change(change, columns), **change.evidence}
-    return _event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, details, now)
+    return _make_event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, details, now)
 
 
 def performance_event(key: VersionKey, change: PerformanceChange, budget: float, now: float) -> TrialEvent:
     """The event of a performance change; ``budget`` is the labels between false alarms."""
     details = {"what": change.what, "labels_between_false_alarms": budget, **change.evidence}
-    return _event(key, _PERFORMANCE_TYPES[change.begins], change.what, details, now)
+    return _make_event(key, _PERFORMANCE_TYPES[change.begins], change.what, details, now)
 
 
 def relearned_event(key: VersionKey, digest: str | None, by: Author, now: float) -> TrialEvent:
@@ -44,7 +44,7 @@ def relearned_event(key: VersionKey, digest: str | None, by: Author, now: float)
     return TrialEvent("reference.relearned.v1", f"models/{model}/versions/{version}", f"{now:.3f}", data)
 
 
-def _event(key: VersionKey, kind: str, name: str, details: Mapping[str, Any], now: float) -> TrialEvent:
+def _make_event(key: VersionKey, kind: str, name: str, details: Mapping[str, Any], now: float) -> TrialEvent:
     model, version = key
     data = {"model": model, "version": version, **details}
     return TrialEvent(kind, f"models/{model}/versions/{version}", f"{name} {now:.0f}", data)

@@ -254,7 +254,7 @@ class FeedbackMonitor:
         changes: list[tuple[VersionKey, PerformanceChange]] = []
         for version in self._store.versions(model):
             self._performance((model, version))  # before the new labels are stored, or they would count twice
-        taken = self._store.take(model, feedback, self._clock(), horizon)
+        taken = self._store.join_feedback(model, feedback, self._clock(), horizon)
         by_version: dict[str, list[LabelledRow]] = {}
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)

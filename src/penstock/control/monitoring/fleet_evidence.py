@@ -136,7 +136,7 @@ class FleetEvidence:
         """Return the summary of a version's verdict, the same at every gateway, but for ``alarms``.
 
         ``alarms`` counts those that this gateway has emitted: the sum over all gateways is the total. None while there
-        is no verdict.
+        is not a verdict.
         """
         summary = self._summaries.get(key)
         return {**summary, "alarms": summary.get(EMITTED, {}).get(self._gateway, 0)} if summary else None
@@ -278,7 +278,7 @@ class FleetEvidence:
     async def _conclude(self, key: VersionKey, version: _FleetVersion, alarms: int, now: float) -> None:
         monitor, document = version.monitor, self._document(key, version)
         emitted = self._emitted_with(version, alarms)
-        summary = {**_summary(monitor), EMITTED: emitted}
+        summary = {**_summarise(monitor), EMITTED: emitted}
         evidence = {
             "rows": None if monitor is None else monitor.export_state(),
             "labels": version.performance.export_state(),
@@ -317,7 +317,7 @@ def region_counts(reference: Reference, policy: MonitorPolicy, counts: VersionCo
     return replace(RegionCounts.of(reference, [counts.cells], policy.slices), workers=counts.workers)
 
 
-def _summary(monitor: VersionMonitor | None) -> Document:
+def _summarise(monitor: VersionMonitor | None) -> Document:
     """Return the state of each column and its log evidence of change."""
     if monitor is None:
         return {"columns": {}}

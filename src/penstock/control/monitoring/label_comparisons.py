@@ -97,7 +97,7 @@ class LabelComparisons:
             now = self._clock()
             for comparison in self._comparisons.values():
                 if comparison.terms.model == model:
-                    for version, answered_at, came_at, value in _values(comparison.terms.signal, rows, rewards):
+                    for version, answered_at, came_at, value in _iterate_values(comparison.terms.signal, rows, rewards):
                         age_s = (came_at or now) - answered_at
                         comparison.matching.add(version, answered_at - comparison.began_at, age_s, value)
 
@@ -141,7 +141,7 @@ class LabelComparisons:
             self._comparisons[terms.trial] = item
 
 
-def _values(
+def _iterate_values(
     signal: ComparedSignal, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]
 ) -> Iterator[tuple[str, float, float, float]]:
     """Yield version, answer time, label time and value of the answers that the split gave."""

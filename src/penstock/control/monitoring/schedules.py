@@ -42,15 +42,15 @@ class CronSchedule:
 
     def minutes(self) -> frozenset[int]:
         """See ``conditions.Schedule``."""
-        times = _times((*self.fields.split()[:2], "*", "*", "*"), FIRST + DAY)
+        times = _iterate_times((*self.fields.split()[:2], "*", "*", "*"), FIRST + DAY)
         return frozenset(time.hour * 60 + time.minute for time in times)
 
     def days(self) -> frozenset[int]:
         """See ``conditions.Schedule``: in 28 years each date, leap days too, falls on each weekday."""
-        return frozenset(time.toordinal() for time in _times(("0", "0", *self.fields.split()[2:]), LAST))
+        return frozenset(time.toordinal() for time in _iterate_times(("0", "0", *self.fields.split()[2:]), LAST))
 
 
-def _times(fields: Sequence[str], end: datetime) -> Iterator[datetime]:
+def _iterate_times(fields: Sequence[str], end: datetime) -> Iterator[datetime]:
     """Yield the times of the fields from ``FIRST`` until ``end``."""
     return takewhile(lambda time: time < end, CronSim(" ".join(fields), FIRST - timedelta(minutes=1)))
 

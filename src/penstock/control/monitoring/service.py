@@ -209,7 +209,7 @@ class Monitoring:
         """Set the reference of a version from a document of ``penstock profile``.
 
         Raises:
-            InvalidInput: the document is no reference.
+            InvalidInput: the document is not a reference.
             NotFound: the version is unknown.
         """
         if not any((status.model, status.version) == (model, version) for status in self._workers.statuses()):

@@ -23,10 +23,13 @@ def short_state(monitor: VersionMonitor | None, of_fleet: Document | None) -> Do
         states = [state for name, (state, _) in of_fleet["columns"].items() if name != JOINT]
         rows = [state for name, (state, _) in of_fleet["columns"].items() if name == JOINT]
     violated = 0 if monitor is None else len(monitor.affected_columns(QUALITY))
-    return {"drift": _drift(states, rows), "quality": {"state": VIOLATED if violated else "ok", "columns": violated}}
+    return {
+        "drift": _describe_drift(states, rows),
+        "quality": {"state": VIOLATED if violated else "ok", "columns": violated},
+    }
 
 
-def _drift(states: list[str], rows: list[str]) -> Document:
+def _describe_drift(states: list[str], rows: list[str]) -> Document:
     """Return the state in short; ``rows`` has that of the distance of whole rows, which is a drift and no column."""
     drifting = states.count(ColumnPhase.DRIFT.value)
     if drifting or ColumnPhase.DRIFT.value in rows:

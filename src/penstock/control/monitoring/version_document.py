@@ -27,14 +27,14 @@ def version_document(
     estimated = None if monitor is None else describe_estimate(monitor.estimate())
     return {
         **watched,
-        **_requests(totals, objectives),
+        **_describe_requests(totals, objectives),
         "performance": {**performance, "estimated": estimated},
         "capture": totals.capture(),
-        "shadow": _shadow(totals),
+        "shadow": _describe_shadow(totals),
     }
 
 
-def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
+def _describe_requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
     outcomes = totals.live_outcomes()
     latency, (number, failed) = totals.quantiles_ms(), count_answered(outcomes)
     slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
@@ -46,7 +46,7 @@ def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
     }
 
 
-def _shadow(totals: Totals) -> Document:
+def _describe_shadow(totals: Totals) -> Document:
     shadow = totals.shadow()
     counts = {name: int(shadow[name]) for name in ("pairs", "disagreements")}
     return {**counts, "max_abs_diff": shadow["max_abs_diff"]}

@@ -116,11 +116,11 @@ class ModelOverview:
         for trials in self._trials:
             trial = trials.newest.get(model)
             if trial is not None and trial.open:
-                return {"id": trial.id, "kind": trial.kind, **_short(trials, trial)}
+                return {"id": trial.id, "kind": trial.kind, **_shorten_trial(trials, trial)}
         return None
 
 
-def _short(trials: NewestTrials, trial: Trial) -> Document:
+def _shorten_trial(trials: NewestTrials, trial: Trial) -> Document:
     """Return what a row shows of a trial; of one in the format of another release, nothing."""
     with suppress(*UNREADABLE):
         document = trials.to_api(trial)

@@ -153,7 +153,7 @@ def ask(ports: DataPorts, request: PredictionRequest, credential: str | None) ->
     """Send a request to the REST port and return the answer; blocks, and raises as ``Predictions.predict``."""
     connection = _connect(ports)
     try:
-        connection.request("POST", request.path, request.body, _fields(request, credential))
+        connection.request("POST", request.path, request.body, _make_fields(request, credential))
         with connection.getresponse() as answer:
             body = answer.read(MOST_BYTES + 1)
     except ssl.SSLError:
@@ -164,7 +164,7 @@ def ask(ports: DataPorts, request: PredictionRequest, credential: str | None) ->
         connection.close()
     if len(body) > MOST_BYTES:
         raise TooLarge(f"the answer is longer than {MOST_BYTES} bytes; ask the REST port itself")
-    return PredictionAnswer(answer.status, _passed(answer), body)
+    return PredictionAnswer(answer.status, _pass_fields(answer), body)
 
 
 def _connect(ports: DataPorts) -> http.client.HTTPConnection:
@@ -173,10 +173,10 @@ def _connect(ports: DataPorts) -> http.client.HTTPConnection:
     chain = ports.certificate()
     if not chain:
         return http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
-    return http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=_trusting(chain))
+    return http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=_trust_chain(chain))
 
 
-def _trusting(chain: str) -> ssl.SSLContext:
+def _trust_chain(chain: str) -> ssl.SSLContext:
     """Return a context that trusts the port's own certificate and no other, whatever names it has."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -186,11 +186,11 @@ def _trusting(chain: str) -> ssl.SSLContext:
     return context
 
 
-def _fields(request: PredictionRequest, credential: str | None) -> dict[str, str]:
+def _make_fields(request: PredictionRequest, credential: str | None) -> dict[str, str]:
     own = {"content-type": "application/json", "penstock-timing": "1", "penstock-timeout-ms": str(TIMEOUT_S * 1000)}
     bearer = {} if credential is None else {"authorization": f"Bearer {credential}"}
     return {**request.fields, **own, **bearer}
 
 
-def _passed(answer: http.client.HTTPResponse) -> dict[str, str]:
+def _pass_fields(answer: http.client.HTTPResponse) -> dict[str, str]:
     return {name: value for name in _PASSED if (value := answer.headers[name]) is not None}

@@ -27,14 +27,14 @@ def process_document(
     """Return ``workers``, each with its process, state and memory for requests, and ``tasks`` of all processes with
     their last success (seconds since the epoch, None before the first), failures and problem ("" = none)."""
     workers = [
-        {"worker": index, "pid": pid, "state": state, "memory": _memory(slot) if slot in living else None}
+        {"worker": index, "pid": pid, "state": state, "memory": _describe_memory(slot) if slot in living else None}
         for index, ((pid, state), slot) in enumerate(zip(states, slots, strict=True))
     ]
-    own = [_task(task.name, task.last_success, task.failures, task.problem) for task in tasks]
+    own = [_describe_task(task.name, task.last_success, task.failures, task.problem) for task in tasks]
     return {"workers": workers, "tasks": [*own, *_worker_tasks(slots, living)]}
 
 
-def _memory(slot: Slot) -> Document:
+def _describe_memory(slot: Slot) -> Document:
     budget, used = slot.memory
     return {"budget_bytes": budget, "used_bytes": used}
 
@@ -42,8 +42,8 @@ def _memory(slot: Slot) -> Document:
 def _worker_tasks(slots: Sequence[Slot], living: Collection[Slot]) -> Iterator[Document]:
     for index, slot in enumerate(slots):
         for name, task in worker_tasks(index, slot) if slot in living else ():
-            yield _task(name, task.last_success_ms / 1000, task.failures, HEALTH.get(task.health, ""))
+            yield _describe_task(name, task.last_success_ms / 1000, task.failures, HEALTH.get(task.health, ""))
 
 
-def _task(name: str, last_success: float, failures: int, problem: str) -> Document:
+def _describe_task(name: str, last_success: float, failures: int, problem: str) -> Document:
     return {"name": name, "last_success": last_success or None, "failures": failures, "problem": problem}

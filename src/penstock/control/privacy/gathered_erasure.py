@@ -35,15 +35,15 @@ def _rows_of_subject(rows: GatheredRows, key: SubjectKey, features: Features) ->
     column = key.column.removeprefix(OUTPUT)
     is_output = column != key.column
     names, values = (rows.names[1], rows.outputs) if is_output else (rows.names[0], rows.inputs)
-    wanted = _names(column, {} if is_output else features)
+    wanted = _find_names(column, {} if is_output else features)
     found = np.zeros(len(rows), bool)
     for index, name in enumerate(names):
         if name in wanted:
-            found |= key.find(_column(values, index))
+            found |= key.find(_pick_column(values, index))
     return found
 
 
-def _names(column: str, features: Features) -> set[str]:
+def _find_names(column: str, features: Features) -> set[str]:
     """Return the names that a column may have: its own, and that of the feature at its place."""
     places = places_of(column, features)
     indexed = {f"{place.tensor}[{place.index}]" for place in places if place.index is not None}
@@ -52,7 +52,7 @@ def _names(column: str, features: Features) -> set[str]:
     return {column, *indexed, *first, *(name for name, place in features.items() if place in {*places, *alone})}
 
 
-def _column(values: RowValues, index: int) -> Array:
+def _pick_column(values: RowValues, index: int) -> Array:
     """Return a column by its index; numbers come first."""
     numbers = values.numbers.shape[1]
     if index >= numbers:

@@ -43,7 +43,7 @@ class HomeErasure:
             try:
                 erased = erase_from_segments(paths, key, self.features((name, version)))
             except OSError as error:
-                report += _problem("captured requests", error)
+                report += _report_problem("captured requests", error)
                 continue
             report += ErasureReport(requests=len(erased.gone), rows=erased.rows, files=erased.files)
             if name:
@@ -60,7 +60,7 @@ class HomeErasure:
             try:
                 report += ErasureReport(answers=self.erase_answers(name, rows) if rows else 0)
             except OSError as error:
-                report += _problem("remembered answers", error)
+                report += _report_problem("remembered answers", error)
         return report
 
 
@@ -70,5 +70,5 @@ def feature_places(names: Sequence[str], signature: Mapping[str, Any] | None) ->
     return {name: ColumnPlace(inputs[0]["name"], index) for index, name in enumerate(names) if len(inputs) == 1}
 
 
-def _problem(what: str, error: OSError) -> ErasureReport:
+def _report_problem(what: str, error: OSError) -> ErasureReport:
     return ErasureReport(problems=(f"{what} cannot be written: {error.strerror or type(error).__name__}",))

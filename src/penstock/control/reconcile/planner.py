@@ -132,8 +132,8 @@ def plan(
     versions (no worker serves or counts them) are allocated again.
     """
     ordered = sorted(models, key=lambda item: item.name)
-    aliases = {model.name: _aliases(model, state, observed) for model in ordered if model.aliases}
-    warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, observed.now).items()}
+    aliases = {model.name: _find_aliases(model, state, observed) for model in ordered if model.aliases}
+    warm = {key: until for model in ordered for key, until in _find_warm(model, state, aliases, observed.now).items()}
     chosen = {model.name: choose_versions(model, state, aliases) for model in ordered}
     excluded = _exclude(ordered, chosen, warm, state, observed.memory_bytes)
     wanted = {
@@ -148,7 +148,7 @@ def plan(
     blocks = _BlockAllocator(dict(state.blocks), last_block, [key for key in observed.reusable if key not in keys])
     specs = tuple(
         _without_excluded(
-            _model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks), excluded, chosen
+            _plan_model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks), excluded, chosen
         )
         for model in ordered
     )
@@ -199,7 +199,7 @@ def _without_excluded(
     return replace(spec, unavailable={**spec.unavailable, **stated}, exhausted=(*spec.exhausted, *stated))
 
 
-def _aliases(model: SourceModel, state: ControllerState, observed: ObservedState) -> dict[str, str]:
+def _find_aliases(model: SourceModel, state: ControllerState, observed: ObservedState) -> dict[str, str]:
     """The target of each alias: its version, or the previous one until every worker has the new one ready."""
     before = state.aliases.get(model.name, {})
     return {
@@ -213,7 +213,7 @@ def _alias_target(model: SourceModel, before: str | None, version: str, observed
     return version if (model.name, version) in observed.ready else before
 
 
-def _warm(
+def _find_warm(
     model: SourceModel, state: ControllerState, aliases: Mapping[str, Mapping[str, str]], now: float
 ) -> dict[VersionKey, float]:
     """Versions that were served until now and are not chosen any more, each with the time it may stay."""
@@ -249,21 +249,21 @@ class _BlockAllocator:
         return self.allocated[key]
 
 
-def _model(
+def _plan_model(
     model: SourceModel,
     wanted: Sequence[str],
     state: ControllerState,
     aliases: Mapping[str, str],
     blocks: _BlockAllocator,
 ) -> ModelSpec:
-    unavailable, versions, exhausted = _unavailable(model, state, aliases), [], []
+    unavailable, versions, exhausted = _find_unavailable(model, state, aliases), [], []
     for version in sorted(wanted, key=sort_key):
         block = blocks.of((model.name, version))
         if block is None:
             unavailable[version] = "no counter block is free; serve fewer versions"
             exhausted.append(version)
         else:
-            versions.append(_spec(model, version, block, state))
+            versions.append(_plan_version(model, version, block, state))
     return ModelSpec(
         model.name,
         tuple(versions),
@@ -292,7 +292,7 @@ def _pick_versions(model: SourceModel, aliases: Mapping[str, str]) -> list[str]:
     return sorted({*model.policy.choose(model.versions), *aliased}, key=sort_key)
 
 
-def _unavailable(model: SourceModel, state: ControllerState, aliases: Mapping[str, str]) -> dict[str, str]:
+def _find_unavailable(model: SourceModel, state: ControllerState, aliases: Mapping[str, str]) -> dict[str, str]:
     """Every version that should be served and cannot be, with the reason; "" stands for a model without versions.
 
     Versions that the version policy excludes do not exist for callers.
@@ -308,7 +308,7 @@ def _unavailable(model: SourceModel, state: ControllerState, aliases: Mapping[st
     return reasons if picked or reasons else {"": NOT_CHOSEN if model.versions else NO_VERSION}
 
 
-def _spec(model: SourceModel, version: str, block: int, state: ControllerState) -> VersionSpec:
+def _plan_version(model: SourceModel, version: str, block: int, state: ControllerState) -> VersionSpec:
     placed = model.versions[version]
     config = hashlib.sha256(placed.config.encode()).hexdigest()[:12]
     return VersionSpec(

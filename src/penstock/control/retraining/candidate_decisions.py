@@ -188,7 +188,7 @@ def _candidate_document(version: str, verdict: CandidateVerdict, state: RuleStat
     return {
         "version": version,
         "against": verdict.against,
-        "state": "refused" if by_person else _state(version, verdict, state, approval),
+        "state": "refused" if by_person else _find_state(version, verdict, state, approval),
         "reasons": [*([by_person] if by_person else []), *verdict.reasons],
         "exam": None if verdict.exam is None else asdict(verdict.exam),
         "rows": None if verdict.rows is None else verdict.rows.document(),
@@ -202,7 +202,7 @@ def _refused_document(version: str, state: RuleState) -> Document:
     return {**document, "exam": None, "rows": None, "approved": False}
 
 
-def _state(version: str, verdict: CandidateVerdict, state: RuleState, approval: bool) -> str:
+def _find_state(version: str, verdict: CandidateVerdict, state: RuleState, approval: bool) -> str:
     """Return the state of a candidate; the version that asked for retraining meanwhile waits for no approval."""
     if verdict.reasons:
         return "waiting" if verdict.waits else "refused"

@@ -165,7 +165,9 @@ class Candidates:
         self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
     ) -> None:
         present = versions.get(champion)
-        reasons = check_gates(gates, _candidate(versions[version]), None if present is None else _candidate(present))
+        reasons = check_gates(
+            gates, _read_candidate(versions[version]), None if present is None else _read_candidate(present)
+        )
         verdict = CandidateVerdict(gates, champion, self._clock(), tuple(reasons))
         if not reasons and (refusal := await self._run(self._outbox.gate_refusal, spec.name, version)):
             verdict = replace(verdict, reasons=(refusal,), waits=True)
@@ -186,7 +188,7 @@ class Candidates:
         """Return the verdict after an exam, if there are rows for one; an exam of an earlier process is remembered."""
         try:
             exams = decode_rule_state((await self._run(self._outbox.rule_state, spec.name))[0]).exams
-            result = exams.result(version, verdict.against, _fingerprint(verdict.gates))
+            result = exams.result(version, verdict.against, _hash_gates(verdict.gates))
             if result is not None:
                 return replace(verdict, reasons=result)
             specs = {item.version: item for item in spec.versions}
@@ -219,7 +221,7 @@ class Candidates:
             reason = f"it waits for labels: {gathered.rows} held-out rows have one, {asked.least} are asked"
             return replace(verdict, reasons=(reason,), waits=True)
         # Counted before it is begun: no exam goes uncounted because its process ends.
-        begun = await self._remember(model, lambda item: item.begun(version, against, _fingerprint(verdict.gates)))
+        begun = await self._remember(model, lambda item: item.begun(version, against, _hash_gates(verdict.gates)))
         names = next(filter(None, (self._policies.feature_names((model, item.version)) for item in pair)), ())
         held = await self._exam_pool.call(self._compare, asked, rows, pair, verdict, begun.count, names)
         await self._remember(model, lambda item: item.with_result(version, against, held.reasons))
@@ -277,12 +279,12 @@ class Candidates:
         self._problem_log.report((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
 
-def _fingerprint(gates: Gates) -> str:
+def _hash_gates(gates: Gates) -> str:
     """Whether an entry is a gate."""
     return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _candidate(record: VersionRecord) -> CandidateFacts:
+def _read_candidate(record: VersionRecord) -> CandidateFacts:
     return CandidateFacts(record.content.size, record.metadata, record.report.facts)
 
 

@@ -67,7 +67,7 @@ def run_exam(
         noised = None
         if asked.noise:
             noisy, _ = _run_version(candidate, _with_noise(rows.inputs, asked.noise), folder)
-            noised = _metric(asked, noisy, rows.labels)
+            noised = _compute_metric(asked, noisy, rows.labels)
     return compare(asked, rows, (candidate_answers, champion_answers), names or own, tries, noised)
 
 
@@ -86,18 +86,18 @@ def compare(
         Refused: the rows have no column that is asked for.
     """
     candidate, champion = answered
-    broken = int((~_finite(candidate) & (True if champion is None else _finite(champion))).sum())
+    broken = int((~_find_finite(candidate) & (True if champion is None else _find_finite(champion))).sum())
 
     def marks(where: NDArray[np.bool_]) -> ExamScores:
-        other = None if champion is None else _metric(asked, champion, rows.labels, where)
-        return ExamScores(int(where.sum()), _metric(asked, candidate, rows.labels, where), other)
+        other = None if champion is None else _compute_metric(asked, champion, rows.labels, where)
+        return ExamScores(int(where.sum()), _compute_metric(asked, candidate, rows.labels, where), other)
 
     whole = np.ones(len(rows.labels), np.bool_)
-    slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
+    slices = {name: marks(where) for name, where in _find_slices(asked.columns, rows.inputs, names).items()}
     exam = Exam(marks(whole), slices, noised, broken, tries=tries)
     if champion is None:
         return exam
-    advantage = _advantage(asked, rows, candidate, champion, spend_alpha(asked.alpha, tries))
+    advantage = _compute_advantage(asked, rows, candidate, champion, spend_alpha(asked.alpha, tries))
     return replace(exam, advantage=advantage, same=_are_same(candidate, champion))
 
 
@@ -109,7 +109,7 @@ def _are_same(candidate: Answers, champion: Answers) -> bool:
     )
 
 
-def _advantage(
+def _compute_advantage(
     asked: HoldoutGate, rows: LabelledRows, candidate: Answers, champion: Answers, level: float
 ) -> Advantage | None:
     """Return how far the candidate is ahead, None if a part of the rows has no such metric."""
@@ -130,7 +130,7 @@ def _advantage(
 def _ahead_by(
     asked: HoldoutGate, rows: LabelledRows, candidate: Answers, champion: Answers, where: NDArray[np.bool_]
 ) -> float | None:
-    one, other = (_metric(asked, answers, rows.labels, where) for answers in (candidate, champion))
+    one, other = (_compute_metric(asked, answers, rows.labels, where) for answers in (candidate, champion))
     return None if one is None or other is None else asked.sign * (one - other)
 
 
@@ -156,14 +156,14 @@ def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -
         reason = "".join(lines).removeprefix("penstock: ") if done.code == 1 else "the process that ran it ended"
         raise Refused(f"it does not answer the held-out rows: {reason[:300]}")
     with np.load(response, allow_pickle=False) as archive:
-        outputs = [_tensor(name, archive[name]) for name in archive.files]
+        outputs = [_make_tensor(name, archive[name]) for name in archive.files]
     answers = answers_of(outputs)
     if answers is None or len(answers.values) != len(inputs[0].data):
         raise Refused("it does not answer the held-out rows one by one")
     return answers, json.loads(done.output)
 
 
-def _tensor(name: str, data: Array) -> Tensor:
+def _make_tensor(name: str, data: Array) -> Tensor:
     if data.dtype.kind == "U":
         return Tensor(name, "BYTES", data.astype(object))
     return Tensor(name, next((word for word, kind in NUMPY_TYPES.items() if kind == data.dtype), "FP32"), data)
@@ -184,11 +184,11 @@ def _with_noise(inputs: Sequence[Tensor], deviations: float) -> list[Tensor]:
     return noisy
 
 
-def _finite(answers: Answers) -> NDArray[np.bool_]:
+def _find_finite(answers: Answers) -> NDArray[np.bool_]:
     return np.isfinite(answers.values)
 
 
-def _metric(
+def _compute_metric(
     asked: HoldoutGate, answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
 ) -> float | None:
     joined = _labelled_rows(answers, labels, where)
@@ -210,7 +210,9 @@ def _labelled_rows(
     ]
 
 
-def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def _find_slices(
+    columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[str]
+) -> dict[str, NDArray[np.bool_]]:
     """Return the rows of each value of these columns; raises ``Refused`` if there is no such column."""
     if not columns:
         return {}
@@ -238,11 +240,13 @@ def _number_slices(column: str, values: NDArray[np.float64]) -> dict[str, NDArra
     low, middle, high = np.quantile(values[np.isfinite(values)], [0.25, 0.5, 0.75]).tolist()
     edges = [-np.inf, low, middle, high, np.inf]
     return {
-        _range(column, start, end): (values > start) & (values <= end) for start, end in pairwise(edges) if end > start
+        _format_range(column, start, end): (values > start) & (values <= end)
+        for start, end in pairwise(edges)
+        if end > start
     }
 
 
-def _range(column: str, start: float, end: float) -> str:
+def _format_range(column: str, start: float, end: float) -> str:
     if start == -np.inf:
         return f"{column} is up to {end:.4g}"
     return f"{column} is above {start:.4g}" + ("" if end == np.inf else f", up to {end:.4g}")

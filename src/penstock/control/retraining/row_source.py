@@ -58,14 +58,14 @@ class RowSource:
         require_pyarrow()
         roll = self._roll()
         if self._fleet is None or not roll.asked:
-            rows = _written(self._own().batches(selection), selection, output)
+            rows = _write_rows(self._own().batches(selection), selection, output)
             return AvailableRows(rows, {}, dict(roll.missing))
         with (
             scratch_folder(output.parent, "rows") as scratch,
             self._fleet.collect(roll, selection, MOST_OF_TABLE, scratch) as handed,
         ):
             merge = RowMerge(handed.parts, MOST_OF_TABLE)
-            rows = _written(in_batches(merge.records()), selection, output)
+            rows = _write_rows(in_batches(merge.records()), selection, output)
             return AvailableRows(rows, dict(merge.rows), handed.missing)
 
     def labelled(self, selection: RowSelection) -> tuple[LabelledRows | None, AvailableRows]:
@@ -73,7 +73,7 @@ class RowSource:
         roll = self._roll()
         if self._fleet is None or not roll.asked:
             rows = select_labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
-            return rows, AvailableRows(_number(rows), {}, dict(roll.missing))
+            return rows, AvailableRows(_read_number(rows), {}, dict(roll.missing))
         with (
             scratch_folder(temporary_folder(), "exam") as scratch,
             self._fleet.collect(roll, selection, MOST_OF_EXAM, scratch) as handed,
@@ -81,7 +81,7 @@ class RowSource:
             merge = RowMerge(handed.parts, MOST_OF_EXAM)
             newest_first = sorted(merge.records(), key=lambda item: -float(item.head["at"]))
             rows = select_labelled_rows(newest_first, MOST_OF_EXAM.rows)
-            return rows, AvailableRows(_number(rows), dict(merge.rows), handed.missing)
+            return rows, AvailableRows(_read_number(rows), dict(merge.rows), handed.missing)
 
     def _roll(self) -> GatewaySelection:
         return GatewaySelection((), {}) if self._fleet is None else self._fleet.call_roll()
@@ -90,12 +90,12 @@ class RowSource:
         return captured_at(self._home)
 
 
-def _written(batches: Iterable[Sequence[CapturedRequest]], selection: RowSelection, output: Path) -> int:
+def _write_rows(batches: Iterable[Sequence[CapturedRequest]], selection: RowSelection, output: Path) -> int:
     try:
         return write_table(batches, selection, output)
     except NotFound:
         return 0
 
 
-def _number(found: LabelledRows | None) -> int:
+def _read_number(found: LabelledRows | None) -> int:
     return 0 if found is None else len(found.labels)

@@ -131,7 +131,7 @@ class Retraining:
         """
         version, now = self._asked_version(model, document), self._clock()
         monitor, sinks = self._monitor.describe(model, version), self._asked_sinks(model)
-        data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
+        data = {**_gather_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
         event = TrialEvent(TriggerKind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
         await self._request(model, InFlight(version, now, event_id(event)), event, sinks, by)
         self._outcomes[model, MANUAL, RuleOutcome.REQUESTED] += 1
@@ -242,7 +242,7 @@ class Retraining:
         before = previous[1] if previous is not None and previous[0] == revision else decode_rule_state(stored)
         self._results[spec.name] = evaluate_rules(policy.triggers, before, snapshot)
         after, action = decide(policy.triggers, policy.limits, before, snapshot)
-        event = None if action is None or not action.sends else _event(action, snapshot)
+        event = None if action is None or not action.sends else _make_event(action, snapshot)
         after = _with_event_id(after, before, event)
         sinks = action.trigger.send if action is not None else ()
         if without_schedule_times(after) != without_schedule_times(before):
@@ -335,10 +335,10 @@ def _pinned_version(policy: MonitorPolicy, version: str) -> str | None:
     return version if policy.limits.decide_who_answers else None
 
 
-def _event(action: RuleAction, snapshot: VersionSnapshot) -> TrialEvent:
+def _make_event(action: RuleAction, snapshot: VersionSnapshot) -> TrialEvent:
     """Return the event of an action; its key is the rule, the start of its cause, and the number of requests for it."""
     data = {
-        **_evidence(snapshot.monitor),
+        **_gather_evidence(snapshot.monitor),
         "model": snapshot.model,
         "version": snapshot.version,
         "rule": action.trigger.name,
@@ -359,7 +359,7 @@ def _with_event_id(after: RuleState, before: RuleState, event: TrialEvent | None
     return replace(after, in_flight=replace(flight, event=event_id(event)))
 
 
-def _evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:
+def _gather_evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:
     """Return the evidence of an event: window and reference, the columns with the largest changes, performance,
     captured rows.
     """

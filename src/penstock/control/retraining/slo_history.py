@@ -42,7 +42,7 @@ class SloHistories:
         Raises:
             NotReady: the counts could not be read or written down; nothing was added.
         """
-        windows = _windows(policy)
+        windows = _list_windows(policy)
         if not windows:
             self._known.pop(key[0], None)
             return ()
@@ -79,7 +79,7 @@ class SloHistories:
         self._known.clear()
 
 
-def _windows(policy: MonitorPolicy) -> list[tuple[float, float]]:
+def _list_windows(policy: MonitorPolicy) -> list[tuple[float, float]]:
     """Return the windows, long and short, of the rules of a policy."""
     conditions = [item for rule in policy.triggers for item in (rule.when, rule.until) if item is not None]
     return [

@@ -83,7 +83,7 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
     """
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     folder = context.folder(event)
-    variables = _variables(values, context)
+    variables = _make_environment(values, context)
     with _start_command(list(values["argv"]), folder, event, context, variables) as running:
         code = _exit_code(running, context, output, time.monotonic() + timeout_s)
     _write_output(folder / "output.txt", output)
@@ -93,7 +93,7 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         raise _command_fault(f"the command ended with {code}", output)
 
 
-def _variables(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
+def _make_environment(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
     """Return the variables with secrets; a command is not started without them, and its attempt does not count."""
     try:
         return secret_variables(values, context)

@@ -46,12 +46,12 @@ def secret_fault(spec: SinkSpec, context: SinkContext, allow_missing: bool = Fal
 def _signing_keys(values: Values, context: SinkContext) -> list[bytes]:
     stated = values.get("secret", [])
     names = [stated] if isinstance(stated, str) else stated
-    return [signing_key(secret) for secret in _secrets(names, values.get("secret_file"), context)]
+    return [signing_key(secret) for secret in _read_secrets(names, values.get("secret_file"), context)]
 
 
 def _bearer_token(values: Values, context: SinkContext) -> str | None:
     names = [values["token"]] if "token" in values else []
-    tokens = [secret.token() for secret in _secrets(names, values.get("token_file"), context)]
+    tokens = [secret.token() for secret in _read_secrets(names, values.get("token_file"), context)]
     return tokens[0] if tokens else None
 
 
@@ -67,7 +67,7 @@ _READERS: Mapping[str, Callable[[Values, SinkContext], object]] = {
 """What reads the secrets of each kind of sink; the others have a token at most."""
 
 
-def _secrets(names: list[str], file: str | None, context: SinkContext) -> list[Secret]:
+def _read_secrets(names: list[str], file: str | None, context: SinkContext) -> list[Secret]:
     if file is not None and not context.trusted:
         raise SecretFault("a policy gives secrets by name, not as a file")
     files = [] if file is None else [read_secret_file(context.home / file, file)]

@@ -25,17 +25,19 @@ class DeliveryTraces:
         if self.export is None:
             yield ""
             return
-        trace_id, span_id, start_ns, failed = _random(128), _random(64), time.time_ns(), True
+        trace_id, span_id, start_ns, failed = _draw_random(128), _draw_random(64), time.time_ns(), True
         try:
             yield write_parent(trace_id, span_id, is_sampled=True)
             failed = False
         finally:
             times = start_ns, time.time_ns()
-            span = Span(trace_id, span_id, NO_ID, "deliver", CLIENT, *times, _attributes(kind, event), is_error=failed)
+            span = Span(
+                trace_id, span_id, NO_ID, "deliver", CLIENT, *times, _make_attributes(kind, event), is_error=failed
+            )
             self.export(span)
 
 
-def _attributes(kind: str, event: Document) -> dict[str, Value]:
+def _make_attributes(kind: str, event: Document) -> dict[str, Value]:
     """Return what says which event goes where, by the conventions of CloudEvents."""
     stated = {
         "cloudevents.event_id": event.get("id"),
@@ -47,5 +49,5 @@ def _attributes(kind: str, event: Document) -> dict[str, Value]:
     return {name: str(value) for name, value in stated.items() if value}
 
 
-def _random(bits: int) -> bytes:
+def _draw_random(bits: int) -> bytes:
     return (getrandbits(bits) | 1).to_bytes(bits // 8, "big")

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from penstock.control.sinks.base import SinkContext, json_bytes
-from penstock.control.sinks.http_post import bearer, post
+from penstock.control.sinks.http_post import post, read_bearer
 from penstock.core.sinks import DEFAULT_URLS
 from penstock.registry.records import Document
 
@@ -18,14 +18,14 @@ def send_to_airflow(values: Mapping[str, Any], event: Document, context: SinkCon
     if newer:
         body["logical_date"] = None  # required, though it may be null
     path = f"/api/{'v2' if newer else 'v1'}/dags/{quote(values['dag'], safe='')}/dagRuns"
-    post(values["url"].rstrip("/") + path, json_bytes(body), bearer(values, context), context, done=(409,))
+    post(values["url"].rstrip("/") + path, json_bytes(body), read_bearer(values, context), context, done=(409,))
 
 
 def send_to_prefect(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
     """Create a flow run of a Prefect deployment; the event's id is its idempotency key."""
     body = {"parameters": {"event": event}, "idempotency_key": event["id"]}
     path = f"/deployments/{quote(values['deployment'], safe='')}/create_flow_run"
-    post(values["url"].rstrip("/") + path, json_bytes(body), bearer(values, context), context)
+    post(values["url"].rstrip("/") + path, json_bytes(body), read_bearer(values, context), context)
 
 
 def send_to_github(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
@@ -33,13 +33,13 @@ def send_to_github(values: Mapping[str, Any], event: Document, context: SinkCont
     body = {"event_type": str(event["type"])[:100], "client_payload": {"event": event}}
     owner, name = values["repository"].split("/")
     url = values.get("url", DEFAULT_URLS["github"]).rstrip("/")
-    headers = {**bearer(values, context), "accept": "application/vnd.github+json"}
+    headers = {**read_bearer(values, context), "accept": "application/vnd.github+json"}
     post(f"{url}/repos/{quote(owner, safe='')}/{quote(name, safe='')}/dispatches", json_bytes(body), headers, context)
 
 
 def send_to_argo(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
     """Call a webhook event source of Argo Events, whose body a sensor's triggers read."""
-    post(values["url"], json_bytes(event), bearer(values, context), context)
+    post(values["url"], json_bytes(event), read_bearer(values, context), context)
 
 
 def send_to_kubeflow(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
@@ -56,7 +56,7 @@ def send_to_kubeflow(values: Mapping[str, Any], event: Document, context: SinkCo
     }
     if "experiment" in values:
         body["experiment_id"] = values["experiment"]
-    post(values["url"].rstrip("/") + "/apis/v2beta1/runs", json_bytes(body), bearer(values, context), context)
+    post(values["url"].rstrip("/") + "/apis/v2beta1/runs", json_bytes(body), read_bearer(values, context), context)
 
 
 def send_to_alertmanager(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
@@ -65,4 +65,4 @@ def send_to_alertmanager(values: Mapping[str, Any], event: Document, context: Si
     labels = {"alertname": str(event["type"]), "model": str(data.get("model", "")), "rule": str(data.get("rule", ""))}
     labels |= {"version": str(data.get("version", "")), "event": str(event["id"])}
     alert = {"labels": labels, "annotations": {"evidence": json.dumps(data)[:8000]}, "startsAt": event["time"]}
-    post(values["url"].rstrip("/") + "/api/v2/alerts", json_bytes([alert]), bearer(values, context), context)
+    post(values["url"].rstrip("/") + "/api/v2/alerts", json_bytes([alert]), read_bearer(values, context), context)

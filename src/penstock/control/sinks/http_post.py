@@ -62,16 +62,16 @@ def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float, c
         error.close()
         return error.code, error.headers.get("retry-after", "")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SinkFault(_reason(error, wait_s) if context.trusted else UNREACHABLE) from None
+        raise SinkFault(_describe_error(error, wait_s) if context.trusted else UNREACHABLE) from None
 
 
-def _reason(error: Exception, wait_s: float) -> str:
+def _describe_error(error: Exception, wait_s: float) -> str:
     if isinstance(error, TimeoutError):
         return f"it does not answer within {wait_s:g} s"
     return f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}"
 
 
-def bearer(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
+def read_bearer(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
     """Return the ``authorization`` field if a sink has a token; raises ``SinkFault``."""
     token = bearer_token(values, context)
     return {} if token is None else {"authorization": f"Bearer {token}"}

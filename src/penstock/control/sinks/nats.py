@@ -24,7 +24,7 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
         import nats  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise SinkFault("NATS needs the extra 'nats': pip install 'penstock[nats]'", final=True) from None
-    token, (url, options) = bearer_token(values, context), _server(values["url"], context)
+    token, (url, options) = bearer_token(values, context), _resolve_server(values["url"], context)
 
     async def publish() -> None:
         async with asyncio.timeout(WHOLE_S):
@@ -46,7 +46,7 @@ def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkCon
         raise SinkFault(reason if context.trusted else UNREACHABLE) from None
 
 
-def _server(url: str, context: SinkContext) -> tuple[str, dict[str, str]]:
+def _resolve_server(url: str, context: SinkContext) -> tuple[str, dict[str, str]]:
     """Return the URL to connect to, and options. Of a sink that a policy declares, the name is resolved here once, and
     the library gets an address that is permitted.
 

@@ -93,7 +93,7 @@ def read_secret_file(path: Path, name: str) -> Secret:
     """Return the content of a file, without space around it; blocks.
 
     Raises:
-        SecretFault: it cannot be read, is no file, is too long, or others may read it. The group may, if the file is
+        SecretFault: it cannot be read, is not a file, is too long, or others may read it. The group may, if the file is
             root's: this is how container platforms mount secrets.
     """
     try:
@@ -153,12 +153,12 @@ def _read_output(process: "subprocess.Popen[bytes]", deadline: float) -> bytes |
                 return None
             data = os.read(process.stdout.fileno(), MOST_BYTES)
             if not data:
-                return bytes(output) if _ends(process, deadline) else None
+                return bytes(output) if _wait_end(process, deadline) else None
             output += data
     return None
 
 
-def _ends(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
+def _wait_end(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
     try:
         process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -17,15 +17,15 @@ def ask_webhook(values: Mapping[str, Any], event: Document, context: SinkContext
     Raises:
         SinkFault: it does not answer, or its secret cannot be read.
     """
-    return exchange(values["url"], *_message(values, event, context), wait_s, context)[0]
+    return exchange(values["url"], *_make_message(values, event, context), wait_s, context)[0]
 
 
 def send_to_webhook(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
     """Send the event by POST."""
-    post(values["url"], *_message(values, event, context), context)
+    post(values["url"], *_make_message(values, event, context), context)
 
 
-def _message(values: Mapping[str, Any], event: Document, context: SinkContext) -> tuple[bytes, dict[str, str]]:
+def _make_message(values: Mapping[str, Any], event: Document, context: SinkContext) -> tuple[bytes, dict[str, str]]:
     """Return the body and headers for a webhook, with signatures if there is a secret."""
     keys = signing_keys(values, context)
     if values.get("mode") == "binary":

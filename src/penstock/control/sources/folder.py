@@ -303,11 +303,11 @@ class FolderContents:
             return None
         if plan.refusal is not None:
             piece = await self._pool.call(work.finish)
-            return _VersionVerdict(followed.tag, CopyVerdict(plan.refusal, piece, _content(piece, version)))
+            return _VersionVerdict(followed.tag, CopyVerdict(plan.refusal, piece, _hash_content(piece, version)))
         subject = await self._pool.call(work.take_rest, plan)
         piece = await self._pool.call(work.finish)
         await self._pool.call(check_copy, self._signatures, version.key, piece, version.source)
-        content = _content(piece, version)
+        content = _hash_content(piece, version)
         cached = self._verdicts.report_on(content)
         report = cached or plan.completed(await self._admission.examine(subject))
         if (await self._pool.call(self._version, version.version, version.source)).tag != followed.tag:
@@ -329,7 +329,7 @@ class FolderContents:
         offer = self._offers.setdefault(version.key, _OfferedVersion())
         report = verdict.report
         if report.admitted:
-            offer.placed, offer.tag, offer.problem = _materialized(tag, version, verdict), tag, None
+            offer.placed, offer.tag, offer.problem = _make_materialized(tag, version, verdict), tag, None
         elif offer.problem != FaultReason(report.reason, report.detail):
             offer.problem = FaultReason(report.reason, report.detail)
             log.error("model %s version %s is not admitted: %s", *version.key, report.whole)
@@ -367,13 +367,13 @@ class _VersionVerdict:
     verdict: CopyVerdict
 
 
-def _content(piece: PreparedVersion, version: _FolderVersion) -> str:
+def _hash_content(piece: PreparedVersion, version: _FolderVersion) -> str:
     """The digest of the files and the configuration that a verdict is about."""
     parts = json.dumps([piece.graph, piece.files, version.source.model.config])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def _materialized(tag: str, version: _FolderVersion, verdict: CopyVerdict) -> MaterializedVersion:
+def _make_materialized(tag: str, version: _FolderVersion, verdict: CopyVerdict) -> MaterializedVersion:
     facts, piece = verdict.report.facts, verdict.piece
     return MaterializedVersion(
         path=str(piece.root / piece.graph),

@@ -108,17 +108,17 @@ def next_action(
     if not wanted:
         return None
     for action in (
-        *_pushes(wanted, present),
-        *_moves(wanted, present),
-        *_drops(wanted, before, present),
-        *_retirements(wanted, present),
+        *_plan_pushes(wanted, present),
+        *_plan_moves(wanted, present),
+        *_plan_drops(wanted, before, present),
+        *_plan_retirements(wanted, present),
     ):
         if action not in given_up:
             return action
     return None
 
 
-def _pushes(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
+def _plan_pushes(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     return [
         PushVersion(item)
         for item in wanted
@@ -126,7 +126,7 @@ def _pushes(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord])
     ]
 
 
-def _moves(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
+def _plan_moves(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     moves: list[SyncAction] = []
     for item in wanted:
         model = present.get(item.model)
@@ -140,7 +140,7 @@ def _moves(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) 
     return moves
 
 
-def _drops(
+def _plan_drops(
     wanted: Sequence[MlflowVersion], before: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]
 ) -> list[SyncAction]:
     now = {(item.model, alias) for item in wanted for alias in item.aliases}
@@ -152,7 +152,7 @@ def _drops(
     ]
 
 
-def _retirements(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
+def _plan_retirements(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     keys = {(item.model, item.version) for item in wanted}
     return [
         RetireVersion(model.name, record.version)
@@ -317,7 +317,7 @@ class MlflowSync:
 
     async def _chunks(self, files: dict[str, Path]) -> AsyncIterator[bytes]:
         """A bare graph as it is, several files as a tar."""
-        chunks = _plain(next(iter(files.values()))) if len(files) == 1 else pack(files)
+        chunks = _read_chunks(next(iter(files.values()))) if len(files) == 1 else pack(files)
         while chunk := await self._downloads.call(next, chunks, b""):
             yield chunk
 
@@ -330,7 +330,7 @@ class MlflowSync:
             raise Refused(f"it cannot be fetched: {fault}", fault.detail) from None
 
 
-def _plain(path: Path) -> Iterator[bytes]:
+def _read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             yield chunk

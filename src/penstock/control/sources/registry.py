@@ -127,7 +127,7 @@ class RegistrySource:
         self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
-        return [self._source_model(model) for model in models if _admitted(model)]
+        return [self._source_model(model) for model in models if _list_admitted(model)]
 
     async def _models(self) -> Sequence[ModelRecord]:
         """Every model; at the start, the stored snapshot if the database is slow."""
@@ -153,7 +153,7 @@ class RegistrySource:
 
     def _check_model(self, model: ModelRecord) -> ModelRecord | None:
         try:
-            for record in _admitted(model):
+            for record in _list_admitted(model):
                 describe_placed(record, PlacedContent(Path(), Path()))
         except UNKNOWN_FORM as error:
             log.error(
@@ -167,7 +167,7 @@ class RegistrySource:
     def _forget(self, models: Sequence[ModelRecord], retry: str) -> None:
         """Forget contents that no version has any more, which garbage collection may delete; contents of the model
         ``retry`` are materialized, and so verified, again."""
-        keys = {model.name: {_content_key(record) for record in _admitted(model)} for model in models}
+        keys = {model.name: {_content_key(record) for record in _list_admitted(model)} for model in models}
         again = keys.get(retry, set())
         wanted = set().union(*keys.values()) - again
         self._placed = {key: location for key, location in self._placed.items() if key in wanted}
@@ -244,7 +244,7 @@ class RegistrySource:
     def _source_model(self, model: ModelRecord) -> SourceModel:
         versions, broken = {}, {}
         wanted = {record.version for record in _needed_versions(model)}
-        for record in _admitted(model):
+        for record in _list_admitted(model):
             location = self._placed.get(_content_key(record))
             if location is not None:
                 versions[record.version] = describe_placed(record, location)
@@ -264,13 +264,13 @@ class RegistrySource:
         )
 
 
-def _admitted(model: ModelRecord) -> list[VersionRecord]:
+def _list_admitted(model: ModelRecord) -> list[VersionRecord]:
     return [record for record in model.versions.values() if record.state is VersionState.ADMITTED]
 
 
 def _needed_versions(model: ModelRecord) -> list[VersionRecord]:
     """The versions that must be on this machine: those of the policy, the aliases and the route."""
-    admitted = {record.version: record for record in _admitted(model)}
+    admitted = {record.version: record for record in _list_admitted(model)}
     routed = set() if model.route is None else model.route.receivers()
     referenced = {*(alias.version for alias in model.aliases.values()), *routed} & admitted.keys()
     return [
@@ -289,13 +289,13 @@ def _content_key(record: VersionRecord) -> str:
 def _files_of(record: VersionRecord, graph: Path) -> tuple[tuple[str, str], ...]:
     """The served files and their SHA-256 (hex)."""
     content, rewrite = record.content, record.rewrite
-    digests = {graph.name: content.digest} if content.form == "onnx" else _digests(content)
+    digests = {graph.name: content.digest} if content.form == "onnx" else _list_digests(content)
     if rewrite is not None:
         digests[graph.name if content.form == "onnx" else content.graph] = rewrite.digest
     return tuple((path, digest.removeprefix("sha256:")) for path, digest in digests.items())
 
 
-def _digests(content: Content) -> dict[str, str]:
+def _list_digests(content: Content) -> dict[str, str]:
     return {file.path: file.digest for file in content.files}
 
 

@@ -32,7 +32,7 @@ class RequestedModels:
         self._names: set[str] = set()
 
     def add(self, model: str) -> None:
-        """Offer a model from now on; a text that is no model name is ignored, so that no other path is ever read."""
+        """Offer a model from now on; a text that is not a model name is ignored, so that no other path is ever read."""
         if is_model_name(model):
             with self._lock:
                 self._names.add(model)

@@ -184,11 +184,11 @@ class Link:
         """Have every worker load a model; raises the fault that the control process answers, and ``TooLarge``."""
         if config is not None and len(config) > CONFIG_CHARACTERS:
             raise TooLarge(f"the configuration is over the limit of {CONFIG_CHARACTERS} characters")
-        await self._command({"verb": "load", "model": model, "config": config, **_authored(author)})
+        await self._command({"verb": "load", "model": model, "config": config, **_author_field(author)})
 
     async def unload(self, model: str, author: Mapping[str, object] | None = None) -> None:
         """Have every worker unload a model; raises the fault that the control process answers."""
-        await self._command({"verb": "unload", "model": model, **_authored(author)})
+        await self._command({"verb": "unload", "model": model, **_author_field(author)})
 
     async def feedback(self, model: str, feedback: Sequence[Feedback]) -> FeedbackResult:
         """Have feedback joined; return how much of it was not. Raises the fault that the control process answers."""
@@ -288,6 +288,6 @@ class Link:
         return answer
 
 
-def _authored(author: Mapping[str, object] | None) -> Message:
+def _author_field(author: Mapping[str, object] | None) -> Message:
     """Return the field of a command that says who asked for it."""
     return {} if author is None else {"author": dict(author)}

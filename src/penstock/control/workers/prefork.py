@@ -110,11 +110,11 @@ def _fork_worker(main: Main) -> WaitingWorker:
             own.close()
             raise
         if not pid:
-            _work(its, main)
+            _run_prefork(its, main)
     return WaitingWorker(ForkedProcess(pid), own)
 
 
-def _work(connection: socket.socket, main: Main) -> NoReturn:
+def _run_prefork(connection: socket.socket, main: Main) -> NoReturn:
     """Wait for the arguments, run the worker, and end the process; without arguments it ends at once."""
     code = 1
     try:

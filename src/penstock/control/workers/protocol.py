@@ -211,7 +211,7 @@ def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
     piece: list[list[Any]] = []
     size = 0
     for values in encode_feedback(feedback):
-        more = len(values[0]) + _characters(values[1]) + 64
+        more = len(values[0]) + _count_characters(values[1]) + 64
         if piece and size + more > PIECE_CHARACTERS:
             yield piece
             piece, size = [], 0
@@ -221,9 +221,9 @@ def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
         yield piece
 
 
-def _characters(label: Any) -> int:
+def _count_characters(label: Any) -> int:
     if isinstance(label, list):
-        return sum([_characters(item) for item in label])
+        return sum([_count_characters(item) for item in label])
     return len(label) + 4 if isinstance(label, str) else 32
 
 

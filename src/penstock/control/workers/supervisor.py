@@ -104,7 +104,7 @@ def decide(
         if slot.occupied and not slot.alive:
             return Reap(slot.index)
     for slot in slots:
-        if slot.occupied and not slot.terminating and (reason := _failure(slot, now_ns, limits)):
+        if slot.occupied and not slot.terminating and (reason := _find_failure(slot, now_ns, limits)):
             return Kill(slot.index, reason)
     for slot in slots:
         if spawning and not slot.occupied and now_ns >= slot.retry_ns:
@@ -112,7 +112,7 @@ def decide(
     return None
 
 
-def _failure(slot: SlotObservation, now_ns: int, limits: SupervisorLimits) -> RestartReason | None:
+def _find_failure(slot: SlotObservation, now_ns: int, limits: SupervisorLimits) -> RestartReason | None:
     if not slot.settled:
         return RestartReason.STUCK if now_ns - slot.spawned_ns >= limits.start else None
     return RestartReason.FROZEN if slot.frozen_ns >= limits.freeze else None

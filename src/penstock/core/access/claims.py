@@ -39,7 +39,7 @@ def read_key_id(header: Mapping[str, Any]) -> str:
 
 def is_meant_for(issuer: Issuer, claims: Mapping[str, Any]) -> bool:
     """Whether a token says that it is of this issuer and for this audience."""
-    return claims.get("iss") == issuer.issuer and issuer.audience in _texts(claims.get("aud"))
+    return claims.get("iss") == issuer.issuer and issuer.audience in _read_texts(claims.get("aud"))
 
 
 def check_claims(issuer: Issuer, claims: Mapping[str, Any], now: float) -> VerifiedToken:
@@ -52,29 +52,29 @@ def check_claims(issuer: Issuer, claims: Mapping[str, Any], now: float) -> Verif
     """
     if not is_meant_for(issuer, claims):
         raise unauthenticated(RefusalReason.INVALID_TOKEN)
-    expires_at = _time(claims.get("exp")) + LEEWAY_S
+    expires_at = _read_time(claims.get("exp")) + LEEWAY_S
     if expires_at <= now:
         raise unauthenticated(RefusalReason.EXPIRED)
     for earliest in ("nbf", "iat"):
-        if earliest in claims and _time(claims[earliest]) > now + LEEWAY_S:
+        if earliest in claims and _read_time(claims[earliest]) > now + LEEWAY_S:
             raise unauthenticated(RefusalReason.INVALID_TOKEN)
     name = claims.get(issuer.username_claim)
     if not isinstance(name, str) or not name:
         raise unauthenticated(RefusalReason.INVALID_NAME)
     if issuer.username_claim == "email" and claims.get("email_verified", True) is not True:
         raise unauthenticated(RefusalReason.INVALID_NAME)
-    groups = [issuer.groups_prefix + group for group in _texts(claims.get(issuer.groups_claim))[:MOST_GROUPS]]
+    groups = [issuer.groups_prefix + group for group in _read_texts(claims.get(issuer.groups_claim))[:MOST_GROUPS]]
     return VerifiedToken(issuer.username_prefix + name, frozenset(groups), expires_at)
 
 
-def _texts(value: Any) -> list[str]:
+def _read_texts(value: Any) -> list[str]:
     """Return a claim that is one text or a list of texts as a list; anything else is none."""
     if isinstance(value, str):
         return [value]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
-def _time(value: Any) -> float:
+def _read_time(value: Any) -> float:
     """Return a NumericDate; raises ``Unauthenticated`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         raise unauthenticated(RefusalReason.INVALID_TOKEN)

@@ -22,14 +22,14 @@ _KEY: Final = re.compile(
 
 def write_key(key_id: str, secret: bytes) -> str:
     """Return the key of an id (lower-case letters and digits) and its random bytes."""
-    body = f"{PREFIX}_{key_id}_{_base62(int.from_bytes(secret), _SECRET_CHARACTERS)}"
-    return f"{body}_{_checksum(body)}"
+    body = f"{PREFIX}_{key_id}_{_encode_base62(int.from_bytes(secret), _SECRET_CHARACTERS)}"
+    return f"{body}_{_compute_checksum(body)}"
 
 
 def key_id_of(text: str) -> str | None:
     """Return the id in a key, None for a text that is none: its form or its checksum is wrong."""
     matched = _KEY.fullmatch(text)
-    if matched is None or _checksum(text.rpartition("_")[0]) != matched[3]:
+    if matched is None or _compute_checksum(text.rpartition("_")[0]) != matched[3]:
         return None
     return matched[1]
 
@@ -39,11 +39,11 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _checksum(body: str) -> str:
-    return _base62(zlib.crc32(body.encode()), _CHECKSUM_CHARACTERS)
+def _compute_checksum(body: str) -> str:
+    return _encode_base62(zlib.crc32(body.encode()), _CHECKSUM_CHARACTERS)
 
 
-def _base62(number: int, characters: int) -> str:
+def _encode_base62(number: int, characters: int) -> str:
     digits = []
     for _ in range(characters):
         number, digit = divmod(number, len(_ALPHABET))

@@ -78,7 +78,7 @@ class OriginPolicy:
         """Return why a request is refused, None if it is not.
 
         ``authority`` is the host (and port) that the request is for; a ``host`` field that differs is checked as well.
-        A request without both (HTTP/1.0) is no browser's: load balancers check servers so.
+        A request without both (HTTP/1.0) is not a browser's: load balancers check servers so.
         """
         host = fields.get(b"host")
         if (authority or host is not None) and not self._is_trusted(authority):

@@ -128,6 +128,6 @@ class RateLimit:
         return max(0.0, wait_s, self.window_s)
 
 
-def allowance(left: float, workers: int) -> int:
+def find_allowance(left: float, workers: int) -> int:
     """Return how much a worker may use without looking at the others again."""
     return max(0, int(left / (2 * workers)))

@@ -17,25 +17,25 @@ Change = dict[str, Any]
 def list_changes(before: Any, after: Any) -> list[Change]:
     """Return what differs: each with its ``path``, and ``before`` and ``after`` as they are if short, else as cut JSON
     text; a value that is absent has no field. The last item is ``{"path": "", "more": n}`` if some are left out."""
-    found = list(_changes("", _present(before), _present(after), 0))
+    found = list(_find_changes("", _as_present(before), _as_present(after), 0))
     shown = [_change(*item) for item in found[:MOST_CHANGES]]
     return shown if len(found) <= MOST_CHANGES else [*shown, {"path": "", "more": len(found) - MOST_CHANGES}]
 
 
-def _present(value: Any) -> Any:
+def _as_present(value: Any) -> Any:
     return ABSENT if value is None else value
 
 
-def _changes(path: str, before: Any, after: Any, depth: int) -> Iterator[tuple[str, Any, Any]]:
+def _find_changes(path: str, before: Any, after: Any, depth: int) -> Iterator[tuple[str, Any, Any]]:
     """Yield the paths that differ, with both values."""
-    parts = {} if depth >= DEEPEST else _parts(path, before, after)
+    parts = {} if depth >= DEEPEST else _find_parts(path, before, after)
     for below, (old, new) in parts.items():
-        yield from _changes(below, old, new, depth + 1)
+        yield from _find_changes(below, old, new, depth + 1)
     if not parts and (type(before) is not type(after) or before != after):  # 1 and True are equal
         yield path, before, after
 
 
-def _parts(path: str, before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+def _find_parts(path: str, before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
     """Return what two values of the same form have below them; nothing if a whole value was replaced. A mapping that
     came or went counts as one that was empty."""
     old = before if isinstance(before, Mapping) else {} if before is ABSENT else None
@@ -46,11 +46,11 @@ def _parts(path: str, before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
         return {f"{dot}{name}": (old.get(name, ABSENT), new.get(name, ABSENT)) for name in names}
     if isinstance(before, list) and isinstance(after, list):
         rows = range(max(len(before), len(after)))
-        return {f"{path}[{row}]": (_item(before, row), _item(after, row)) for row in rows}
+        return {f"{path}[{row}]": (_pick_item(before, row), _pick_item(after, row)) for row in rows}
     return {}
 
 
-def _item(values: list[Any], row: int) -> Any:
+def _pick_item(values: list[Any], row: int) -> Any:
     return values[row] if row < len(values) else ABSENT
 
 

@@ -35,15 +35,15 @@ def audit_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
         "event.kind": "event",
         "event.dataset": "penstock.audit",
         "event.action": entry["action"],
-        "event.category": [_category(area, kind)],
+        "event.category": [_find_category(area, kind)],
         "event.type": [kind],
         "event.outcome": "failure" if kind == "denied" else "success",
         "event.sequence": int(entry["seq"]),
-        "event.start": _utc(str(entry["at"])),
+        "event.start": _format_time(str(entry["at"])),
         "event.reason": entry["reason"],
         "event.hash": entry["hash"],
         "user.name": entry["actor"],
-        "source.ip": _address(str(entry["address"])),
+        "source.ip": _find_address(str(entry["address"])),
         "http.request.id": entry["request_id"],
         "labels.model": entry["model"],
         "labels.subject": entry["subject"],
@@ -53,18 +53,18 @@ def audit_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _category(area: str, kind: str) -> str:
+def _find_category(area: str, kind: str) -> str:
     """Return the category of an action; the schema has no refusals of configurations or identities."""
     if kind == "denied":
         return "api"
     return "iam" if area == "key" else "configuration"
 
 
-def _utc(at: str) -> str:
+def _format_time(at: str) -> str:
     return at.replace("+00:00", "Z")
 
 
-def _address(text: str) -> str:
+def _find_address(text: str) -> str:
     """Return an address if it is one; a unix socket has none."""
     try:
         return str(ip_address(text.partition("%")[0]))

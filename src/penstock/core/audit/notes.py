@@ -37,7 +37,7 @@ class Checkpoint:
     @property
     def text(self) -> str:
         """The text that is signed."""
-        return f"{self.origin}\n{self.size}\n{_base64(self.root)}\n"
+        return f"{self.origin}\n{self.size}\n{_encode_base64(self.root)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class NoteSignature:
     @property
     def line(self) -> str:
         """The line in the note."""
-        return f"— {self.name} {_base64(self.key_id + self.signature)}\n"
+        return f"— {self.name} {_encode_base64(self.key_id + self.signature)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class PublicKey:
     @property
     def text(self) -> str:
         """The key as a text: NAME+ID+BASE64."""
-        return f"{self.name}+{self.key_id.hex()}+{_base64(ED25519 + self.public)}"
+        return f"{self.name}+{self.key_id.hex()}+{_encode_base64(ED25519 + self.public)}"
 
 
 def read_public_key(text: str) -> PublicKey:
@@ -112,10 +112,10 @@ def read_checkpoint(note: str) -> SignedCheckpoint:
         InvalidInput: the text is not a checkpoint.
     """
     text, blank, signed = note.rpartition("\n\n") if len(note) <= MOST_CHARACTERS else ("", "", "")
-    lines, signatures = text.split("\n"), [_signature(line) for line in signed.splitlines()]
+    lines, signatures = text.split("\n"), [_parse_signature(line) for line in signed.splitlines()]
     found = [item for item in signatures if item is not None]
     if blank and len(lines) >= 3 and all(lines) and found and len(found) == len(signatures) <= MOST_SIGNATURES:
-        root = _bytes(lines[2])
+        root = _decode_base64(lines[2])
         if _NUMBER.fullmatch(lines[1]) and len(root) == 32:
             return SignedCheckpoint(Checkpoint(lines[0], int(lines[1]), root), tuple(found), f"{text}\n")
     raise InvalidInput("the text is not a checkpoint: expected origin, size, root, an empty line and signatures")
@@ -132,9 +132,9 @@ def read_checkpoints(text: str) -> list[SignedCheckpoint]:
     return [read_checkpoint(f"{body.lstrip()}\n\n{signatures}\n") for body, signatures in pairs]
 
 
-def _signature(line: str) -> NoteSignature | None:
+def _parse_signature(line: str) -> NoteSignature | None:
     matched = _SIGNATURE.fullmatch(line)
-    decoded = b"" if matched is None else _bytes(matched[2])
+    decoded = b"" if matched is None else _decode_base64(matched[2])
     if matched is None or len(decoded) < 5:
         return None
     return NoteSignature(matched[1], decoded[:4], decoded[4:])
@@ -175,7 +175,13 @@ class InclusionProof:
     @property
     def text(self) -> str:
         """The proof as a text."""
-        lines = [PROOF_HEADER, f"extra {_base64(self.entry)}", f"index {self.index}", *map(_base64, self.hashes), ""]
+        lines = [
+            PROOF_HEADER,
+            f"extra {_encode_base64(self.entry)}",
+            f"index {self.index}",
+            *map(_encode_base64, self.hashes),
+            "",
+        ]
         return "\n".join(lines) + "\n" + self.checkpoint.note
 
 
@@ -188,9 +194,9 @@ def read_proof(text: str) -> InclusionProof:
     head, _, note = text.partition("\n\n")
     lines = head.split("\n")
     if len(lines) >= 3 and lines[0] == PROOF_HEADER and lines[1][:6] == "extra " and lines[2][:6] == "index ":
-        hashes = tuple(map(_bytes, lines[3:]))
+        hashes = tuple(map(_decode_base64, lines[3:]))
         if _NUMBER.fullmatch(lines[2][6:]) and all(len(item) == 32 for item in hashes):
-            return InclusionProof(_bytes(lines[1][6:]), int(lines[2][6:]), hashes, read_checkpoint(note))
+            return InclusionProof(_decode_base64(lines[1][6:]), int(lines[2][6:]), hashes, read_checkpoint(note))
     raise InvalidInput("the text is not a proof of inclusion with its entry (c2sp.org/tlog-proof@v1)")
 
 
@@ -206,11 +212,11 @@ def check_proof(proof: InclusionProof, keys: Iterable[PublicKey], is_valid: IsVa
         raise DataLoss("the entry of the proof is not in the log of its checkpoint")
 
 
-def _base64(data: bytes) -> str:
+def _encode_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _bytes(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

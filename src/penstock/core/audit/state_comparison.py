@@ -81,7 +81,7 @@ def compare_state(
             continue
         if statement is not None and found is None and now >= statement.absent_from:
             continue
-        problem = _difference(None if statement is None else statement.value, found)
+        problem = _describe_difference(None if statement is None else statement.value, found)
         if problem:
             findings.append(StateFinding(_model_of(subject), subject, statement.seq if statement else 0, problem))
     return findings
@@ -92,7 +92,7 @@ def _model_of(subject: str) -> str:
     return parts[1] if parts[0] == "models" else ""
 
 
-def _difference(expected: Document | None, found: Document | None) -> str:
+def _describe_difference(expected: Document | None, found: Document | None) -> str:
     if expected is None:
         return "" if found is None else "the registry has it, but the audit does not state it"
     if found is None:

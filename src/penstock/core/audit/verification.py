@@ -85,7 +85,7 @@ class AuditVerifier:
         canonical, stated = canonical_form(entry), str(entry["hash"])
         if next_link(self._link, canonical).hex() != stated:
             self._report_broken(int(entry["seq"]))
-        self._link, self._last = _bytes(stated), int(entry["seq"])
+        self._link, self._last = _decode_hash(stated), int(entry["seq"])
         self._leaves.append(hash_leaf(canonical))
         if entry.get("action") == DROP_ACTION:
             self._note_drop(entry["after"] or {})
@@ -132,7 +132,7 @@ class AuditVerifier:
             self._leaves.join(archive.leaves(self._leaves.end))
         except ValueError:
             self._report(archive.first, f"the record of archive {archive.first}-{archive.last} was changed")
-        self._link, self._last = _bytes(archive.link), archive.last
+        self._link, self._last = _decode_hash(archive.link), archive.last
         self._unread += archive.entries
         while self._pending and self._pending[-1].checkpoint.size < self._leaves.end:
             self._pending.pop()  # between two entries that cannot be read any more
@@ -190,7 +190,7 @@ class AuditVerifier:
         )
 
 
-def _bytes(text: str) -> bytes:
+def _decode_hash(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:

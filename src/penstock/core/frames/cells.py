@@ -136,7 +136,7 @@ def text_array(values: Sequence[Any]) -> tuple[Array, int]:
     """Return texts as an array of ``str`` objects, and the size of their UTF-8 in bytes.
 
     Raises:
-        UnfitCells: one of them is no text, or has a half character.
+        UnfitCells: one of them is not a text, or has a half character.
     """
     if set(map(type, values)) - {str}:
         raise UnfitCells
@@ -183,11 +183,11 @@ def cast_column(values: Array, datatype: str) -> Array:
     if dtype.kind == "f":
         return as_datatype(values, datatype)
     if values.size and kind != "b":
-        _check_whole(values, *((0, 1) if datatype == "BOOL" else _bounds(dtype)))
+        _check_whole(values, *((0, 1) if datatype == "BOOL" else _find_bounds(dtype)))
     return values.astype(dtype)
 
 
-def _bounds(dtype: "np.dtype[Any]") -> tuple[int, int]:
+def _find_bounds(dtype: "np.dtype[Any]") -> tuple[int, int]:
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
 

@@ -38,7 +38,7 @@ class CsvColumns:
         """Add the lines of a text.
 
         Raises:
-            InvalidInput: it is no CSV, a line has too many or too few fields, or there are too many.
+            InvalidInput: it is not CSV, a line has too many or too few fields, or there are too many.
         """
         for lines in _quoted_lines(text) if '"' in text else _plain_lines(text):
             self._add(lines)
@@ -83,7 +83,7 @@ def _plain_lines(text: str) -> Iterator[list[list[Field]]]:
         if stop == len(text) and not lines[-1]:
             lines.pop()
         if bad := next((place for place, line in enumerate(lines) if "\r" in line), -1) + 1:
-            raise _fault(number + bad - 1)
+            raise _line_fault(number + bad - 1)
         yield [[field or None for field in line.split(",")] for line in lines]
         at, number = stop + 1, number + len(lines)
 
@@ -97,7 +97,7 @@ def _quoted_lines(text: str) -> Iterator[list[list[Field]]]:
         match = _FIELD.match(text, at, at + LONGEST)
         is_cut = len(text) - at > LONGEST
         if match is None or (is_cut and match.end() == at + LONGEST):
-            raise _too_long("field in line", count) if is_cut else _fault(count)
+            raise _too_long("field in line", count) if is_cut else _line_fault(count)
         quoted, plain, end = match.groups()
         line.append((plain or None) if quoted is None else quoted.replace('""', '"'))
         at = match.end()
@@ -114,7 +114,7 @@ def _too_long(what: str, line: int) -> InvalidInput:
     return InvalidInput(f"the {what} {line} of the CSV data has more than {LONGEST} characters; use shorter ones")
 
 
-def _fault(line: int) -> InvalidInput:
+def _line_fault(line: int) -> InvalidInput:
     return InvalidInput(
         f"line {line} of the CSV data has a quote that does not end, or a quote or carriage return in a field "
         "without quotes"

@@ -54,7 +54,7 @@ def to_csv(frame: Frame, header: bool = True, pause: PauseWork = no_pause, end: 
     parts = [",".join(map(_quote, frame.columns)) + end] if header and columns else []
     step = max(1, NUMBER_SLICE // max(1, len(columns)))
     for first in range(0, frame.rows if columns else 0, step):
-        fields = [_fields(column.part(first, first + step)) for column in columns]
+        fields = [_format_fields(column.part(first, first + step)) for column in columns]
         parts.append("".join([",".join(line) + end for line in zip(*fields, strict=True)]))
         pause()
     return "".join(parts)
@@ -67,7 +67,7 @@ def _decode(data: str | bytes) -> str:
         raise InvalidInput("the CSV data is not UTF-8") from None
 
 
-def _fields(column: FrameColumn) -> list[str]:
+def _format_fields(column: FrameColumn) -> list[str]:
     kind = column.values.dtype.kind
     if kind == "O":
         fields = [_quote(value) for value in column.values.tolist()]

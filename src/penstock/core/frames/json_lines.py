@@ -31,7 +31,7 @@ def read_json_lines(data: str | bytes, limits: FrameLimits = DEFAULT_LIMITS, pau
     values = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            values.append(_value(number, line))
+            values.append(_read_value(number, line))
         if number % LINES == 0 or len(line) > LINES * LINES:
             pause()
     return values
@@ -43,12 +43,12 @@ def to_json_lines(frame: Frame, pause: PauseWork = no_pause) -> str:
     step, lines = max(1, NUMBER_SLICE // max(1, len(frame.columns))), list[str]()
     for first in range(0, frame.rows, step):
         records = to_records(frame.part(first, first + step))
-        lines += [json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records]
+        lines += [json.dumps(_replace_infinite(record), ensure_ascii=False) + "\n" for record in records]
         pause()
     return "".join(lines)
 
 
-def _value(number: int, line: str) -> Any:
+def _read_value(number: int, line: str) -> Any:
     if len(line) > LONGEST_LINE:
         raise InvalidInput(f"line {number} has {len(line)} characters, over the limit of {LONGEST_LINE}")
     try:
@@ -57,5 +57,5 @@ def _value(number: int, line: str) -> Any:
         raise InvalidInput(f"line {number} is not JSON; expected one object on each line") from None
 
 
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
+def _replace_infinite(record: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and value - value != 0 else value for name, value in record.items()}

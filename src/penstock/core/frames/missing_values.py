@@ -9,7 +9,7 @@ from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.tensors import Array, Tensor
 
 NO_TEXT: Final = ""
-"""A text that the monitor counts as missing (see ``core.bins.label``)."""
+"""A text that the monitor counts as missing (see ``core.bins.make_label``)."""
 
 BoundPart = tuple[int, Sequence[DefaultedColumn]]
 """The number of rows that were bound together, and their defaults."""

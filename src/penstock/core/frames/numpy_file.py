@@ -29,14 +29,14 @@ def read_array(data: bytes | memoryview, limits: FrameLimits = DEFAULT_LIMITS) -
         reader = _READERS.get(npy.read_magic(head))
         shape, fortran, dtype = (None, False, None) if reader is None else reader(head, LONGEST_HEADER)
     except Exception:  # NumPy evaluates the header as a literal, which can fail in many ways
-        raise InvalidInput("the data is no .npy file") from None
+        raise InvalidInput("the data is not a .npy file") from None
     if shape is None or dtype is None or dtype.hasobject or dtype.kind not in _KINDS or not dtype.itemsize:
         raise InvalidInput("the .npy file does not hold plain numbers, truth values or texts")
     count = element_count("npy", shape)
     rest = memoryview(data)[head.tell() :]
     if count > limits.cells or len(rest) != count * dtype.itemsize:
         raise InvalidInput(f"the .npy file says it has {count} values, and has {len(rest)} bytes of them")
-    return _plain(np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C"))
+    return _make_plain(np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C"))
 
 
 def write_array(values: Array) -> bytes:
@@ -46,7 +46,7 @@ def write_array(values: Array) -> bytes:
     return file.getvalue()
 
 
-def _plain(values: Array) -> Array:
+def _make_plain(values: Array) -> Array:
     """Return values in the byte order of this machine, and texts as objects."""
     if values.dtype.kind == "S":
         try:

@@ -26,8 +26,8 @@ def outputs_to_frame(outputs: Sequence[Tensor], signature: Signature) -> Frame:
     for output in outputs:
         flat = output.data.reshape(rows, prod(output.data.shape[1:]))
         DEFAULT_LIMITS.check(rows, len(columns) + flat.shape[1])
-        for index, name in enumerate(_names(output.name, flat.shape[1], labels.get(output.name, ()))):
-            columns[_unused(name, columns)] = FrameColumn(_values(output.datatype, flat[:, index]))
+        for index, name in enumerate(_make_names(output.name, flat.shape[1], labels.get(output.name, ()))):
+            columns[_find_unused_name(name, columns)] = FrameColumn(_make_values(output.datatype, flat[:, index]))
     return Frame(columns, rows)
 
 
@@ -35,11 +35,11 @@ def _rows_of(outputs: Sequence[Tensor]) -> int:
     """Return the number of rows of all outputs."""
     rows = {output.data.shape[:1] for output in outputs}
     if len(rows) > 1 or () in rows:
-        raise InvalidInput("the outputs have no rows in common; the model's answers are no rows")
+        raise InvalidInput("the outputs have no rows in common; the model's answers are not rows")
     return int(next(iter(rows))[0]) if rows else 0
 
 
-def _names(name: str, width: int, labels: Sequence[str]) -> list[str]:
+def _make_names(name: str, width: int, labels: Sequence[str]) -> list[str]:
     if width == 1:
         return [name]
     if len(labels) == width and len(set(labels)) == width:
@@ -47,14 +47,14 @@ def _names(name: str, width: int, labels: Sequence[str]) -> list[str]:
     return [f"{name}_{index}" for index in range(width)]
 
 
-def _unused(name: str, columns: dict[str, FrameColumn]) -> str:
+def _find_unused_name(name: str, columns: dict[str, FrameColumn]) -> str:
     """Return a name for a column that no other has."""
     while name in columns:
         name += "_"
     return name
 
 
-def _values(datatype: str, values: Array) -> Array:
+def _make_values(datatype: str, values: Array) -> Array:
     """Return values as a frame has them."""
     kind = values.dtype.kind
     if datatype == "BF16":  # its 16 bits are the first ones of a float32

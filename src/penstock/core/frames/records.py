@@ -21,7 +21,7 @@ def from_records(records: Sequence[Any], limits: FrameLimits = DEFAULT_LIMITS, p
     an object does not have is missing. There is a pause after each slice.
 
     Raises:
-        InvalidInput: a row is no object, a value is not one of a column, or there are too many.
+        InvalidInput: a row is not an object, a value is not one of a column, or there are too many.
     """
     limits.check(len(records), 0)
     for row, record in enumerate(records):
@@ -38,7 +38,7 @@ def from_split(
     """Return the frame of names and rows of as many values; with a pause after each slice.
 
     Raises:
-        InvalidInput: a name is no text or there twice, a row has another length, or a value is not one of a column.
+        InvalidInput: a name is not a text or there twice, a row has another length, or a value is not one of a column.
     """
     names = check_names(columns)
     limits.check(len(data), len(names))
@@ -73,7 +73,7 @@ def check_names(columns: Sequence[Any]) -> list[str]:
     """Return the names of columns after a check.
 
     Raises:
-        InvalidInput: one is no text, or there twice.
+        InvalidInput: one is not a text, or there twice.
     """
     for index, name in enumerate(columns):
         if not isinstance(name, str):
@@ -94,7 +94,7 @@ def column_of(name: str, values: list[Any], pause: PauseWork = no_pause) -> Fram
         InvalidInput: a value is of no type that columns have, or of another type than those before it.
     """
     types = set[type]()
-    for part in _slices(values, pause):
+    for part in _slice_values(values, pause):
         types.update(map(type, part))
     missing, present = None, values
     if types & _NOTHING:
@@ -103,13 +103,13 @@ def column_of(name: str, values: list[Any], pause: PauseWork = no_pause) -> Fram
         filler: Any = "" if str in types else 0
         present = [filler if type(value) in _NOTHING else value for value in values]
     try:
-        convert = _converter(types, present)
-        return FrameColumn(np.concatenate([convert(part) for part in _slices(present, pause)]), missing)
+        convert = _find_converter(types, present)
+        return FrameColumn(np.concatenate([convert(part) for part in _slice_values(present, pause)]), missing)
     except (UnfitCells, OverflowError):
         raise _column_fault(name, values) from None
 
 
-def _slices(values: list[Any], pause: PauseWork) -> Iterator[list[Any]]:
+def _slice_values(values: list[Any], pause: PauseWork) -> Iterator[list[Any]]:
     """Yield values in slices, one at least, with a pause after each."""
     for first in range(0, len(values) or 1, NUMBER_SLICE):
         yield values[first : first + NUMBER_SLICE]
@@ -120,7 +120,7 @@ _NOTHING: Final = {type(None), type(ABSENT)}
 _MOST_SIGNED: Final = (1 << 63) - 1
 
 
-def _converter(types: set[type], values: list[Any]) -> Callable[[list[Any]], Array]:
+def _find_converter(types: set[type], values: list[Any]) -> Callable[[list[Any]], Array]:
     """Return what makes an array of values of these types; raises ``UnfitCells`` if nothing does."""
     if types == {str}:
         return lambda part: text_array(part)[0]

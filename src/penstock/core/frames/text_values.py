@@ -24,9 +24,9 @@ def column_of_texts(fields: Sequence[str | None], is_text: bool, keeps_codes: bo
     values if all are; ``keeps_codes``: digits with zeros before them are texts."""
     present = [field for field in fields if field is not None]
     pause()
-    values = None if is_text else _typed(present, keeps_codes, pause)
+    values = None if is_text else _parse_texts(present, keeps_codes, pause)
     if values is None:
-        values = np.concatenate([text_array(part)[0] for part in _slices(present, pause)])
+        values = np.concatenate([text_array(part)[0] for part in _slice_texts(present, pause)])
     if len(present) == len(fields):
         return FrameColumn(values)
     missing = np.fromiter((field is None for field in fields), np.bool_, len(fields))
@@ -35,20 +35,20 @@ def column_of_texts(fields: Sequence[str | None], is_text: bool, keeps_codes: bo
     return FrameColumn(spread, missing)
 
 
-def _slices(texts: list[str], pause: PauseWork) -> list[list[str]]:
+def _slice_texts(texts: list[str], pause: PauseWork) -> list[list[str]]:
     """Return the texts in slices, one at least."""
     pause()
     return [texts[first : first + NUMBER_SLICE] for first in range(0, len(texts), NUMBER_SLICE)] or [[]]
 
 
-def _typed(texts: list[str], keeps_codes: bool, pause: PauseWork) -> Array | None:
+def _parse_texts(texts: list[str], keeps_codes: bool, pause: PauseWork) -> Array | None:
     """Return numbers or truth values if all texts are, else None."""
     if not texts:
         return np.zeros(0)
-    for convert in (_whole, _number, _truth):
+    for convert in (_parse_whole_numbers, _parse_numbers, _parse_truth_values):
         found = _convert(texts, convert, keeps_codes, pause)
         if found is not None:
-            return _joined(found, texts) if convert is _whole else np.concatenate(found)
+            return _join_slices(found, texts) if convert is _parse_whole_numbers else np.concatenate(found)
     return None
 
 
@@ -57,7 +57,7 @@ def _convert(
 ) -> list[Any] | None:
     """Return all slices of texts as ``convert`` has them, None if it raises ``ValueError`` for one of them."""
     found = []
-    for part in _slices(texts, pause):
+    for part in _slice_texts(texts, pause):
         joined = "\n".join(part)
         if "_" in joined or not joined.isascii() or (keeps_codes and _PADDED.search(joined)):
             return None
@@ -69,14 +69,14 @@ def _convert(
     return found
 
 
-def _whole(texts: list[str], _joined: str) -> Array:
+def _parse_whole_numbers(texts: list[str], _joined: str) -> Array:
     try:
         return whole_numbers(list(map(int, texts)))
     except OverflowError:
         raise ValueError("a number of more than 64 bits") from None
 
 
-def _joined(found: list[Array], texts: list[str]) -> Array:
+def _join_slices(found: list[Array], texts: list[str]) -> Array:
     """Return slices of whole numbers as one array; some may be beyond signed numbers of 64 bits."""
     if len({part.dtype for part in found}) == 1:
         return np.concatenate(found)
@@ -85,14 +85,14 @@ def _joined(found: list[Array], texts: list[str]) -> Array:
     return np.array(list(map(float, texts)))
 
 
-def _number(texts: list[str], joined: str) -> Array:
+def _parse_numbers(texts: list[str], joined: str) -> Array:
     numbers = np.frombuffer(array("d", list(map(float, texts))), np.float64)
     if np.isinf(numbers).any() and "inf" not in joined.lower():
         raise ValueError("a number that is too large")
     return numbers
 
 
-def _truth(texts: list[str], joined: str) -> Array:
+def _parse_truth_values(texts: list[str], joined: str) -> Array:
     lowered = joined.lower().split("\n")
     if set(lowered) - _TRUTHS.keys():
         raise ValueError("no truth value")

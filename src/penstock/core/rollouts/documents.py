@@ -26,7 +26,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
         "weight": rollout.weight,
         "in_place": rollout.in_place,
         "worker_losses": rollout.losses,
-        "evidence": {guard.name: _evidence(rollout, guard, state) for guard, state in pairs},
+        "evidence": {guard.name: _describe_evidence(rollout, guard, state) for guard, state in pairs},
         "sample_ratio": {
             "verdict": "sound" if is_split_sound(rollout) else "mismatch",
             "log_e": round(rollout.ratio.log_e, 4),
@@ -38,7 +38,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
+def _describe_evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
     """Return a guard's evidence; counts that wait for comparison are included."""
     document = describe_evidence(guard, state, rollout.guard_alpha)
     canary, control = waiting_counts(rollout.waiting.get(_COUNTS_OF.get(guard.metric, ""), ((), ())))

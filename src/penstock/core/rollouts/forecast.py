@@ -128,7 +128,7 @@ def _requests_by_step(spec: RolloutSpec, control: ControlCounts) -> Sequence[int
     unknown: Sequence[int | None] = [None] * len(spec.steps)
     if sum(control.errors) < LEAST_SEEN:
         return unknown
-    courses = (_course(_without_conditions(spec, control), control, seed) for seed in range(SEEDS))
+    courses = (_simulate_course(_without_conditions(spec, control), control, seed) for seed in range(SEEDS))
     return next((course for course in courses if course is not None), unknown)
 
 
@@ -139,7 +139,7 @@ def _without_conditions(spec: RolloutSpec, control: ControlCounts) -> RolloutSpe
     return replace(spec, steps=steps, guards=guards, min_step_s=0.0, shadow=0.0, deadline_s=0.0)
 
 
-def _course(spec: RolloutSpec, control: ControlCounts, seed: int) -> list[int | None] | None:
+def _simulate_course(spec: RolloutSpec, control: ControlCounts, seed: int) -> list[int | None] | None:
     """Return the canary requests of each step of one course; None if the sound canary was rolled back."""
     draw, rollout, needed = _Draw(control, seed), start_rollout(spec, 0.0), list[int | None]()
     for index in range(len(spec.steps)):
@@ -216,7 +216,7 @@ def forecast_document(spec: RolloutSpec, steps: Sequence[StepForecast], rate: fl
         "steps": [_step_document(step) for step in steps],
         "requests_per_second": round(rate, 3),
         "total_seconds": None if total is None else round(total, 1),
-        "sentences": _sentences(spec, steps, rate, total),
+        "sentences": _make_sentences(spec, steps, rate, total),
     }
 
 
@@ -231,7 +231,7 @@ def _step_document(step: StepForecast) -> Mapping[str, Any]:
     }
 
 
-def _sentences(spec: RolloutSpec, steps: Sequence[StepForecast], rate: float, total: float | None) -> list[str]:
+def _make_sentences(spec: RolloutSpec, steps: Sequence[StepForecast], rate: float, total: float | None) -> list[str]:
     weights = ", ".join(f"{step.weight / 100:g} %" for step in steps if step.step >= 0)
     first = f"version {spec.to} gets {weights} of the requests, step by step; version {spec.control} gets the rest"
     dry = ["this is a dry run: it changes no traffic"] if spec.dry_run else []
@@ -245,15 +245,16 @@ def _how_long(steps: Sequence[StepForecast], rate: float, total: float | None) -
     if any(step.requests is None for step in steps if step.step >= 0):
         return f"at {rate:.3g} requests a second, the time of at least one step cannot be said in advance"
     if total is None or any(step.also for step in steps):
-        return f"at {rate:.3g} requests a second, requests and time alone take {_duration(_known(steps))}"
-    return f"at {rate:.3g} requests a second it takes about {_duration(total)} if the version is as good as the other"
+        return f"at {rate:.3g} requests a second, requests and time alone take {_format_duration(_count_known(steps))}"
+    duration = _format_duration(total)
+    return f"at {rate:.3g} requests a second it takes about {duration} if the version is as good as the other"
 
 
-def _known(steps: Sequence[StepForecast]) -> float:
+def _count_known(steps: Sequence[StepForecast]) -> float:
     return sum(step.seconds or 0.0 for step in steps)
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     for size, unit in ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -135,19 +135,19 @@ def harm_now(guard: GuardSpec, state: GuardState) -> float:
     return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
 
 
-def _errors(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float) -> GuardState:
+def _observe_errors(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float) -> GuardState:
     """The limit that was stated, or the default one, which is about all traffic after the next step: the health test
     starts again at another step."""
     if guard.limit:
-        return _rates("errors", guard, state, batch, exposure)
+        return _observe_rates("errors", guard, state, batch, exposure)
     if state.exposure != exposure:
         state = replace(state, health=state.health.restart(), exposure=exposure)
     bad, other = state.harm.control or (0.0, 0.0)
     margin = guard.default_increase(bad / (bad + other) if bad + other else 0.0, exposure)
-    return _rates("errors", replace(guard, limit=margin), state, batch, exposure)
+    return _observe_rates("errors", replace(guard, limit=margin), state, batch, exposure)
 
 
-def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_rates(counts: str, guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     a, b = getattr(batch, counts)
     return _compare(guard, state, a, b)
 
@@ -158,7 +158,7 @@ def _compare(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequenc
     return replace(state, harm=rate_rises(state.harm, a, b), health=rate_below(state.health, a, b, guard.limit))
 
 
-def _performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """Observe each stratum of labels as its own batch: only within one were both labelled alike."""
     for item in batch.labelled:
         ages = [*state.ages, *[0] * (item.age + 1 - len(state.ages))]
@@ -167,7 +167,7 @@ def _performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: f
     return state
 
 
-def _latency(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_latency(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """The whole time of requests, which callers feel, and the time of runs, which is the version's own: a slow canary
     also holds up the control's requests in the same worker, so the whole times of both rise."""
     a, b = batch.latency
@@ -229,7 +229,7 @@ def _split_at(counts: Sequence[float], index: int) -> tuple[float, float]:
     return above, float(sum(counts)) - above
 
 
-def _outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """Harm: total variation above the limit means that some set of bins differs by more; the set is the one that has
     gained most of late, so each batch is a bet on a rate, by bins chosen before it. Health: all sets at once."""
     a, b = batch.outputs
@@ -274,7 +274,7 @@ def _sum(before: Sequence[float], now: Counts) -> tuple[float, ...]:
     return tuple(total)
 
 
-def _disagreement(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_disagreement(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     return replace(
         state,
         harm=share_above(state.harm, batch.disagreements, guard.limit),
@@ -298,7 +298,7 @@ def _latency_p99(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: f
     return replace(state, harm=share_above(state.harm, (longer, sum(counts) - longer), TAIL))
 
 
-def _promql(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
+def _observe_promql(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     value = batch.values.get(guard.query)
     if value is None or math.isnan(value):
         return state
@@ -308,13 +308,13 @@ def _promql(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float)
 
 
 _OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, EvidenceBatch, float], GuardState]] = {
-    "errors": _errors,
-    "latency": _latency,
-    "outputs": _outputs,
-    "disagreement": _disagreement,
-    "quality": partial(_rates, "quality"),
-    "performance": _performance,
+    "errors": _observe_errors,
+    "latency": _observe_latency,
+    "outputs": _observe_outputs,
+    "disagreement": _observe_disagreement,
+    "quality": partial(_observe_rates, "quality"),
+    "performance": _observe_performance,
     "error_ratio": _error_ratio,
     "latency_p99": _latency_p99,
-    "promql": _promql,
+    "promql": _observe_promql,
 }

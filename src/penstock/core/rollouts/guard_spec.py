@@ -100,16 +100,16 @@ def parse_guard(stated: Any) -> GuardSpec:
     limit = stated.get(word, usual)
     if set(stated) - {"metric", word}:
         raise InvalidInput(f"guard '{metric}': its only fields are 'metric' and '{word}'")
-    return GuardSpec(metric, _number(metric, word, limit, least, most))
+    return GuardSpec(metric, _parse_number(metric, word, limit, least, most))
 
 
 def _parse_default_errors(stated: Document) -> GuardSpec:
     if set(stated) - {"metric", "objective"}:
         raise InvalidInput("guard 'errors': 'max_increase' must be a number from 0.0001 to 1")
-    return GuardSpec("errors", objective=_number("errors", "objective", stated.get("objective", 0.0), 0.0, 1.0))
+    return GuardSpec("errors", objective=_parse_number("errors", "objective", stated.get("objective", 0.0), 0.0, 1.0))
 
 
-def _number(metric: str, word: str, value: Any, least: float, most: float) -> float:
+def _parse_number(metric: str, word: str, value: Any, least: float, most: float) -> float:
     if fault := number_fault(word, value, least, most):
         raise InvalidInput(f"guard '{metric}': {fault}")
     return float(value)

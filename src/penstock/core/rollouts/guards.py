@@ -75,13 +75,13 @@ def find_effect(guard: GuardSpec, state: GuardState) -> float | None:
     if not harm.n_canary or not harm.n_control:
         return None
     if guard.metric == "latency":
-        return _ratio(guard, harm)
+        return _find_ratio(guard, harm)
     if guard.metric == "outputs":
         return total_variation(state.health.canary, state.health.control)
     return harm.canary[0] / harm.n_canary - harm.control[0] / harm.n_control
 
 
-def _ratio(guard: GuardSpec, test: Evidence) -> float:
+def _find_ratio(guard: GuardSpec, test: Evidence) -> float:
     """Return the ratio of the canary's time to the control's, by geometric means."""
     bins = _mean_bin(test.canary) - _mean_bin(test.control) + allowed_bins(guard)
     return float(2 ** (bins / FINE_PER_OCTAVE))
@@ -144,7 +144,7 @@ def _describe_runs(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
     test = state.run_harm
     has_counts = test.n_canary and test.n_control
     return {
-        "run_effect": round(_ratio(guard, test), 6) if has_counts else None,
+        "run_effect": round(_find_ratio(guard, test), 6) if has_counts else None,
         "run_log_e": round(test.log_e, 4),
         "run_n_canary": test.n_canary,
         "run_n_control": test.n_control,

@@ -39,7 +39,7 @@ def find_stratum_size(weight: int) -> int:
 def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
     """Return the counts that suffice for a batch at this weight, and those that keep waiting."""
     least = find_stratum_size(weight)
-    pairs = {name: _add_pairs(waiting.get(name, _NONE), more) for name, more in _counts(batch).items()}
+    pairs = {name: _add_pairs(waiting.get(name, _NONE), more) for name, more in _count_pairs(batch).items()}
     held = {name: counts for name, counts in pairs.items() if sum(waiting_counts(counts)) < least}
     closed = {name: counts for name, counts in pairs.items() if name not in held}
     return _with_counts(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
@@ -52,7 +52,7 @@ def flush_counts(waiting: WaitingPairs) -> EvidenceBatch:
     return _with_counts(_NOTHING, waiting)
 
 
-def _counts(batch: EvidenceBatch) -> WaitingPairs:
+def _count_pairs(batch: EvidenceBatch) -> WaitingPairs:
     return {
         "errors": batch.errors,
         "latency": batch.latency,
@@ -64,7 +64,7 @@ def _counts(batch: EvidenceBatch) -> WaitingPairs:
 
 def _with_counts(batch: EvidenceBatch, pairs: WaitingPairs) -> EvidenceBatch:
     """Return the batch with only these counts."""
-    counts = {**_counts(_NOTHING), **pairs}
+    counts = {**_count_pairs(_NOTHING), **pairs}
     return replace(
         batch,
         errors=counts["errors"],

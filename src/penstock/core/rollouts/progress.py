@@ -21,7 +21,7 @@ def describe_progress(rollout: Rollout, now: float) -> list[str]:
     """
     if rollout.state not in OPEN:
         return [f"{rollout.state.value}: {rollout.reason}"]
-    return [_step_text(rollout), *_guards(rollout), _next_text(rollout, now), *_stops(rollout, now)]
+    return [_step_text(rollout), *_describe_guards(rollout), _next_text(rollout, now), *_describe_stops(rollout, now)]
 
 
 def _step_text(rollout: Rollout) -> str:
@@ -34,14 +34,14 @@ def _step_text(rollout: Rollout) -> str:
     return position if rollout.state is RolloutState.RUNNING else f"paused {position} ({rollout.reason})"
 
 
-def _guards(rollout: Rollout) -> Iterator[str]:
+def _describe_guards(rollout: Rollout) -> Iterator[str]:
     needed = required_guards(rollout, guard_verdicts(rollout))
     for guard, state in zip(rollout.spec.guards, rollout.guards, strict=True):
         if guard.name in needed or (rollout.step >= 0 and guard.metric in ABSOLUTE):
-            yield f"{guard.name}: {_guard(rollout, guard, state)}"
+            yield f"{guard.name}: {_describe_guard(rollout, guard, state)}"
 
 
-def _guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
+def _describe_guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
     said = judge_guard(guard, state, rollout.guard_alpha)
     if said is GuardVerdict.FAIL:
         return "harm"
@@ -85,7 +85,7 @@ def _next_text(rollout: Rollout, now: float) -> str:
     return f"next {follows}, waits for {', '.join(waits)}" if waits else f"next {follows}, waits for nothing"
 
 
-def _stops(rollout: Rollout, now: float) -> Iterator[str]:
+def _describe_stops(rollout: Rollout, now: float) -> Iterator[str]:
     names = [guard.name for guard in rollout.spec.guards]
     yield f"harm in {' or '.join(names)} rolls it back at once"
     if rollout.losses:

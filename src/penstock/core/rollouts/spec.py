@@ -89,13 +89,13 @@ def parse_spec(document: Document, control: str | None) -> RolloutSpec:
         faults.append("'from' must be a version")
     elif source == to:
         faults.append(f"version '{to}' already answers")
-    steps = STEPS if document.get("steps") is None else _steps(document["steps"], faults)
-    min_step_s = _number(document, "min_step_seconds", MIN_STEP_S, 0, 30 * 86_400, faults)
-    alpha = _number(document, "alpha", ALPHA, 1e-9, 0.5, faults)
-    deadline_s = _number(document, "deadline_seconds", 0.0, 0, 365 * 86_400, faults)
-    guards = _guards(document.get("guards"), faults)
+    steps = STEPS if document.get("steps") is None else _parse_steps(document["steps"], faults)
+    min_step_s = _parse_number(document, "min_step_seconds", MIN_STEP_S, 0, 30 * 86_400, faults)
+    alpha = _parse_number(document, "alpha", ALPHA, 1e-9, 0.5, faults)
+    deadline_s = _parse_number(document, "deadline_seconds", 0.0, 0, 365 * 86_400, faults)
+    guards = _parse_guards(document.get("guards"), faults)
     usual = 100.0 if any(guard.metric == "disagreement" for guard in guards) else 0.0
-    shadow = _number(document, "shadow", usual, 0, 100, faults)
+    shadow = _parse_number(document, "shadow", usual, 0, 100, faults)
     if usual and not shadow:
         faults.append("'shadow': the guard 'disagreement' needs mirrored requests")
     hold_back = document.get("hold_back", HOLD_BACK)
@@ -142,7 +142,7 @@ def _is_default_errors(guard: GuardSpec) -> bool:
     return guard.metric == "errors" and not guard.limit
 
 
-def _steps(stated: Any, faults: list[str]) -> tuple[RolloutStep, ...]:
+def _parse_steps(stated: Any, faults: list[str]) -> tuple[RolloutStep, ...]:
     try:
         return parse_steps(stated)
     except InvalidInput as fault:
@@ -150,7 +150,7 @@ def _steps(stated: Any, faults: list[str]) -> tuple[RolloutStep, ...]:
         return ()
 
 
-def _number(document: Document, name: str, usual: float, least: float, most: float, faults: list[str]) -> float:
+def _parse_number(document: Document, name: str, usual: float, least: float, most: float, faults: list[str]) -> float:
     value = document.get(name, usual)
     if value is None:
         value = usual
@@ -160,7 +160,7 @@ def _number(document: Document, name: str, usual: float, least: float, most: flo
     return float(value)
 
 
-def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
+def _parse_guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
     if stated is None:
         return GUARDS
     if not isinstance(stated, list) or not 0 < len(stated) <= MOST_GUARDS:

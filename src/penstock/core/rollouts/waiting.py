@@ -12,7 +12,7 @@ from penstock.core.rollouts.rollout import Rollout
 def waiting_for(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> list[str]:
     """Return what the next step of an open rollout waits for; nothing when it may begin."""
     guards = [f"guard '{name}' to pass" for name in _undecided_guards(rollout, verdicts)]
-    return [*_missing_time(rollout, now), *guards, *_missing_counts(rollout), *_outside(rollout)]
+    return [*_missing_time(rollout, now), *guards, *_missing_counts(rollout), *_describe_outside(rollout)]
 
 
 def waiting_inside(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> bool:
@@ -23,7 +23,7 @@ def waiting_inside(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: 
 
 def waiting_beside_guards(rollout: Rollout, now: float) -> list[str]:
     """Return the list without the guards."""
-    return [*_missing_time(rollout, now), *_missing_counts(rollout), *_outside(rollout)]
+    return [*_missing_time(rollout, now), *_missing_counts(rollout), *_describe_outside(rollout)]
 
 
 def required_guards(rollout: Rollout, names: Mapping[str, GuardVerdict]) -> list[str]:
@@ -57,7 +57,7 @@ def _missing_counts(rollout: Rollout) -> list[str]:
     return waits
 
 
-def _outside(rollout: Rollout) -> list[str]:
+def _describe_outside(rollout: Rollout) -> list[str]:
     """Return the webhooks and queries that have not passed, each with its last answer."""
     if rollout.step < 0:
         return []

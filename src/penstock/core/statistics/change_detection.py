@@ -78,7 +78,7 @@ def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
 class ChangeDetector:
     """Detectors of several features that are watched together.
 
-    ``references`` are each feature's probabilities, ``allowances`` each one's nats a row that are no evidence.
+    ``references`` are each feature's probabilities, ``allowances`` each one's nats a row that are not evidence.
     """
 
     def __init__(self, references: Sequence[Counts], allowances: Sequence[float]) -> None:
@@ -162,8 +162,8 @@ class ChangeDetector:
         likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
         return np.asarray(likelihood - (worth * self._logs).sum(axis=1) - self._allowances * weight, float)
 
-    def alarm(self, budget: float) -> list[int]:
-        """Which features an alarm is about, none while there is none.
+    def find_alarm(self, budget: float) -> list[int]:
+        """Return the features that an alarm is about, none while there is none.
 
         The mean of the statistics is held against the budget (rows between false alarms of all features together),
         which is valid however they depend on each other.

@@ -63,8 +63,8 @@ def find_confidence_sequence(mean: Mean, alpha: float) -> Interval:
         return log_evidence(n, total, candidate) >= target
 
     middle = min(max(total / n, SMALLEST), 1 - SMALLEST)
-    low = 0.0 if total == 0 else _edge(middle, SMALLEST, excluded)
-    high = 1.0 if total == n else _edge(middle, 1 - SMALLEST, excluded)
+    low = 0.0 if total == 0 else _find_edge(middle, SMALLEST, excluded)
+    high = 1.0 if total == n else _find_edge(middle, 1 - SMALLEST, excluded)
     return Interval(low, high)
 
 
@@ -76,7 +76,7 @@ def log_evidence(n: int, total: float, mean: float) -> float:
     return mixture - total * math.log(mean) - (n - total) * math.log1p(-mean)
 
 
-def _edge(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:
+def _find_edge(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:
     """Return the end of the interval between the observed mean and the end of the range."""
     if not excluded(outside):
         return outside

@@ -11,7 +11,7 @@ SMOOTHING = 0.5
 """Rows added to every bin of a reference, so that nothing is impossible."""
 
 
-def shares(counts: ArrayLike) -> Counts:
+def find_shares(counts: ArrayLike) -> Counts:
     """Return the reference's probabilities, none of them zero."""
     smoothed = np.asarray(counts, float) + SMOOTHING
     return np.asarray(smoothed / smoothed.sum(), float)

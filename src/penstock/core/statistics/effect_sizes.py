@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.core.statistics.autocorrelation import crossing_inflation, variance_inflation
-from penstock.core.statistics.distributions import Counts, shares
+from penstock.core.statistics.distributions import Counts, find_shares
 from penstock.core.statistics.special_functions import chi_square_quantile
 
 NEGLIGIBLE_PSI = 0.02
@@ -55,19 +55,19 @@ def compare_counts(
     squares are an eighth of PSI nearby. The thresholds of Kolmogorov-Smirnov and of chi-square (of two samples, over
     places that are not rare) are their 0.99 quantiles. ``moved`` are the places whose shares changed most.
 
-    ``correlation`` is that of neighbouring rows of the window, which makes all thresholds wider: see ``_quantile`` and
-    ``crossing_inflation``. They are exceeded in one window of a hundred at most.
+    ``correlation`` is that of neighbouring rows of the window, which makes all thresholds wider: see ``_find_quantile``
+    and ``crossing_inflation``. They are exceeded in one window of a hundred at most.
     """
     known, counted = np.asarray(reference, float), np.asarray(window, float)
     rows, m = float(counted.sum()), float(known.sum())
     if not rows or not m:
         return EffectSizes(int(rows), 0.0, math.inf, 0.0, 0.0, 0.0, 0.0)
-    r, p = shares(known), shares(counted)
+    r, p = find_shares(known), find_shares(counted)
     psi = float(((p - r) * np.log(p / r)).sum())
     middle = (p + r) / 2
     js = float((p * np.log(p / middle)).sum() + (r * np.log(r / middle)).sum()) / 2
     used = int(((counted > 0) | (known > 0)).sum())
-    quantile = _quantile(max(1, used - 1), rows, m, correlation)
+    quantile = _find_quantile(max(1, used - 1), rows, m, correlation)
     chi_square, degrees = _chi_square(known, counted)
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
@@ -78,15 +78,15 @@ def compare_counts(
         math.sqrt(max(0.0, js)),
         math.sqrt(max(0.0, 1 - float(np.sqrt(p * r).sum()))),
         float(np.abs(np.cumsum(change)[: len(edges) + 1] if len(edges) else np.cumsum(change)).max()),
-        _wasserstein(known, counted, edges, std),
+        _find_wasserstein(known, counted, edges, std),
         math.sqrt(-math.log(0.005) / 2 * (crossing_inflation(correlation) / rows + 1 / m)),
         chi_square,
-        _quantile(degrees, rows, m, correlation) / (1 / rows + 1 / m),
+        _find_quantile(degrees, rows, m, correlation) / (1 / rows + 1 / m),
         tuple((int(index), float(change[index])) for index in order),
     )
 
 
-def _quantile(degrees: int, rows: float, m: float, correlation: float) -> float:
+def _find_quantile(degrees: int, rows: float, m: float, correlation: float) -> float:
     """The 0.99 quantile of PSI without a difference, as far as it is chance.
 
     PSI is a sum of as many squares as there are places but one, each with the variance ``inflation / n + 1 / m``. In an
@@ -121,7 +121,7 @@ def _chi_square(reference: Counts, window: Counts) -> tuple[float, int]:
     return float(((samples - usual) ** 2 / usual).sum()), max(1, samples.shape[1] - 1)
 
 
-def _wasserstein(reference: Counts, window: Counts, edges: Sequence[float], std: float) -> float:
+def _find_wasserstein(reference: Counts, window: Counts, edges: Sequence[float], std: float) -> float:
     """By the edges: what lies below the first or above the last edge counts as lying on it."""
     if len(edges) < 2 or std <= 0:
         return 0.0

@@ -71,7 +71,7 @@ class ErrorAutocorrelation:
         """Return the number of independent runs of errors: runs among labels that are far enough apart."""
         rows = float(self.counts[0].sum())
         forgotten = max(FORGOTTEN, 2 / math.sqrt(max(1.0, rows)))
-        lags = [index for index, correlation in enumerate(_correlations(self.counts)) if correlation < forgotten]
+        lags = [index for index, correlation in enumerate(_find_correlations(self.counts)) if correlation < forgotten]
         index = min(lags, default=len(LAGS) - 1)
         return float(self.counts[index, 0, 1]) / LAGS[index]
 
@@ -87,7 +87,7 @@ class ErrorAutocorrelation:
         """Return the smallest spacing at which a Markov chain describes the errors well, and the inflation (>= 1) for
         the rest.
         """
-        correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
+        correlations, rows = _find_correlations(self.counts), float(self.counts[0].sum())
         standard_error = 1 / math.sqrt(max(1.0, rows))
         left = [
             _excess_inflation(correlations[index : index + 3], standard_error, 2.0) for index in range(len(SPACINGS))
@@ -105,7 +105,7 @@ class ErrorAutocorrelation:
         "Practical Markov chain Monte Carlo", 1992, ends the sum likewise); between two lags it is taken along a
         straight line, which lies above a geometric fall. A standard error is added to the first correlation.
         """
-        correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
+        correlations, rows = _find_correlations(self.counts), float(self.counts[0].sum())
         standard_error = 1 / math.sqrt(max(1.0, rows))
         heights = [max(0.0, correlation) for correlation in correlations]
         total = min(MOST_OF_NEIGHBOURS, heights[0] + standard_error)
@@ -141,7 +141,7 @@ def inflations_of_bets(rate: float, inflation: float, tilts: Floats) -> Floats:
     return np.asarray(np.exp(high), float)
 
 
-def _correlations(counts: Floats) -> list[float]:
+def _find_correlations(counts: Floats) -> list[float]:
     rows = np.maximum(counts.sum(axis=(1, 2)), 1.0)
     before, now = counts[:, 1, :].sum(axis=1) / rows, counts[:, :, 1].sum(axis=1) / rows
     spread = np.sqrt(np.maximum(before * (1 - before) * now * (1 - now), 1e-12))

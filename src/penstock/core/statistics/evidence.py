@@ -76,7 +76,7 @@ class Evidence:
 
 def with_batch(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float]) -> Evidence:
     """The evidence after a batch whose bets, with equal weights, gained that much (in nats)."""
-    bets = tuple(map(sum, zip(_bets(evidence, len(gains), 0.0), gains, strict=True)))
+    bets = tuple(map(sum, zip(_start_bets(evidence, len(gains), 0.0), gains, strict=True)))
     return _with_counts(evidence, a, b, bets, average_evidence(bets, [1 / len(bets)] * len(bets)))
 
 
@@ -86,7 +86,7 @@ def with_batch_any_onset(
     """The same for a test of harm that may begin at any time; ``weights`` are the bets', and sum to 1."""
     before = float(sum(evidence.canary))
     after = before + float(a.sum())
-    bets_before = _bets(evidence, len(gains), math.log(FROM_THE_START))
+    bets_before = _start_bets(evidence, len(gains), math.log(FROM_THE_START))
     grown = [item + gain for item, gain in zip(bets_before, gains, strict=True)]
     fresh = onset_weight(after) - onset_weight(before)  # for an onset at the next batch
     bets = tuple(_log_add(item, math.log(fresh)) if fresh > 0 else item for item in grown)
@@ -99,7 +99,7 @@ def _log_add(one: float, other: float) -> float:
     return max(one, other) + math.log1p(math.exp(-abs(one - other)))
 
 
-def _bets(evidence: Evidence, many: int, start: float) -> tuple[float, ...]:
+def _start_bets(evidence: Evidence, many: int, start: float) -> tuple[float, ...]:
     """The bets so far; where there are none, or those of another test, they begin."""
     return evidence.bets if len(evidence.bets) == many else (start,) * many
 

@@ -32,10 +32,10 @@ def rate_rises(evidence: Evidence, a: ArrayLike, b: ArrayLike) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's", against a rise at any
     time."""
     canary, control = np.asarray(a, float), np.asarray(b, float)
-    return with_batch_any_onset(evidence, canary, control, _gains(canary, control), WEIGHTS)
+    return with_batch_any_onset(evidence, canary, control, _find_gains(canary, control), WEIGHTS)
 
 
-def _gains(a: Counts, b: Counts) -> list[float]:
+def _find_gains(a: Counts, b: Counts) -> list[float]:
     bad, n_a, n_b = round(float(a[0])), round(float(a.sum())), round(float(b.sum()))
     total = bad + round(float(b[0]))
     if not n_a or not n_b or not total or total >= n_a + n_b:
@@ -53,7 +53,7 @@ def _log_means(n_a: int, n_b: int, total: int) -> tuple[float, ...]:
 def _log_normaliser(n_a: int, n_b: int, total: int, tilt: float) -> float:
     """``log sum_x C(n_a, x) C(n_b, total - x) exp(tilt x)``, up to a term that does not depend on the tilt."""
     low, high = max(0, total - n_b), min(n_a, total)
-    middle = _mode(n_a, n_b, total, math.exp(tilt))
+    middle = _find_mode(n_a, n_b, total, math.exp(tilt))
     reach = 50 + 12 * math.sqrt(high - low + 1)  # the terms are log-concave: beyond this they add less than 1e-16
     x = np.arange(max(low, int(middle - reach)), min(high, math.ceil(middle + reach)) + 1, dtype=float)
     terms = tilt * x - log_gamma(x + 1) - log_gamma(n_a - x + 1) - log_gamma(total - x + 1)
@@ -62,7 +62,7 @@ def _log_normaliser(n_a: int, n_b: int, total: int, tilt: float) -> float:
     return top + math.log(float(np.exp(terms - top).sum()))
 
 
-def _mode(n_a: int, n_b: int, total: int, ratio: float) -> float:
+def _find_mode(n_a: int, n_b: int, total: int, ratio: float) -> float:
     """Where the terms are greatest: the root of ``x (n_b - total + x) = ratio (n_a - x) (total - x)``."""
     a, b = 1 - ratio, n_b - total + ratio * (n_a + total)
     c = -ratio * n_a * total

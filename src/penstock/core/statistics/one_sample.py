@@ -26,7 +26,7 @@ def share_above(evidence: Evidence, a: ArrayLike, limit: float) -> Evidence:
     batch = np.asarray(a, float)
     theta = _estimate(evidence.recent or (0.0, 0.0), limit)
     bets = [theta, *(min(MOST_SHARE, ratio * limit) for ratio in RATIOS)]
-    gains = [_gain(batch, bet, limit) if bet > limit else 0.0 for bet in bets]
+    gains = [_find_gain(batch, bet, limit) if bet > limit else 0.0 for bet in bets]
     after = with_batch_any_onset(evidence, batch, np.zeros(2), gains, [1 / len(bets)] * len(bets))
     return replace(after, recent=with_recent(evidence, batch))
 
@@ -35,7 +35,7 @@ def share_below(evidence: Evidence, a: ArrayLike, limit: float) -> Evidence:
     """One batch of (bad, other) counts of one sample for "the bad rate is at least ``limit``"."""
     batch = np.asarray(a, float)
     theta = _estimate(evidence.canary or (0.0, 0.0), limit / 2)
-    return with_batch(evidence, batch, np.zeros(2), [_gain(batch, theta, limit) if theta < limit else 0.0])
+    return with_batch(evidence, batch, np.zeros(2), [_find_gain(batch, theta, limit) if theta < limit else 0.0])
 
 
 def _estimate(counts: tuple[float, ...], start: float) -> float:
@@ -43,7 +43,7 @@ def _estimate(counts: tuple[float, ...], start: float) -> float:
     return (bad + ESTIMATE_PRIOR * start) / (bad + other + ESTIMATE_PRIOR)
 
 
-def _gain(batch: Counts, theta: float, null: float) -> float:
+def _find_gain(batch: Counts, theta: float, null: float) -> float:
     bad, other = batch.tolist()
     won = bad * math.log(theta / null)
     return float(won + other * math.log((1 - theta) / max(TINY, 1 - null)))

@@ -7,7 +7,7 @@ McNemar's test where the difference is held against nothing; half a row is taken
 form that Fagerland, Lydersen and Laake (2013) recommend for few discordant rows. For other metrics it is the
 delete-a-group jackknife (Shao and Tu, "The Jackknife and Bootstrap", 1995).
 
-Rows of one request are alike, so they are no votes of their own: the variance of a rate is multiplied by what clusters
+Rows of one request are alike, so they are not votes of their own: the variance of a rate is multiplied by what clusters
 of rows add to it, and the jackknife leaves out whole requests.
 """
 
@@ -53,12 +53,12 @@ def rate_advantage(
     right, reference = np.asarray(candidate, bool), np.asarray(champion, bool)
     rows = len(right)
     won, lost = int((right & ~reference).sum()), int((~right & reference).sum())
-    inflation = _inflation(right.astype(float) - reference.astype(float), np.asarray(units))
-    lower = _edge(won, lost, rows, NormalDist().inv_cdf(1 - level) * math.sqrt(inflation))
+    inflation = _find_inflation(right.astype(float) - reference.astype(float), np.asarray(units))
+    lower = _find_edge(won, lost, rows, NormalDist().inv_cdf(1 - level) * math.sqrt(inflation))
     return Advantage((won - lost) / rows, lower, level, won + lost)
 
 
-def _inflation(differences: Floats, units: NDArray[np.int_]) -> float:
+def _find_inflation(differences: Floats, units: NDArray[np.int_]) -> float:
     """The variance of the sum of differences by clusters against the one of single rows, 1 at least."""
     apart = differences - differences.mean()
     single = float((apart**2).sum())
@@ -67,7 +67,7 @@ def _inflation(differences: Floats, units: NDArray[np.int_]) -> float:
     return max(1.0, float((clusters**2).sum()) / single) if single > 0 else 1.0
 
 
-def _edge(won: int, lost: int, rows: int, z: float) -> float:
+def _find_edge(won: int, lost: int, rows: int, z: float) -> float:
     """The least difference that is not rejected."""
     if _score(won, lost, rows, -1 + 1e-9) < z:
         return -1.0
@@ -94,10 +94,10 @@ def jackknife_advantage(whole: float, without: Sequence[float], level: float) ->
     groups = len(without)
     spread = np.asarray(without, float)
     variance = (groups - 1) / groups * float(((spread - spread.mean()) ** 2).sum())
-    return Advantage(whole, whole - _student(1 - level, groups - 1) * math.sqrt(variance), level)
+    return Advantage(whole, whole - _student_quantile(1 - level, groups - 1) * math.sqrt(variance), level)
 
 
-def _student(share: float, degrees: int) -> float:
+def _student_quantile(share: float, degrees: int) -> float:
     """A quantile of Student's distribution by the expansion in 1/degrees (Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf(share)
     first = (z**3 + z) / 4

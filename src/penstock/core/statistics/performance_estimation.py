@@ -89,11 +89,11 @@ def estimate(classes: int, counts: ArrayLike, curve: CalibrationCurve) -> Estima
         f1=2 * hits / (positive + hits + missed) if positive + hits + missed else None,
         precision=hits / positive if positive else None,
         recall=hits / (hits + missed) if hits + missed else None,
-        roc_auc=_area(c * g, c * (1 - g)),
+        roc_auc=_find_area(c * g, c * (1 - g)),
     )
 
 
-def _area(positive: Floats, negative: Floats) -> float | None:
+def _find_area(positive: Floats, negative: Floats) -> float | None:
     """The area under the ROC curve of two histograms over the same bins; equals within a bin count half."""
     pairs = float(positive.sum() * negative.sum())
     if not pairs:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from penstock.core.statistics.distributions import Counts, shares
+from penstock.core.statistics.distributions import Counts, find_shares
 from penstock.core.statistics.special_functions import log_gamma, log_gamma_ratio
 
 SHORTEST = 100.0
@@ -94,7 +94,7 @@ class Recovery:
         if not len(self._rows) or self._rows[-1] >= SHORTEST:
             self._begin()
         self._counts += counts
-        self._usual += rows * shares(reference)
+        self._usual += rows * find_shares(reference)
         self._rows += rows
         self._margins += rows * margin
         self._worth += rows * max(1.0, float(reference.sum()))

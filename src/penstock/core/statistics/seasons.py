@@ -1,7 +1,7 @@
 """What a stream does by the hour and from day to day while nothing changes: references by the hour, and allowances from
 how far a reference's own chunks lie from the whole.
 
-A season is no change of the world, but rows of one afternoon do not look like those of a whole week. Two things are
+A season is not a change of the world, but rows of one afternoon do not look like those of a whole week. Two things are
 known of it by a reference that was made of data over time. By the hours of its rows: the shares usual at each hour of
 the week (or of the day), drawn from the hours around it by a kernel, because one hour has few rows; a weighted sum of
 counts is worth as many rows as ``(sum w n)^2 / sum w^2 n`` (Kish, "Survey Sampling", 1965). And by the order of its
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.statistics.distributions import Counts, shares
+from penstock.core.statistics.distributions import Counts, find_shares
 from penstock.core.statistics.special_functions import chi_square_quantile
 
 HOUR_S = 3600
@@ -84,20 +84,20 @@ class SeasonalProfile:
 
     def __init__(self, hours: Counts) -> None:
         self._counts = smooth(np.asarray(hours, float))
-        self._shares = np.array([shares(count) for count in self._counts])
+        self._shares = np.array([find_shares(count) for count in self._counts])
 
     def counts(self, quarter: int) -> Counts:
         """The usual counts in this quarter of an hour."""
-        hour, share = _interpolation(quarter, len(self._counts))
+        hour, share = _interpolate_hour(quarter, len(self._counts))
         return np.asarray((1 - share) * self._counts[hour] + share * self._counts[hour - len(self._counts) + 1], float)
 
     def divergence_nearby(self, quarter: int) -> float:
         """Nats a row that one hour is apart from the next around this time: so far off may the kernel be, where what is
         usual changes at once, as at midnight before a holiday."""
-        hour, share = _interpolation(quarter, len(self._counts))
+        hour, share = _interpolate_hour(quarter, len(self._counts))
         now = (1 - share) * self._shares[hour] + share * self._shares[hour - len(self._counts) + 1]
         around = [self._shares[(hour + step) % len(self._counts)] for step in (-1, 0, 1, 2)]
-        return max(_divergence(item, now) for item in around)
+        return max(_find_divergence(item, now) for item in around)
 
 
 def quarter_of(seconds: float, hours: int) -> int:
@@ -105,7 +105,7 @@ def quarter_of(seconds: float, hours: int) -> int:
     return int((seconds - MONDAY_S) // (HOUR_S / 4) % (4 * hours))
 
 
-def _interpolation(quarter: int, hours: int) -> tuple[int, float]:
+def _interpolate_hour(quarter: int, hours: int) -> tuple[int, float]:
     """The hour whose middle was last, and how far on the way to the next one the middle of the quarter is."""
     place = (quarter + 0.5) / 4 - 0.5
     hour = int(place // 1)
@@ -119,21 +119,23 @@ def seasonal_variation(counts: Counts) -> float:
     places = int((whole > 0).sum()) - 1
     if len(counts) < FEWEST_CHUNKS or places < 1 or not rows.all():
         return 0.0
-    if float((2 * rows * _divergences(counts, whole)).sum()) <= chi_square_quantile((len(counts) - 1) * places, SURE):
+    if float((2 * rows * _find_divergences(counts, whole)).sum()) <= chi_square_quantile(
+        (len(counts) - 1) * places, SURE
+    ):
         return 0.0
     averaged = smooth(counts, NARROW) if len(counts) >= MANY_CHUNKS else counts
-    usual = shares(whole)
-    return min(max(_divergence(item / item.sum(), usual) for item in averaged), MAX_SEASONAL_VARIATION)
+    usual = find_shares(whole)
+    return min(max(_find_divergence(item / item.sum(), usual) for item in averaged), MAX_SEASONAL_VARIATION)
 
 
-def _divergences(counts: Counts, whole: Counts) -> Counts:
+def _find_divergences(counts: Counts, whole: Counts) -> Counts:
     """Nats a row (Kullback-Leibler) that each row of counts lies from the whole."""
     p = counts / counts.sum(axis=1)[:, None]
-    logs = np.log(np.maximum(p, 1e-12)) - np.log(shares(whole))
+    logs = np.log(np.maximum(p, 1e-12)) - np.log(find_shares(whole))
     return np.asarray(np.where(p > 0, p * logs, 0.0).sum(axis=1), float)
 
 
-def _divergence(p: Counts, q: Counts) -> float:
+def _find_divergence(p: Counts, q: Counts) -> float:
     """Renyi's divergence of order 2, nats."""
     return float(np.log((p * p / q).sum()))
 

@@ -10,7 +10,7 @@ For one set the difference of rates, batch by batch, is a sum of bounded terms: 
 in closed form (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon 2021, "one-sided normal mixture"). As the variance is
 the same for all sets and the evidence falls with the observed difference, the least evidence is that of the set that
 shows most: the observed total variation. Each batch compares canary and control of the same time, so a mix of outputs
-that changes in both is no difference.
+that changes in both is not a difference.
 """
 
 import math

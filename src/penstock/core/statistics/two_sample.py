@@ -159,7 +159,7 @@ def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: 
     for index, bet in enumerate(bets):
         if (bet > theta_b + margin) if above else (bet < theta_b + margin):
             null = _closest_rates(n_a, bet, n_b, theta_b, margin)
-            gains[index] = _bernoulli(a, bet, null + margin) + _bernoulli(b, theta_b, null)
+            gains[index] = _bernoulli_log_ratio(a, bet, null + margin) + _bernoulli_log_ratio(b, theta_b, null)
     return gains
 
 
@@ -174,7 +174,7 @@ def _closest_rates(n_a: float, theta_a: float, n_b: float, theta_b: float, margi
     return (low + high) / 2
 
 
-def _bernoulli(counts: Counts, theta: float, null: float) -> float:
+def _bernoulli_log_ratio(counts: Counts, theta: float, null: float) -> float:
     """The same as ``_log_ratio`` of two bins, without arrays."""
     bad, other = counts.tolist()
     gain = bad * math.log(max(theta, TINY) / max(null, TINY)) if bad > 0 else 0.0

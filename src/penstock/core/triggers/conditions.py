@@ -90,11 +90,11 @@ def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory
     match condition.word:
         case "all":
             results = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return ConditionResult(all(item.holds for item in results), _evidence(results))
+            return ConditionResult(all(item.holds for item in results), _gather_evidence(results))
         case "any":
             results = [evaluate(part, snapshot, memory) for part in condition.parts]
             return ConditionResult(
-                any(item.holds for item in results), _evidence([item for item in results if item.holds])
+                any(item.holds for item in results), _gather_evidence([item for item in results if item.holds])
             )
         case "not":
             return ConditionResult(not evaluate(condition.parts[0], snapshot, memory).holds)
@@ -102,11 +102,11 @@ def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory
             return SIMPLE[word](condition, snapshot, memory)
 
 
-def _evidence(results: Sequence[ConditionResult]) -> tuple[Document, ...]:
+def _gather_evidence(results: Sequence[ConditionResult]) -> tuple[Document, ...]:
     return tuple(item for part in results for item in part.evidence)
 
 
-def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
+def _evaluate_drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     scope, monitor = condition.values["scope"], snapshot.monitor
     joint = [monitor["joint"]] if monitor.get("joint") else []
     columns = {
@@ -142,7 +142,7 @@ def _drifting_slices(monitor: Document) -> list[Document]:
     ]
 
 
-def _performance(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
+def _evaluate_performance(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     values, performance = condition.values, snapshot.monitor.get("performance") or {}
     estimated = values["source"] == "estimated"
     metrics = performance.get("estimated" if estimated else "windowed") or {}
@@ -161,7 +161,7 @@ def _performance(condition: Condition, snapshot: VersionSnapshot, memory: RuleMe
     return ConditionResult(holds, (evidence,))
 
 
-def _concept(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
+def _evaluate_concept(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     performance = snapshot.monitor.get("performance") or {}
     change = performance.get("concept" if condition.values["on"] == "errors" else "gap")
     if not change:
@@ -169,7 +169,7 @@ def _concept(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> 
     return ConditionResult(change["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **change},))
 
 
-def _quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
+def _evaluate_quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     quality, violations = snapshot.monitor.get("quality") or {}, []
     for word, kind in QUALITY_LIMITS.items():
         limit = condition.values[word]
@@ -191,19 +191,19 @@ def _schedule(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemor
     return ConditionResult(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
 
 
-def _age(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
+def _evaluate_age(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     days = snapshot.age_s / DAY_S
     evidence = {"statistic": "age in days", "value": round(days, 3), "threshold": condition.values["days"]}
     return ConditionResult(days >= condition.values["days"], (evidence,))
 
 
-def _labels(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
+def _evaluate_labels(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     fresh = snapshot.labels - memory.labels
     evidence = {"statistic": "new labels", "value": fresh, "threshold": condition.values["new_at_least"]}
     return ConditionResult(fresh >= condition.values["new_at_least"], (evidence,))
 
 
-def _slo(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
+def _evaluate_slo(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     """Whether an objective's burn rate is too high over the long window, and over the short one still."""
     values, allowed = condition.values, find_error_budgets(snapshot.objectives)
     long, short = (burn_rates(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
@@ -224,12 +224,12 @@ def _slo(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> Cond
 
 
 SIMPLE = {
-    "drift": _drift,
-    "performance": _performance,
-    "concept": _concept,
-    "quality": _quality,
+    "drift": _evaluate_drift,
+    "performance": _evaluate_performance,
+    "concept": _evaluate_concept,
+    "quality": _evaluate_quality,
     "schedule": _schedule,
-    "age": _age,
-    "labels": _labels,
-    "slo": _slo,
+    "age": _evaluate_age,
+    "labels": _evaluate_labels,
+    "slo": _evaluate_slo,
 }

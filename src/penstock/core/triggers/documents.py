@@ -32,15 +32,15 @@ def rules_document(
     as_stated = {str(item.get("name")): item for item in stated}
     return [
         {
-            **_terms(trigger, as_stated.get(trigger.name, {})),
-            **_memory(state.rules.get(trigger.name, RuleMemory()), trigger),
-            **_result(None if results is None else results.get(trigger.name)),
+            **_describe_terms(trigger, as_stated.get(trigger.name, {})),
+            **_describe_memory(state.rules.get(trigger.name, RuleMemory()), trigger),
+            **_describe_result(None if results is None else results.get(trigger.name)),
         }
         for trigger in triggers
     ]
 
 
-def _terms(trigger: Trigger, stated: Mapping[str, Any]) -> Document:
+def _describe_terms(trigger: Trigger, stated: Mapping[str, Any]) -> Document:
     return {
         "name": trigger.name,
         "when": stated.get("when"),
@@ -53,7 +53,7 @@ def _terms(trigger: Trigger, stated: Mapping[str, Any]) -> Document:
     }
 
 
-def _memory(memory: RuleMemory, trigger: Trigger) -> Document:
+def _describe_memory(memory: RuleMemory, trigger: Trigger) -> Document:
     asked = memory.asked if math.isfinite(memory.asked) and memory.asked > 0 else None
     return {
         "state": memory.state.value,
@@ -65,7 +65,7 @@ def _memory(memory: RuleMemory, trigger: Trigger) -> Document:
     }
 
 
-def _result(result: ConditionResult | None) -> Document:
+def _describe_result(result: ConditionResult | None) -> Document:
     return {
         "holds": None if result is None else result.holds,
         "evidence": [] if result is None else [dict(item) for item in result.evidence],
@@ -85,10 +85,10 @@ def requests_document(state: RuleState, limits: RuleLimits) -> Document:
             "approval": limits.approval,
             "auto_rollout": limits.auto_rollout is not None,
         },
-        "in_flight": _flight(state.in_flight),
-        "failed": _flight(state.failed),
+        "in_flight": _describe_flight(state.in_flight),
+        "failed": _describe_flight(state.failed),
     }
 
 
-def _flight(flight: InFlight | None) -> Document | None:
+def _describe_flight(flight: InFlight | None) -> Document | None:
     return None if flight is None else {"version": flight.version, "since": flight.at, "event": flight.event}

@@ -33,7 +33,7 @@ def parse_triggers(
     triggers = [
         item
         for index, each in enumerate(stated)
-        if (item := _trigger(each, f"triggers[{index}]", sinks, faults, parse_schedule))
+        if (item := _parse_trigger(each, f"triggers[{index}]", sinks, faults, parse_schedule))
     ]
     names = [item.name for item in triggers]
     faults += [
@@ -45,7 +45,7 @@ def parse_triggers(
 _TRIGGER_FIELDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
 
 
-def _trigger(
+def _parse_trigger(
     stated: Any, path: str, sinks: Collection[str] | None, faults: list[str], parse_schedule: ScheduleParser
 ) -> Trigger | None:
     if not isinstance(stated, dict):
@@ -67,8 +67,8 @@ def _trigger(
         ]
     when = parse_condition(stated.get("when"), f"{path}.when", faults, parse_schedule)
     until = parse_condition(stated["until"], f"{path}.until", faults, parse_schedule) if "until" in stated else None
-    for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
-    cooldown = _number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
+    for_s = _parse_number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
+    cooldown = _parse_number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
     if type(stated.get("dry_run", False)) is not bool:
         faults.append(f"'{path}.dry_run' must be true or false")
     if len(faults) > before or when is None or for_s is None or cooldown is None:
@@ -198,7 +198,9 @@ def _missing_fields(word: str, values: Document, path: str) -> list[str]:
     return []
 
 
-def _number(stated: Document, word: str, path: str, default: float, faults: list[str], most: float) -> float | None:
+def _parse_number(
+    stated: Document, word: str, path: str, default: float, faults: list[str], most: float
+) -> float | None:
     value = stated.get(word, default)
     if fault := number_fault(f"{path}.{word}", value, 0, most):
         faults.append(fault)

@@ -34,14 +34,14 @@ def find_unreachable(triggers: Sequence[Trigger], watched: MonitoringCoverage) -
     faults = [
         fault
         for index, trigger in enumerate(triggers)
-        for fault in _unreachable(trigger, f"triggers[{index}]", watched)
+        for fault in _list_unreachable(trigger, f"triggers[{index}]", watched)
     ]
     if not watched.limits.budget_per_day and any(trigger.kind is TriggerKind.RETRAIN for trigger in triggers):
         faults.append("'retraining.budget_per_day' 0 lets no rule ask: leave the rules out, or let them ask")
     return faults
 
 
-def _unreachable(trigger: Trigger, path: str, watched: MonitoringCoverage) -> list[str]:
+def _list_unreachable(trigger: Trigger, path: str, watched: MonitoringCoverage) -> list[str]:
     faults = _reasons_never(trigger.when, f"{path}.when", watched)
     if trigger.until is not None:
         faults += _reasons_never(trigger.until, f"{path}.until", watched)
@@ -62,7 +62,7 @@ def _asks_for_unsound(condition: Condition) -> bool:
         case "any":
             return all(_asks_for_unsound(part) for part in condition.parts)
         case "quality":
-            return bool(condition.values["violated"]) and not _ratios(condition)
+            return bool(condition.values["violated"]) and not _list_ratios(condition)
     return False
 
 
@@ -82,11 +82,11 @@ def _reasons_never(condition: Condition, path: str, watched: MonitoringCoverage)
             always = _always_holds(condition.parts[0])
             return [f"'{path}.not' can never hold: what it denies always holds"] if always else []
         case "any":
-            reasons = _parts(condition, path, watched)
+            reasons = _list_parts(condition, path, watched)
             return [fault for part in reasons for fault in part] if all(reasons) else []
         case "all":
-            reasons = _parts(condition, path, watched)
-            return [fault for part in reasons for fault in part] + _contradictions(condition, path)
+            reasons = _list_parts(condition, path, watched)
+            return [fault for part in reasons for fault in part] + _find_contradictions(condition, path)
         case word:
             return [
                 f"'{path}.{word}{suffix}' can never hold: {why}"
@@ -94,7 +94,7 @@ def _reasons_never(condition: Condition, path: str, watched: MonitoringCoverage)
             ]
 
 
-def _parts(condition: Condition, path: str, watched: MonitoringCoverage) -> list[list[str]]:
+def _list_parts(condition: Condition, path: str, watched: MonitoringCoverage) -> list[list[str]]:
     return [
         _reasons_never(part, f"{path}.{condition.word}[{index}]", watched) for index, part in enumerate(condition.parts)
     ]
@@ -115,10 +115,10 @@ _LEAST = {"age": "days", "labels": "new_at_least", "drift": "at_least"}
 """What simple conditions ask for at least."""
 
 
-def _contradictions(condition: Condition, path: str) -> list[str]:
+def _find_contradictions(condition: Condition, path: str) -> list[str]:
     """Parts that exclude each other: one and its opposite, a metric below one limit and above a higher one, or
     schedules that never meet."""
-    together = list(_conjuncts(condition))
+    together = list(_iterate_conjuncts(condition))
     denied = [part.parts[0] for part in together if part.word == "not"]
     faults = [
         f"'{path}.all' can never hold: it requires '{part.word}' and its opposite"
@@ -128,10 +128,10 @@ def _contradictions(condition: Condition, path: str) -> list[str]:
     return [*faults, *_disjoint_schedules(together, path), *_exclude(together, path)]
 
 
-def _conjuncts(condition: Condition) -> Iterator[Condition]:
+def _iterate_conjuncts(condition: Condition) -> Iterator[Condition]:
     """The parts of an ``all``, those of an ``all`` in it among them."""
     for part in condition.parts:
-        yield from _conjuncts(part) if part.word == "all" else (part,)
+        yield from _iterate_conjuncts(part) if part.word == "all" else (part,)
 
 
 def _disjoint_schedules(together: Sequence[Condition], path: str) -> list[str]:
@@ -171,18 +171,18 @@ def _reasons_unreachable(condition: Condition, watched: MonitoringCoverage) -> I
     """What is in the way of a simple condition: a setting of it ("" for the whole), and why."""
     match condition.word:
         case "drift":
-            yield from _drift(condition, watched)
+            yield from _check_drift(condition, watched)
         case "performance":
-            yield from _performance(condition, watched)
+            yield from _check_performance(condition, watched)
         case "concept" | "labels" if not watched.labels:
             yield "", "no label is ever joined with 'monitor.label_horizon_seconds' 0"
         case "quality":
-            yield from _quality(condition, watched)
+            yield from _check_quality(condition, watched)
         case "slo":
-            yield from _slo(condition, watched)
+            yield from _check_slo(condition, watched)
 
 
-def _drift(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
+def _check_drift(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     scope, least = condition.values["scope"], condition.values["at_least"]
     if not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"
@@ -194,7 +194,7 @@ def _drift(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[
         yield ".at_least", f"the model has {watched.columns[scope]} such columns"
 
 
-def _performance(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
+def _check_performance(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     values = condition.values
     estimated = values["source"] == "estimated"
     metrics = ESTIMATED if estimated else REALISED
@@ -223,20 +223,20 @@ def _out_of_range(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f".{next(iter(limits))}", f"'{metric}' never lies there"
 
 
-def _quality(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
+def _check_quality(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     if not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"
-    ratios = _ratios(condition)
+    ratios = _list_ratios(condition)
     if not condition.values["violated"] and ratios and all(condition.values[word] >= 1 for word in ratios):
         yield f".{ratios[0]}", "a ratio is 1 at most"
 
 
-def _ratios(condition: Condition) -> list[str]:
+def _list_ratios(condition: Condition) -> list[str]:
     """The limits of ratios that a condition of quality states."""
     return [word for word in QUALITY_LIMITS if condition.values[word] is not None]
 
 
-def _slo(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
+def _check_slo(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     allowed, asked = find_error_budgets(watched.objectives), condition.values["objective"]
     looked = {name: share for name, share in allowed.items() if asked in ("any", name)}
     if not looked:

@@ -161,7 +161,7 @@ def _ask(
     snapshot: VersionSnapshot,
     result: ConditionResult,
 ) -> tuple[RuleMemory, RuleAction | None]:
-    outcome = _outcome(trigger, limits, state, memory, snapshot)
+    outcome = _decide_rule(trigger, limits, state, memory, snapshot)
     if outcome is None or (outcome is not RuleOutcome.REQUESTED and memory.reported == outcome):
         return memory, None
     action = RuleAction(trigger, outcome, memory.since, memory.times, result.evidence)
@@ -171,13 +171,13 @@ def _ask(
     return replace(memory, reported=outcome), action
 
 
-def _outcome(
+def _decide_rule(
     trigger: Trigger, limits: RuleLimits, state: RuleState, memory: RuleMemory, snapshot: VersionSnapshot
 ) -> RuleOutcome | None:
     if trigger.kind is TriggerKind.QUALITY:
         waits = memory.times > 0 or snapshot.now - memory.asked < trigger.cooldown_s
         return None if waits else RuleOutcome.REQUESTED
-    if limits.quality_veto and _unsound(snapshot):
+    if limits.quality_veto and _is_unsound(snapshot):
         return RuleOutcome.QUALITY
     if state.in_flight is not None:
         return RuleOutcome.IN_FLIGHT if not memory.times else None
@@ -190,7 +190,7 @@ def _outcome(
     return RuleOutcome.DRY_RUN if trigger.dry_run else RuleOutcome.REQUESTED
 
 
-def _unsound(snapshot: VersionSnapshot) -> bool:
+def _is_unsound(snapshot: VersionSnapshot) -> bool:
     return bool((snapshot.monitor.get("quality") or {}).get("violated"))
 
 

@@ -55,7 +55,7 @@ class SandboxedProgram:
 
 def confine_sandbox(program: SandboxedProgram) -> ConfinementReport:
     """Confine a program that runs a foreign model once, without a network; call it before there are threads."""
-    memory = limits.limit(program.limits)
+    memory = limits.limit_process(program.limits)
     namespace = limits.without_network()
     applied = _restrict(program.paths, Program.SANDBOX, writes=program.limits.file_bytes > 0)
     return report_layers(_with(applied, memory, namespace), Program.SANDBOX)

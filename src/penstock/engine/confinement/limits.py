@@ -60,7 +60,7 @@ def drop_capabilities(keep_file_access: bool) -> None:
     _libc.capset(header, struct.pack("=6I", effective & kept, permitted & kept, 0, 0, 0, 0))
 
 
-def limit(limits: ResourceLimits) -> bool:
+def limit_process(limits: ResourceLimits) -> bool:
     """Limit this process, and let it write no core dumps; return whether its memory is limited."""
     present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     bounds = {

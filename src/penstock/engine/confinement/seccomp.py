@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock.core.confinement import Program
-from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, machine, read_numbers
+from penstock.engine.confinement.system_calls import AUDIT_ARCHITECTURES, find_machine, read_numbers
 
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
@@ -135,11 +135,11 @@ def _refuse(number: int, code: int) -> list[bytes]:
 
 def _check(number: int, conditions: Sequence[ArgumentCondition]) -> list[bytes]:
     """Return the part of a filter for one call with conditions; for other calls it does nothing."""
-    body = [*(part for condition in conditions for part in _condition(condition)), _return(ALLOW)]
+    body = [*(part for condition in conditions for part in _encode_condition(condition)), _return(ALLOW)]
     return [_jump(_JUMP_EQUAL, number, 0, len(body)), *body]
 
 
-def _condition(condition: ArgumentCondition) -> Iterator[bytes]:
+def _encode_condition(condition: ArgumentCondition) -> Iterator[bytes]:
     """Go on behind this part if the condition holds, else fail with EPERM."""
     yield _load(_ARGUMENTS_AT + 8 * condition.index)
     yield struct.pack("=HBBI", _AND, 0, 0, condition.mask)
@@ -174,7 +174,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def is_available() -> bool:
     """Whether this kernel has filters, and this processor is one of those for which they are written."""
-    number = read_numbers(machine()).get(_SECCOMP)
+    number = read_numbers(find_machine()).get(_SECCOMP)
     action = ctypes.c_uint32(ERRNO)
     return number is not None and _libc.syscall(number, _ACTION_AVAILABLE, 0, ctypes.byref(action)) == 0
 
@@ -182,11 +182,11 @@ def is_available() -> bool:
 def install_filter(program: Program, writes: bool = True) -> bool:
     """Filter the calls of all threads of this process from now on; return whether that succeeded. ``no_new_privs`` must
     be set."""
-    code = compile_filter(machine(), program, os.getpid(), writes)
+    code = compile_filter(find_machine(), program, os.getpid(), writes)
     if not code:
         return False
     filtering = _FilterProgram(len(code) // 8, code)
     # without the second flag, kernels before 5.16 would slow every filtered process down against speculation
     flags = _ALL_THREADS | _NO_SPECULATION_CHANGE
-    number = read_numbers(machine())[_SECCOMP]
+    number = read_numbers(find_machine())[_SECCOMP]
     return bool(_libc.syscall(number, _SET_FILTER, flags, ctypes.byref(filtering)) == 0)

@@ -159,6 +159,6 @@ def read_numbers(machine: str) -> dict[str, int]:
     return {**_COMMON, **{row[0]: int(row[column]) for row in rows if row[column] != "-"}}
 
 
-def machine() -> str:
+def find_machine() -> str:
     """Return the name of this machine's processor."""
     return os.uname().machine

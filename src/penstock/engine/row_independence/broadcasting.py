@@ -17,7 +17,7 @@ def broadcast(values: Sequence[GraphValue], fresh: Fresh) -> GraphValue:
     """
     rank = max(value.rank for value in values)
     rows = _common_rows(values, rank)
-    dims = [_dimension([_from_left(value, axis, rank) for value in values], fresh) for axis in range(rank)]
+    dims = [_join_dimension([_from_left(value, axis, rank) for value in values], fresh) for axis in range(rank)]
     if rows is None:
         return GraphValue(tuple(dims))
     for value in values:
@@ -41,7 +41,7 @@ def _from_left(value: GraphValue, axis: int, rank: int) -> SymbolicSize:
     return ONE if axis < 0 else value.shape[axis]
 
 
-def _dimension(sizes: Sequence[SymbolicSize], fresh: Fresh) -> SymbolicSize:
+def _join_dimension(sizes: Sequence[SymbolicSize], fresh: Fresh) -> SymbolicSize:
     others = {size for size in sizes if size != ONE}
     if len(others) <= 1:
         return next(iter(others), ONE)

@@ -7,7 +7,7 @@ from penstock.engine.row_independence.sizes import SymbolicSize
 from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, laid_out
 
 
-def lines(op: Operation) -> tuple[SymbolicSize, RowAxis | None]:
+def find_lines(op: Operation) -> tuple[SymbolicSize, RowAxis | None]:
     """The first dimension of a matrix, along which the rows lie; a vector would be one line made of all rows."""
     value = op.tensor(0)
     if value.rank != 2:
@@ -17,22 +17,22 @@ def lines(op: Operation) -> tuple[SymbolicSize, RowAxis | None]:
 
 def same_lines(op: Operation) -> list[GraphValue]:
     """Operators that change each line of a matrix by itself, and keep its length."""
-    lines(op)
+    find_lines(op)
     return same_shape(op)
 
 
 def classifier(op: Operation) -> list[GraphValue]:
     """A label and scores for each line."""
-    number, rows = lines(op)
+    number, rows = find_lines(op)
     _check_scores(op)
     return [laid_out([number], rows), laid_out([number, op.fresh()], rows)]
 
 
 def tree_classifier(op: Operation) -> list[GraphValue]:
     """A label for each line, and a score for each label."""
-    number, rows = lines(op)
+    number, rows = find_lines(op)
     _check_scores(op)
-    return [laid_out([number], rows), laid_out([number, _listed(op, "classlabels")], rows)]
+    return [laid_out([number], rows), laid_out([number, _count_listed(op, "classlabels")], rows)]
 
 
 def _check_scores(op: Operation) -> None:
@@ -42,7 +42,7 @@ def _check_scores(op: Operation) -> None:
         raise NotProven("may write the scores of a row into other rows (post_transform PROBIT)")
 
 
-def _listed(op: Operation, name: str) -> SymbolicSize:
+def _count_listed(op: Operation, name: str) -> SymbolicSize:
     """How many texts or whole numbers an attribute lists; nothing is known of a single one."""
     lists = [op.node.attributes.get(f"{name}_{kind}") for kind in ("strings", "int64s")]
     count = max(len(item) if isinstance(item, tuple) else 0 for item in lists)
@@ -51,11 +51,11 @@ def _listed(op: Operation, name: str) -> SymbolicSize:
 
 def regressor(op: Operation) -> list[GraphValue]:
     """Numbers for each line."""
-    number, rows = lines(op)
-    return [laid_out([number, _targets(op)], rows)]
+    number, rows = find_lines(op)
+    return [laid_out([number, _count_targets(op)], rows)]
 
 
-def _targets(op: Operation) -> SymbolicSize:
+def _count_targets(op: Operation) -> SymbolicSize:
     stated = op.node.attributes.get("n_targets", op.node.attributes.get("targets"))
     return SymbolicSize(stated) if isinstance(stated, int) else op.fresh()
 
@@ -63,7 +63,7 @@ def _targets(op: Operation) -> SymbolicSize:
 def categories(op: Operation) -> list[GraphValue]:
     """OneHotEncoder: a new last axis with a place for each category."""
     value = op.tensor(0)
-    return [laid_out([*value.shape, _listed(op, "cats")], value.rows)]
+    return [laid_out([*value.shape, _count_listed(op, "cats")], value.rows)]
 
 
 RULES: dict[str, OperatorRule] = {

@@ -30,7 +30,7 @@ def _convolve(
     op.require_fixed(weights_at, *others)
     rows_at(value, 0)
     kernel = [size.number for size in weights.shape[2:]]
-    return laid_out([value.shape[0], weights.shape[0], *_places(op, value, kernel)], value.rows)
+    return laid_out([value.shape[0], weights.shape[0], *_find_places(op, value, kernel)], value.rows)
 
 
 def transposed_convolution(op: Operation) -> list[GraphValue]:
@@ -50,7 +50,7 @@ def pool(op: Operation) -> list[GraphValue]:
         raise NotProven("returns positions counted through all rows")
     rows_at(value, 0)
     kernel = op.integers("kernel_shape") or ()
-    return [laid_out([*value.shape[:2], *_places(op, value, kernel)], value.rows)]
+    return [laid_out([*value.shape[:2], *_find_places(op, value, kernel)], value.rows)]
 
 
 def global_pool(op: Operation) -> list[GraphValue]:
@@ -60,7 +60,7 @@ def global_pool(op: Operation) -> list[GraphValue]:
     return [laid_out([*value.shape[:2], *[ONE] * (value.rank - 2)], value.rows)]
 
 
-def _places(op: Operation, value: GraphValue, kernel: Sequence[int | None]) -> list[SymbolicSize]:
+def _find_places(op: Operation, value: GraphValue, kernel: Sequence[int | None]) -> list[SymbolicSize]:
     """The dimensions of a convolution or pool behind the channels, as far as they are known."""
     dims = value.shape[2:]
     ones = (1,) * len(dims)
@@ -88,7 +88,7 @@ def _place_count(
 
 def depth_to_space(op: Operation) -> list[GraphValue]:
     """DepthToSpace."""
-    return _regrouped_channels(op, lambda channels, block: _quotient(op, channels, block * block), up=True)
+    return _regrouped_channels(op, lambda channels, block: _divide_size(op, channels, block * block), up=True)
 
 
 def space_to_depth(op: Operation) -> list[GraphValue]:
@@ -102,11 +102,11 @@ def _regrouped_channels(
     value, block = op.tensor(0), op.integer("blocksize", 1)
     rows_at(value, 0)
     first, depth, *places = value.shape
-    scaled = [size * SymbolicSize(block) if up else _quotient(op, size, block) for size in places]
+    scaled = [size * SymbolicSize(block) if up else _divide_size(op, size, block) for size in places]
     return [laid_out([first, channels(depth, block), *scaled], value.rows)]
 
 
-def _quotient(op: Operation, size: SymbolicSize, by: int) -> SymbolicSize:
+def _divide_size(op: Operation, size: SymbolicSize, by: int) -> SymbolicSize:
     return size.divided_by(SymbolicSize(by)) or op.fresh()
 
 

@@ -11,8 +11,8 @@ from penstock.engine.row_independence.values import (
     GraphValue,
     NotProven,
     RowAxis,
-    fixed,
     laid_out,
+    make_fixed,
     normalise_axis,
 )
 
@@ -52,7 +52,7 @@ def _of_unknown_shape(op: Operation, target: GraphValue) -> GraphValue:
     """A fixed value whose shape is a vector of known length."""
     if target.counts_rows or target.shape[0].number is None:
         raise NotProven("gives a constant a shape that depends on the number of rows or is not known")
-    return fixed([op.fresh() for _ in range(target.shape[0].number)])
+    return make_fixed([op.fresh() for _ in range(target.shape[0].number)])
 
 
 def _stated_size(op: Operation, value: GraphValue, axis: int, size: SymbolicSize | None) -> SymbolicSize | None:
@@ -79,7 +79,7 @@ def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: Sym
     if value.rows is None:
         if stated.counts_rows:
             raise NotProven("gives a constant a shape that depends on the number of rows")
-        return fixed([size or free or spare for size in wanted])
+        return make_fixed([size or free or spare for size in wanted])
     dims = [size or free or spare for size in wanted]
     if None in wanted and free is None and not stated.counts_rows:
         raise NotProven("may split a row: its size is not a multiple of the target shape's")
@@ -133,7 +133,7 @@ def squeeze(op: Operation) -> list[GraphValue]:
 def _squeeze_ones(value: GraphValue) -> GraphValue:
     if value.rows is not None or any(size.number is None for size in value.shape):
         raise NotProven("drops every dimension of 1, and with it that of a single row")
-    return fixed([size for size in value.shape if size != ONE])
+    return make_fixed([size for size in value.shape if size != ONE])
 
 
 def _stated_axes(op: Operation) -> tuple[int, ...] | None:
@@ -164,7 +164,7 @@ def expand(op: Operation) -> list[GraphValue]:
     have = [ONE] * (rank - value.rank) + list(value.shape)
     want = [ONE] * (rank - len(wanted)) + wanted
     rows = _expanded_rows(value, have, want)
-    return [laid_out([_larger(one, other, op) for one, other in zip(have, want, strict=True)], rows)]
+    return [laid_out([_choose_larger(one, other, op) for one, other in zip(have, want, strict=True)], rows)]
 
 
 def _expanded_rows(value: GraphValue, have: Sequence[SymbolicSize], want: Sequence[SymbolicSize]) -> RowAxis | None:
@@ -182,7 +182,7 @@ def _expanded_rows(value: GraphValue, have: Sequence[SymbolicSize], want: Sequen
     return RowAxis(counting[0], ONE, width)
 
 
-def _larger(one: SymbolicSize, other: SymbolicSize, op: Operation) -> SymbolicSize:
+def _choose_larger(one: SymbolicSize, other: SymbolicSize, op: Operation) -> SymbolicSize:
     if ONE in (one, other) or one == other:
         return one if other == ONE else other
     return one if one.number is not None else other if other.number is not None else op.fresh()
@@ -214,7 +214,7 @@ def constant_of_shape(op: Operation) -> list[GraphValue]:
     counting = [axis for axis, size in enumerate(target.elements) if size is not None and size.counts_rows]
     dims = [size or op.fresh() for size in target.elements]
     if not counting:
-        return [fixed(dims)]
+        return [make_fixed(dims)]
     width = dims[counting[0]].divided_by(ROWS)
     if len(counting) > 1 or width is None:
         raise NotProven("makes a constant whose shape has the number of rows twice")
@@ -224,4 +224,4 @@ def constant_of_shape(op: Operation) -> list[GraphValue]:
 def number_range(op: Operation) -> list[GraphValue]:
     """Range: numbers that are the same for all rows; as long as there are rows, each row would get its place."""
     op.require_fixed(0, 1, 2)
-    return [fixed([op.fresh()])]
+    return [make_fixed([op.fresh()])]

@@ -128,7 +128,7 @@ def _exchange_last(value: GraphValue, wanted: bool) -> GraphValue:
 
 def einsum(op: Operation) -> list[GraphValue]:
     """Einsum: the letter of the rows stands for nothing else, and stays in the result."""
-    operands, result = _letters(op.text("equation", ""), len(op.values))
+    operands, result = _parse_letters(op.text("equation", ""), len(op.values))
     values = op.tensors()
     sizes: dict[str, SymbolicSize] = {}
     row_axes: dict[str, RowAxis] = {}
@@ -145,7 +145,7 @@ def einsum(op: Operation) -> list[GraphValue]:
     return [laid_out([sizes[item] for item in result], rows.at(result.index(letter)))]
 
 
-def _letters(equation: str, operands: int) -> tuple[list[str], str]:
+def _parse_letters(equation: str, operands: int) -> tuple[list[str], str]:
     left, arrow, right = equation.replace(" ", "").partition("->")
     names = left.split(",")
     if not arrow or "." in equation or len(names) != operands:

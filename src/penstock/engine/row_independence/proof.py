@@ -41,18 +41,18 @@ def prove(graph: PlainGraph) -> RowProof:
     Holds for runs whose inputs agree in the shapes of their rows. Otherwise the proof names an operator that could not
     be passed: rows may be independent all the same.
     """
-    values: Known = dict(_constants(graph))
+    values: Known = dict(_read_constants(graph))
     for item in graph.inputs:
         values[item.name] = _input_value(item)
     for node in graph.nodes:
         values |= _follow_node(node, graph, values)
-    faults = [fault for output in graph.outputs if (fault := _fault(output, values.get(output.name))) is not None]
+    faults = [fault for output in graph.outputs if (fault := _find_fault(output, values.get(output.name))) is not None]
     if not faults:
         return RowProof(True)
     return replace(faults[0].proof, rows_vary=_rows_vary(graph, values))
 
 
-def _fault(output: GraphOutput, value: GraphValue | _UnprovenValue | None) -> _UnprovenValue | None:
+def _find_fault(output: GraphOutput, value: GraphValue | _UnprovenValue | None) -> _UnprovenValue | None:
     """Why an output is not proven, None if it is."""
     if isinstance(value, _UnprovenValue):
         return value
@@ -79,7 +79,7 @@ def _rows_vary(graph: PlainGraph, values: Known) -> bool:
     return False
 
 
-def _constants(graph: PlainGraph) -> Iterator[tuple[str, GraphValue]]:
+def _read_constants(graph: PlainGraph) -> Iterator[tuple[str, GraphValue]]:
     return ((name, constant_value(tensor)) for name, tensor in graph.constants.items())
 
 
@@ -105,13 +105,13 @@ def _follow_node(node: Node, graph: PlainGraph, facts: Known) -> Known:
         by_data = (not node.domain and node.op_type in BY_DATA) or any(item.by_data for item in broken)
         return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(broken[0].proof, by_data))
     if any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
-        return _unproven(node, "takes a value that no rule covers")
+        return _make_unproven(node, "takes a value that no rule covers")
     try:
         return _apply_rule(node, graph, [value for value in values if not isinstance(value, _UnprovenValue)])
     except NotProven as error:
-        return _unproven(node, str(error), isinstance(error, ShapeDependsOnData))
+        return _make_unproven(node, str(error), isinstance(error, ShapeDependsOnData))
     except (ValueError, IndexError, TypeError, ArithmeticError):  # a graph that the runtime would not take either
-        return _unproven(node, "has inputs or attributes that do not match")
+        return _make_unproven(node, "has inputs or attributes that do not match")
 
 
 def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) -> Known:
@@ -120,9 +120,9 @@ def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) 
         NotProven: the operator cannot be passed.
     """
     _check_known(node, graph.functions)
-    op = Operation(node, _version(node, graph.opsets), values)
+    op = Operation(node, _find_operator_set(node, graph.opsets), values)
     try:
-        results = _results(op)
+        results = _run_rule(op)
     except Nondeterministic:
         raise
     except NotProven:
@@ -135,14 +135,14 @@ def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) 
 
 
 def _no_rule(node: Node) -> _UnprovenValue:
-    return _UnprovenValue(_reason(node, "has a result without a rule"))
+    return _UnprovenValue(_make_refusal(node, "has a result without a rule"))
 
 
 def _is_constant(value: GraphValue) -> bool:
     return value.rows is None and not value.counts_rows
 
 
-def _results(op: Operation) -> list[GraphValue]:
+def _run_rule(op: Operation) -> list[GraphValue]:
     node = op.node
     if not node.domain and is_followed(op.values) and (elements := compute_elements(op)) is not None:
         return elements
@@ -170,7 +170,7 @@ def _check_known(node: Node, functions: frozenset[tuple[str, str]]) -> None:
         raise NotProven("has an attribute without a rule")
 
 
-def _version(node: Node, opsets: Mapping[str, int]) -> int:
+def _find_operator_set(node: Node, opsets: Mapping[str, int]) -> int:
     first, last = OPERATOR_SETS.get(node.domain, (1, 0))
     version = opsets.get(node.domain, 0)
     if not first <= version <= last:
@@ -178,11 +178,11 @@ def _version(node: Node, opsets: Mapping[str, int]) -> int:
     return version
 
 
-def _unproven(node: Node, reason: str, by_data: bool = False) -> Known:
-    return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(_reason(node, reason), by_data))
+def _make_unproven(node: Node, reason: str, by_data: bool = False) -> Known:
+    return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(_make_refusal(node, reason), by_data))
 
 
-def _reason(node: Node, reason: str) -> RowProof:
+def _make_refusal(node: Node, reason: str) -> RowProof:
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next(filter(None, node.outputs), "")
     return RowProof(False, f"operator {operator} {reason}", _shorten(name), operator)

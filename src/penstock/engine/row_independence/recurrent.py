@@ -19,7 +19,7 @@ def recurrent(cell_state: bool) -> OperatorRule:
         _check_lengths(op, rows)
         for index in (5, 6) if cell_state else (5,):
             _check_state(op, index, rows)
-        return _results(op, value, rows, 2 if cell_state else 1)
+        return _make_results(op, value, rows, 2 if cell_state else 1)
 
     return rule
 
@@ -35,7 +35,7 @@ def _check_state(op: Operation, index: int, rows: RowAxis | None) -> None:
         raise NotProven("begins with a state that does not belong to the rows")
 
 
-def _results(op: Operation, value: GraphValue, rows: RowAxis | None, states: int) -> list[GraphValue]:
+def _make_results(op: Operation, value: GraphValue, rows: RowAxis | None, states: int) -> list[GraphValue]:
     directions = SymbolicSize(2 if op.text("direction", "forward") == "bidirectional" else 1)
     hidden = SymbolicSize(op.integer("hidden_size", 0)) if "hidden_size" in op.node.attributes else op.fresh()
     steps, batch = value.shape[:2]

@@ -13,7 +13,7 @@ def reduction(axes_are_input: int) -> OperatorRule:
 
     def rule(op: Operation) -> list[GraphValue]:
         value = op.tensor(0)
-        axes = _axes(op, axes_are_input)
+        axes = _read_axes(op, axes_are_input)
         if not axes and op.version >= axes_are_input and op.flag("noop_with_empty_axes"):
             return [GraphValue(value.dims, value.rows)]
         gone = sorted({normalise_axis(axis, value.rank) for axis in axes or range(value.rank)})
@@ -23,7 +23,7 @@ def reduction(axes_are_input: int) -> OperatorRule:
     return rule
 
 
-def _axes(op: Operation, axes_are_input: int) -> tuple[int, ...] | None:
+def _read_axes(op: Operation, axes_are_input: int) -> tuple[int, ...] | None:
     if op.version < axes_are_input:
         return op.integers("axes")
     return op.numbers(1) if op.has(1) else None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from penstock.engine.row_independence.operation import Operation, SliceBounds, crosses, cuts_of, rows_at
 from penstock.engine.row_independence.sizes import ONE, SymbolicSize, multiply_sizes
-from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, fixed, laid_out, normalise_axis
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, laid_out, make_fixed, normalise_axis
 
 TO_THE_END = 1_000_000_000
 """A Slice that ends here or later goes to the end: exporters state this or the largest number there is."""
@@ -69,7 +69,7 @@ def slice_rows(op: Operation) -> list[GraphValue]:
         elif any(bound is not None and bound.counts_rows for bound in (cut.start, cut.end, cut.step)):
             raise NotProven("takes a part of each row whose size is the number of rows")
         else:
-            dims[cut.axis] = _length(cut, dims[cut.axis]) or op.fresh()
+            dims[cut.axis] = _measure_cut(cut, dims[cut.axis]) or op.fresh()
     return [laid_out(dims, value.rows)]
 
 
@@ -81,7 +81,7 @@ def _check_whole(cut: SliceBounds, rows: RowAxis) -> None:
         raise NotProven("takes some of the rows by their position")
 
 
-def _length(cut: SliceBounds, size: SymbolicSize) -> SymbolicSize | None:
+def _measure_cut(cut: SliceBounds, size: SymbolicSize) -> SymbolicSize | None:
     """How much is left of an axis, None where that is not known."""
     numbers = [None if item is None else item.number for item in (cut.start, cut.end, cut.step, size)]
     start, end, step, length = numbers
@@ -96,11 +96,11 @@ def split(op: Operation) -> list[GraphValue]:
     op.require_fixed(1)
     axis = normalise_axis(op.integer("axis", 0), value.rank)
     crosses(value, [axis], "takes apart")
-    parts = _parts(op, value.shape[axis])
+    parts = _find_parts(op, value.shape[axis])
     return [laid_out([*value.shape[:axis], part, *value.shape[axis + 1 :]], value.rows) for part in parts]
 
 
-def _parts(op: Operation, size: SymbolicSize) -> list[SymbolicSize]:
+def _find_parts(op: Operation, size: SymbolicSize) -> list[SymbolicSize]:
     number = len(op.node.outputs)
     stated = op.integers("split") if op.version < 13 else op.fixed(1).numbers if op.has(1) else None
     if stated is not None:
@@ -193,6 +193,6 @@ def array_feature_extractor(op: Operation) -> list[GraphValue]:
         return [laid_out([*leading, count], data.rows)]
     rows = indices.rows
     if rows is None:
-        return [fixed([*leading, count])]
+        return [make_fixed([*leading, count])]
     before, after = multiply_sizes(indices.shape[: rows.axis]), multiply_sizes(indices.shape[rows.axis + 1 :])
     return [laid_out([*leading, count], RowAxis(len(leading), before * rows.outer, rows.inner * after))]

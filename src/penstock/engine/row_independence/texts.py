@@ -43,12 +43,12 @@ def tfidf_vectorizer(op: Operation) -> list[GraphValue]:
     value = op.padded_tensor(0)
     if value.rank != 2:
         raise NotProven("takes a value that is not a matrix as one row")
-    if value.padding is not None and value.padding in _pool(op):
+    if value.padding is not None and value.padding in _read_pool(op):
         raise NotProven("counts the text that pads the rows")
     return [laid_out([value.shape[0], op.fresh()], rows_at(value, 0))]
 
 
-def _pool(op: Operation) -> tuple[int | float | str, ...]:
+def _read_pool(op: Operation) -> tuple[int | float | str, ...]:
     """The texts that terms are made of."""
     pool = op.node.attributes.get("pool_strings")
     if not isinstance(pool, tuple):

@@ -101,7 +101,7 @@ UNKNOWN = GraphValue(None)
 """A fixed value of which nothing is known."""
 
 
-def fixed(dims: Sequence[SymbolicSize]) -> GraphValue:
+def make_fixed(dims: Sequence[SymbolicSize]) -> GraphValue:
     """A fixed value of these dimensions."""
     return GraphValue(tuple(dims))
 

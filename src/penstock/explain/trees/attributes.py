@@ -44,7 +44,7 @@ def read_tree_nodes(node: GraphNode, precision: Precision) -> tuple[TreeNodes, _
     Raises ``NotExact`` for lists that contradict each other.
     """
     trees, ids = node.integers("nodes_treeids"), node.integers("nodes_nodeids")
-    modes = _modes(node)
+    modes = _read_modes(node)
     _check_lengths(node, len(modes), precision)
     is_split = modes != LEAF
     places = _ids_of(trees, ids)
@@ -55,12 +55,12 @@ def read_tree_nodes(node: GraphNode, precision: Precision) -> tuple[TreeNodes, _
     if len(first) != len(places.trees):
         raise NotExact("the nodes of a tree are not listed together")
     found = TreeNodes(
-        _splits(node, is_split, modes, precision), on_true, on_false, numbers[first], int((~is_split).sum())
+        _read_splits(node, is_split, modes, precision), on_true, on_false, numbers[first], int((~is_split).sum())
     )
     return found, places, numbers
 
 
-def _modes(node: GraphNode) -> Integers:
+def _read_modes(node: GraphNode) -> Integers:
     try:
         modes = np.array([MODES[name] for name in node.texts("nodes_modes")], dtype=np.int64)
     except KeyError as fault:
@@ -90,7 +90,7 @@ def _ids_of(trees: Integers, ids: Integers) -> _Ids:
     return _Ids(known, width, keys[order], order)
 
 
-def _splits(node: GraphNode, is_split: Flags, modes: Integers, precision: Precision) -> Splits:
+def _read_splits(node: GraphNode, is_split: Flags, modes: Integers, precision: Precision) -> Splits:
     tracks = node.integers("nodes_missing_value_tracks_true")
     nan_is_true = np.zeros(len(modes), dtype=bool)
     nan_is_true[: len(tracks)] = tracks[: len(modes)] == 1

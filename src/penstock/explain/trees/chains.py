@@ -22,7 +22,7 @@ def merge_chains(nodes: TreeNodes) -> TreeNodes:
     inside[nodes.on_false[goes_on]] = True
     heads = np.flatnonzero(goes_on & ~inside)
     chains = [_follow(int(head), nodes.on_false, goes_on) for head in heads]
-    return _merged(nodes, chains)
+    return _merge_chains(nodes, chains)
 
 
 def _goes_on(nodes: TreeNodes) -> Flags:
@@ -43,7 +43,7 @@ def _follow(head: int, on_false: Integers, goes_on: Flags) -> list[int]:
     return chain
 
 
-def _merged(nodes: TreeNodes, chains: list[list[int]]) -> TreeNodes:
+def _merge_chains(nodes: TreeNodes, chains: list[list[int]]) -> TreeNodes:
     splits = nodes.splits
     modes, nan_is_true, on_false = splits.modes.copy(), splits.nan_is_true.copy(), nodes.on_false.copy()
     for head, *others in chains:

@@ -90,7 +90,7 @@ def make_groups(ensemble: Ensemble, columns: Integers, features: int) -> list[Le
     adds = np.isin(np.arange(len(paths.leaf)), weights.leaf[weights.weight != 0])
     used = np.where(adds & (found.count > 0), _group_sizes(found.count), 0)
     shape = (features, ensemble.outputs)
-    return [_group(paths, weights, found, chosen, shape) for chosen in _split_groups(used)]
+    return [_make_group(paths, weights, found, chosen, shape) for chosen in _split_groups(used)]
 
 
 def _split_groups(sizes: Integers) -> Iterator[Flags]:
@@ -119,7 +119,7 @@ def find_features(paths: LeafPaths, asked: Integers, features: int) -> PathFeatu
     return PathFeatures(path, different % features, place, count, place[where])
 
 
-def _group(
+def _make_group(
     paths: LeafPaths, weights: LeafWeights, found: PathFeatures, chosen: Flags, shape: tuple[int, int]
 ) -> LeafGroup:
     numbers = np.cumsum(chosen) - 1

@@ -85,11 +85,13 @@ class LeafPairs:
         leaf, sets = alive // rows, self.background.ravel()[alive]
         weight = np.bitwise_count(sets) * np.int64(len(gain)) + np.bitwise_count(missed)[leaf]
         of_row, gains = sum_by(leaf, loss.ravel()[weight], leaves), gain.ravel()[weight]
-        columns = [_column(place, missed, leaf, sets, gains, of_row) for place in range(self.features)]
+        columns = [_share_column(place, missed, leaf, sets, gains, of_row) for place in range(self.features)]
         return np.asarray(np.stack(columns, axis=1) / rows)
 
 
-def _column(place: int, missed: Sets, leaf: NDArray[np.intp], sets: Sets, gains: Floats, of_row: Floats) -> Floats:
+def _share_column(
+    place: int, missed: Sets, leaf: NDArray[np.intp], sets: Sets, gains: Floats, of_row: Floats
+) -> Floats:
     """What the feature at one place of each path gets: it is missed by the row, by background rows, or by none."""
     has = np.flatnonzero(has_bit(sets, place))
     return sum_by(leaf[has], gains[has], len(missed)) - of_row * has_bit(missed, place)

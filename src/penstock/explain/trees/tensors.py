@@ -24,8 +24,8 @@ def read_tensors(node: GraphNode, dtype: np.dtype[Any]) -> tuple[Ensemble, tuple
     the lists contradict each other.
     """
     precision = np.dtype(np.float64) if dtype == np.float64 else np.dtype(np.float32)
-    splits = _splits(node, precision)
-    nodes = _nodes(node, splits)
+    splits = _read_splits(node, precision)
+    nodes = _make_nodes(node, splits)
     targets = node.integers("leaf_targetids")
     weights = np.asarray(node.attributes.get("leaf_weights", ()), dtype=precision).reshape(-1)
     if len(targets) != len(weights) or not len(targets):
@@ -33,10 +33,10 @@ def read_tensors(node: GraphNode, dtype: np.dtype[Any]) -> tuple[Ensemble, tuple
     added = LeafWeights(np.arange(nodes.leaves), targets, weights.astype(np.float64))
     outputs = node.integer("n_targets", 1)
     scale = aggregate_scale(_name_of(AGGREGATES, node.integer("aggregate_function", 1)), len(nodes.roots))
-    return ensemble_of(nodes, added, scale, np.zeros(outputs), outputs), _links(node, outputs)
+    return ensemble_of(nodes, added, scale, np.zeros(outputs), outputs), _read_links(node, outputs)
 
 
-def _splits(node: GraphNode, precision: np.dtype[Any]) -> Splits:
+def _read_splits(node: GraphNode, precision: np.dtype[Any]) -> Splits:
     modes = np.asarray(node.attributes.get("nodes_modes", ()), dtype=np.int64).reshape(-1)
     thresholds = np.asarray(node.attributes.get("nodes_splits", ()), dtype=precision).reshape(-1)
     features, tracks = node.integers("nodes_featureids"), node.integers("nodes_missing_value_tracks_true")
@@ -45,14 +45,14 @@ def _splits(node: GraphNode, precision: np.dtype[Any]) -> Splits:
         raise NotExact("the lists of the splits have different lengths")
     nan_is_true = tracks == 1 if len(tracks) else np.zeros(len(modes), dtype=bool)
     members = np.asarray(node.attributes.get("membership_values", ()), dtype=precision).reshape(-1)
-    return Splits(features, modes, thresholds, nan_is_true, _sets(modes, members))
+    return Splits(features, modes, thresholds, nan_is_true, _read_sets(modes, members))
 
 
 LONGEST_CHAIN, LARGEST_IN_CHAIN = 30, 30
 """Sets of more members, or with others than 0 to 30, are looked up by whole numbers; smaller ones are compared."""
 
 
-def _sets(modes: Integers, members: NDArray[Any]) -> MemberSets:
+def _read_sets(modes: Integers, members: NDArray[Any]) -> MemberSets:
     """The members of the sets in the order of the splits that ask for them: NaN ends a set."""
     ends = np.isnan(members)
     number = (np.cumsum(ends) - ends)[~ends]
@@ -67,10 +67,10 @@ def _sets(modes: Integers, members: NDArray[Any]) -> MemberSets:
     return MemberSets(asking[number], value, is_large[number])
 
 
-def _nodes(node: GraphNode, splits: Splits) -> TreeNodes:
+def _make_nodes(node: GraphNode, splits: Splits) -> TreeNodes:
     count, leaves = len(splits), len(node.integers("leaf_targetids"))
-    on_true = _children(node.integers("nodes_truenodeids"), node.integers("nodes_trueleafs"), count, leaves)
-    on_false = _children(node.integers("nodes_falsenodeids"), node.integers("nodes_falseleafs"), count, leaves)
+    on_true = _find_children(node.integers("nodes_truenodeids"), node.integers("nodes_trueleafs"), count, leaves)
+    on_false = _find_children(node.integers("nodes_falsenodeids"), node.integers("nodes_falseleafs"), count, leaves)
     roots = node.integers("tree_roots")
     if not len(roots) or roots.min() < 0 or roots.max() >= count:
         raise NotExact("a tree has a root that does not exist")
@@ -83,10 +83,10 @@ def _lone_leaves(nodes: TreeNodes) -> TreeNodes:
     roots = np.where(alone, nodes.on_true[nodes.roots], nodes.roots)
     kept = np.ones(len(nodes.splits), dtype=bool)
     kept[nodes.roots[alone]] = False
-    return _only(nodes, kept, roots) if alone.any() else nodes
+    return _keep_splits(nodes, kept, roots) if alone.any() else nodes
 
 
-def _only(nodes: TreeNodes, kept: NDArray[np.bool_], roots: Integers) -> TreeNodes:
+def _keep_splits(nodes: TreeNodes, kept: NDArray[np.bool_], roots: Integers) -> TreeNodes:
     """The nodes without some splits; numbers of splits and leaves move up."""
     count, number = len(kept), np.cumsum(kept) - 1
     moved = np.concatenate([number, np.arange(nodes.leaves) + int(kept.sum())])
@@ -99,7 +99,7 @@ def _only(nodes: TreeNodes, kept: NDArray[np.bool_], roots: Integers) -> TreeNod
     return TreeNodes(left, moved[nodes.on_true[old]], moved[nodes.on_false[old]], moved[roots], nodes.leaves)
 
 
-def _children(ids: Integers, are_leaves: Integers, count: int, leaves: int) -> Integers:
+def _find_children(ids: Integers, are_leaves: Integers, count: int, leaves: int) -> Integers:
     if len(ids) != count or len(are_leaves) != count:
         raise NotExact("the lists of the splits have different lengths")
     most = np.where(are_leaves != 0, leaves, count)
@@ -114,7 +114,7 @@ def _name_of(names: tuple[str, ...], number: int) -> str:
     return names[number]
 
 
-def _links(node: GraphNode, outputs: int) -> tuple[str, ...]:
+def _read_links(node: GraphNode, outputs: int) -> tuple[str, ...]:
     name = _name_of(TRANSFORMS, node.integer("post_transform", 0))
     if name == "PROBIT":
         raise NotExact("the transform PROBIT behind the scores has no margin that is known")

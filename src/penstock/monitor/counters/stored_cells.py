@@ -59,7 +59,7 @@ _FINE_RUN: Final = np.array(
 )
 
 
-def counters(stored: Cells) -> Cells:
+def read_counters(stored: Cells) -> Cells:
     """Return the counters [BLOCK_CELLS] of the stored cells [STORED_CELLS] of a block, or of a sum of blocks."""
     cells = stored[:BLOCK_CELLS].copy()
     _add_sums(cells, stored[SUMS_AT:STORED_CELLS].reshape(SERIES, SUM_CELLS))

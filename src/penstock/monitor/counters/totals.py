@@ -51,7 +51,7 @@ from penstock.monitor.counters.layout import (
     float_to_cell,
 )
 from penstock.monitor.counters.slot import Slot
-from penstock.monitor.counters.stored_cells import counters
+from penstock.monitor.counters.stored_cells import read_counters
 from penstock.monitor.outputs import OUTPUT_BINS
 
 
@@ -64,7 +64,7 @@ class Totals:
     @classmethod
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
         """Add up a block over slots."""
-        return cls(counters(add_blocks([slot.read(block) for slot in slots], STORED_CELLS)))
+        return cls(read_counters(add_blocks([slot.read(block) for slot in slots], STORED_CELLS)))
 
     @property
     def cells(self) -> Cells:
@@ -73,7 +73,7 @@ class Totals:
 
     def requests(self) -> Iterator[tuple[str, str, str, int]]:
         """Yield non-zero counts as (route, protocol, outcome, count)."""
-        for series, (route, protocol) in enumerate(_series()):
+        for series, (route, protocol) in enumerate(_iterate_series()):
             for index, outcome in enumerate(OUTCOMES):
                 count = self._cells[REQUESTS_AT + series * OUTCOME_COUNT + index]
                 if count:
@@ -94,7 +94,7 @@ class Totals:
 
     def durations(self) -> Iterator[tuple[str, str, Histogram]]:
         """Yield non-empty histograms of request durations as (route, protocol, histogram in nanoseconds)."""
-        for series, (route, protocol) in enumerate(_series()):
+        for series, (route, protocol) in enumerate(_iterate_series()):
             histogram = self._histogram(DURATION_AT + series * LATENCY_CELLS, LATENCY_CELLS)
             if histogram.count:
                 yield route, protocol, histogram
@@ -288,7 +288,7 @@ def count_refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
     return shed, expired
 
 
-def _series() -> Iterator[tuple[str, str]]:
+def _iterate_series() -> Iterator[tuple[str, str]]:
     for route in ROUTE_NAMES:
         for protocol in PROTOCOL_NAMES:
             yield route, protocol

@@ -83,18 +83,18 @@ def compare(graph: Path, model: Model, options: ModelOptions) -> dict[str, Any]:
     is_quantized = any(node.op_type in _QUANTIZED for node in nodes_of(read_model(graph)))
     tolerance = QUANTIZED_TOLERANCE if is_quantized else TOLERANCE
     worst, compared = 0.0, 0
-    for kind, feeds in _inputs(model.signature, options):
-        expected = _answers(default, feeds)
+    for kind, feeds in _iterate_inputs(model.signature, options):
+        expected = _try_run(default, feeds)
         if expected is None:
             continue  # the graph does not take these values
-        difference = _difference(expected, _answers(model, feeds))
+        difference = _find_difference(expected, _try_run(model, feeds))
         if difference > tolerance:
             raise Refused(
                 f"for {kind}, its answers with the accelerator '{name}' are not those without: "
                 f"{_describe(difference, tolerance)}; leave it out of its configuration"
             )
         worst, compared = max(worst, difference), compared + 1
-    _answers(model, _feeds(model.signature, _odd_numbers(model.signature)))  # must not end the process
+    _try_run(model, _make_feeds(model.signature, _odd_numbers(model.signature)))  # must not end the process
     return {
         "name": name,
         "tolerance": tolerance,
@@ -110,7 +110,7 @@ def _describe(difference: float, tolerance: float) -> str:
     return f"they differ by {difference:.2g} of the largest number of a row, and at most {tolerance:g} is allowed"
 
 
-def _inputs(signature: Signature, options: ModelOptions) -> Iterator[tuple[str, Feeds]]:
+def _iterate_inputs(signature: Signature, options: ModelOptions) -> Iterator[tuple[str, Feeds]]:
     rows = min(ROWS, signature.max_batch_size or ROWS)
     kinds = [*synthetic_inputs(signature, options.warmup), *warmup.varied_tensors(signature, rows)]
     kinds.append(("large whole numbers", _large_numbers(signature)))
@@ -121,25 +121,25 @@ def _inputs(signature: Signature, options: ModelOptions) -> Iterator[tuple[str, 
             continue
 
 
-def _feeds(signature: Signature, tensors: list[Tensor]) -> Feeds:
+def _make_feeds(signature: Signature, tensors: list[Tensor]) -> Feeds:
     return signature.bind(tensors).feeds
 
 
 def _large_numbers(signature: Signature) -> list[Tensor]:
     """Return one row whose whole numbers are the largest of their types."""
-    return [_with_data(tensor, _large(tensor.data)) for tensor in warmup.random_tensors(signature, 1)]
+    return [_with_data(tensor, _make_large(tensor.data)) for tensor in warmup.random_tensors(signature, 1)]
 
 
-def _large(data: Array) -> Array:
+def _make_large(data: Array) -> Array:
     return np.full_like(data, np.iinfo(data.dtype).max) if data.dtype.kind in "iu" else data
 
 
 def _odd_numbers(signature: Signature) -> list[Tensor]:
     """Return one row of infinities and NaN, whole numbers of the least value."""
-    return [_with_data(tensor, _odd(tensor.data)) for tensor in warmup.random_tensors(signature, 1)]
+    return [_with_data(tensor, _make_odd(tensor.data)) for tensor in warmup.random_tensors(signature, 1)]
 
 
-def _odd(data: Array) -> Array:
+def _make_odd(data: Array) -> Array:
     if data.dtype.kind in "iu":
         return np.full_like(data, np.iinfo(data.dtype).min)
     if data.dtype.kind != "f":
@@ -151,14 +151,14 @@ def _with_data(tensor: Tensor, data: Array) -> Tensor:
     return tensor if tensor.datatype == "BF16" else Tensor(tensor.name, tensor.datatype, data)
 
 
-def _answers(model: Model, feeds: Feeds) -> list[Array] | None:
+def _try_run(model: Model, feeds: Feeds) -> list[Array] | None:
     try:
         return model.run(feeds, [spec.name for spec in model.signature.outputs])
     except Fault:
         return None
 
 
-def _difference(expected: list[Array], answers: list[Array] | None) -> float:
+def _find_difference(expected: list[Array], answers: list[Array] | None) -> float:
     """Return the largest difference, relative to the largest number of its row; infinity for another kind of answer."""
     if answers is None:
         return float("inf")

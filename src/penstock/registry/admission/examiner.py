@@ -126,7 +126,7 @@ class Examiner:
             await self._sandbox.close()
 
     async def _run_order(self, subject: ExaminedContent, work: str) -> AdmissionReport:
-        size = await asyncio.to_thread(_size, subject)
+        size = await asyncio.to_thread(_measure_size, subject)
         seconds = self._options.seconds + size / BYTES_A_SECOND
         order = {
             "work": work,
@@ -170,7 +170,7 @@ class Examiner:
             self._sandbox.hang_up()
 
 
-def _size(subject: ExaminedContent) -> int:
+def _measure_size(subject: ExaminedContent) -> int:
     """Return the bytes of the graph and of the files beside it."""
     sizes = 0
     with suppress(OSError):
@@ -187,17 +187,17 @@ def _report(answer: dict[str, Any], seconds: float) -> AdmissionReport:
     Raises:
         NotReady: a required layer of confinement is missing, and nothing was examined.
     """
-    reason, report = _ending(answer, seconds), answer.get("report")
+    reason, report = _describe_end(answer, seconds), answer.get("report")
     if not reason and isinstance(report, dict):
         if report.get("unsafe"):
             raise NotReady(f"the model cannot be examined safely: {report['unsafe']}")
-        facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
+        facts = {**report["facts"], "runtime": f"onnxruntime {_find_runtime()}"}
         return AdmissionReport(report["reason"], facts, report["detail"])
     reason = reason or "it needs more memory than admission allows, or broke the process that examined it"
     return AdmissionReport(reason, {CONFINEMENT: encode_report(expect_layers(Program.SANDBOX))})
 
 
-def _ending(answer: dict[str, Any], seconds: float) -> str:
+def _describe_end(answer: dict[str, Any], seconds: float) -> str:
     """Return why a sandbox ended early, "" if it did not."""
     if answer["timed_out"] or answer["code"] == -signal.SIGXCPU:
         return (
@@ -215,30 +215,30 @@ def describe_basis(options: AdmissionOptions) -> dict[str, Any]:
     return {
         "form": FORM,
         "penstock": __version__,
-        "onnxruntime": _runtime(),
+        "onnxruntime": _find_runtime(),
         "onnx": metadata.version("onnx"),
-        "extensions": _version("onnxruntime-extensions"),
-        "openvino": _version("onnxruntime-ep-openvino"),
+        "extensions": _find_package_version("onnxruntime-extensions"),
+        "openvino": _find_package_version("onnxruntime-ep-openvino"),
         "seconds": options.seconds,
         "memory_bytes": options.memory_bytes,
         "confinement": dict(expect_layers(Program.SANDBOX).in_force),
         "locales": locales.describe_locales(),
-        "machine": _machine(),
+        "machine": _find_machine(),
     }
 
 
-def _runtime() -> str:
+def _find_runtime() -> str:
     return metadata.version("onnxruntime")
 
 
-def _version(package: str) -> str:
+def _find_package_version(package: str) -> str:
     """Return the version of an optional package, "" if it is not installed."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return ""
 
 
-def _machine() -> str:
+def _find_machine() -> str:
     """Return the kind of processor, because its features decide which kernels run and how numbers are rounded."""
     try:
         first = Path("/proc/cpuinfo").read_text("ascii", "replace").partition("\n\n")[0]

@@ -35,7 +35,7 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         Refused: it is not an ONNX graph, breaks a rule, states no shape for an input, or references forbidden files.
     """
     model = read_model(graph)
-    for tensor in _external(model):
+    for tensor in _list_external(model):
         _check_external(tensor, graph, folder)
     _check_rules(model)
     _check_shapes(model, stated)
@@ -102,13 +102,13 @@ def weight_files(graph: Path) -> list[str]:
 
 def weights_of(model: onnx.ModelProto) -> list[str]:
     """Return the names of the files with a graph's weights, as the graph states them."""
-    entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
+    entries = (entry for tensor in _iterate_tensors(model) for entry in tensor.external_data)
     return sorted({entry.value for entry in entries if entry.key == "location"})
 
 
 def _check_rules(model: Any) -> None:
     try:
-        with _checkable(model):
+        with _make_checkable(model):
             checker.check_model(model)
     except checker.ValidationError as error:
         text, broken = " ".join(str(error).split()), "the graph breaks a rule of ONNX"
@@ -117,14 +117,14 @@ def _check_rules(model: Any) -> None:
 
 
 @contextmanager
-def _checkable(model: Any) -> Iterator[None]:
+def _make_checkable(model: Any) -> Iterator[None]:
     """Change the model within the block so that the checker accepts it.
 
     A value of unknown rank becomes a scalar: ONNX and the runtime allow it, but the checker does not. External weights,
     which have been checked before, become empty.
     """
     shapeless = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_no_shape(value)]
-    outside = [(tensor, onnx.TensorProto.FromString(tensor.SerializeToString())) for tensor in _external(model)]
+    outside = [(tensor, onnx.TensorProto.FromString(tensor.SerializeToString())) for tensor in _list_external(model)]
     try:
         for kind in shapeless:
             kind.shape.SetInParent()
@@ -156,10 +156,10 @@ def _has_no_shape(value: Any) -> bool:
     return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
-def _external(model: Any) -> list[Any]:
+def _list_external(model: Any) -> list[Any]:
     """Return the tensors with values in other files."""
     external = onnx.TensorProto.EXTERNAL
-    return [tensor for tensor in _tensors(model) if tensor.data_location == external or tensor.external_data]
+    return [tensor for tensor in _iterate_tensors(model) if tensor.data_location == external or tensor.external_data]
 
 
 def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
@@ -209,7 +209,7 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def _graphs(model: Any) -> Iterator[Any]:
+def _iterate_graphs(model: Any) -> Iterator[Any]:
     """Yield every graph and function of the model, including nested ones."""
     waiting = [model.graph, *model.functions, *(info.algorithm for info in model.training_info)]
     while waiting:
@@ -224,11 +224,11 @@ def _graphs(model: Any) -> Iterator[Any]:
 
 def nodes_of(model: Any) -> Iterator[Any]:
     """Yield the nodes of a model, of its functions and of all nested graphs."""
-    return (node for graph in _graphs(model) for node in graph.node)
+    return (node for graph in _iterate_graphs(model) for node in graph.node)
 
 
-def _tensors(model: Any) -> Iterator[Any]:
-    for graph in _graphs(model):
+def _iterate_tensors(model: Any) -> Iterator[Any]:
+    for graph in _iterate_graphs(model):
         yield from getattr(graph, "initializer", ())
         for sparse in getattr(graph, "sparse_initializer", ()):
             yield from (sparse.values, sparse.indices)

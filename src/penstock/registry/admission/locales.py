@@ -21,10 +21,10 @@ def list_folders() -> list[Path]:
 def describe_locales() -> str:
     """Return a description of the installed locales and the selected one; an archive is described by size and time."""
     selected = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
-    return "; ".join([*selected, *(entry for folder in (*list_folders(), FOLDER) for entry in _entries(folder))])
+    return "; ".join([*selected, *(entry for folder in (*list_folders(), FOLDER) for entry in _list_entries(folder))])
 
 
-def _entries(folder: Path) -> list[str]:
+def _list_entries(folder: Path) -> list[str]:
     entries = []
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):

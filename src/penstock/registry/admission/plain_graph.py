@@ -29,24 +29,24 @@ _ATTRIBUTE = onnx.AttributeProto
 def read_plain(model: onnx.ModelProto) -> PlainGraph:
     """Return the graph of a model; external weights are not read."""
     graph = model.graph
-    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: _read_constant(tensor) for tensor in graph.initializer}
     sparse = {tensor.values.name: ConstantTensor(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
     defaults = constants.keys() | sparse.keys()
     return PlainGraph(
-        inputs=[_input(item) for item in graph.input if item.name not in defaults],
+        inputs=[_read_input(item) for item in graph.input if item.name not in defaults],
         outputs=[GraphOutput(item.name, _rows_name(item)) for item in graph.output],
-        nodes=[_node(node) for node in graph.node],
+        nodes=[_read_node(node) for node in graph.node],
         constants={**constants, **sparse},
-        opsets={_domain(entry.domain): entry.version for entry in model.opset_import},
-        functions=frozenset((_domain(function.domain), function.name) for function in model.functions),
+        opsets={_normalise_domain(entry.domain): entry.version for entry in model.opset_import},
+        functions=frozenset((_normalise_domain(function.domain), function.name) for function in model.functions),
     )
 
 
-def _domain(name: str) -> str:
+def _normalise_domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _input(value_info_proto: onnx.ValueInfoProto) -> GraphInput:
+def _read_input(value_info_proto: onnx.ValueInfoProto) -> GraphInput:
     if not value_info_proto.type.HasField("tensor_type") or not value_info_proto.type.tensor_type.HasField("shape"):
         return GraphInput(value_info_proto.name, None)
     dims = value_info_proto.type.tensor_type.shape.dim
@@ -64,20 +64,20 @@ def _dimension_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
-def _node(node: onnx.NodeProto) -> Node:
+def _read_node(node: onnx.NodeProto) -> Node:
     return Node(
         node.name,
-        _domain(node.domain),
+        _normalise_domain(node.domain),
         node.op_type,
         tuple(node.input),
         tuple(node.output),
-        {attribute.name: _attribute(attribute) for attribute in node.attribute},
+        {attribute.name: _read_attribute(attribute) for attribute in node.attribute},
         _constant_value(node),
         any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute),
     )
 
 
-def _attribute(attribute: onnx.AttributeProto) -> Attribute:
+def _read_attribute(attribute: onnx.AttributeProto) -> Attribute:
     """Return the value of an attribute; no rule depends on texts that are not UTF-8."""
     if attribute.ref_attr_name:
         return None
@@ -107,7 +107,7 @@ def _constant_value(node: onnx.NodeProto) -> ConstantTensor | None:
 
 def _constant_attribute(attribute: onnx.AttributeProto) -> ConstantTensor:
     if attribute.type == _ATTRIBUTE.TENSOR:
-        return _constant(attribute.t)
+        return _read_constant(attribute.t)
     if attribute.type == _ATTRIBUTE.INT:
         return ConstantTensor((), (attribute.i,))
     number = len(attribute.ints) + len(attribute.floats) + len(attribute.strings)
@@ -118,7 +118,7 @@ def _constant_attribute(attribute: onnx.AttributeProto) -> ConstantTensor:
     )
 
 
-def _constant(tensor: onnx.TensorProto) -> ConstantTensor:
+def _read_constant(tensor: onnx.TensorProto) -> ConstantTensor:
     dims = tuple(tensor.dims)
     size = 1
     for dim in dims:

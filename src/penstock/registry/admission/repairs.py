@@ -15,7 +15,7 @@ from penstock.registry.graphs import (
 )
 from penstock.registry.graphs.carried_state import refuse_carried_state
 from penstock.registry.graphs.graph_edits import GraphChanges, rewrite
-from penstock.registry.graphs.guards import guard
+from penstock.registry.graphs.guards import guard_model
 from penstock.registry.graphs.rewrite import FACT, encode_rewrite
 from penstock.registry.graphs.zipmap import EXPORT, ZIPMAP, cut_zipmaps
 
@@ -42,7 +42,7 @@ def repair(path: Path, model: onnx.ModelProto) -> Document:
     """
     refuse_carried_state(model)
     cut, labels = cut_zipmaps(model)
-    guarded, nodes = guard(model, RULES)
+    guarded, nodes = guard_model(model, RULES)
     changes = cut.join(guarded)
     if changes == GraphChanges():
         return {}

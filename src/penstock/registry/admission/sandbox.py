@@ -65,7 +65,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
             acceleration.check_graph(graph, decode_proof(facts), options.session.accelerator)
         before = memory()
         began = time.perf_counter()
-        model = engine.load(graph, replace(options, session=_single(options.session)), 1, decode_proof(facts))
+        model = engine.load(graph, replace(options, session=_single_threaded(options.session)), 1, decode_proof(facts))
         facts["load_ms"] = round((time.perf_counter() - began) * 1000, 1)
         facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
         facts["probes"] = probe(model, options.warmup)
@@ -73,15 +73,15 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         if options.session.accelerator:
             facts[acceleration.FACT] = acceleration.compare(graph, model, options)
     except ProbeFailed as error:
-        return _rejection(
+        return _make_rejection(
             f"it ran on none of the made-up inputs ({error}); push it as a tar with a config.pbtxt whose "
             "model_warmup gives a sample that it runs on",
             facts,
         )
     except Fault as fault:
-        return _rejection(str(fault), facts, fault.detail)
+        return _make_rejection(str(fault), facts, fault.detail)
     except MemoryError:
-        return _rejection("it needs more memory than admission allows", facts)
+        return _make_rejection("it needs more memory than admission allows", facts)
     signature = {"inputs": model.signature.inputs, "outputs": model.signature.outputs}
     facts["signature"] = {
         side: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
@@ -97,9 +97,9 @@ def plan(order: Document, _memory: Callable[[], int]) -> Document:
         model = inspection.read_model(graph)
         facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS], **repair(graph, model)}
     except Fault as fault:
-        return _rejection(str(fault), {}, fault.detail)
+        return _make_rejection(str(fault), {}, fault.detail)
     except MemoryError:
-        return _rejection("it needs more memory than admission allows", {})
+        return _make_rejection("it needs more memory than admission allows", {})
     return {"reason": "", "detail": "", "facts": facts}
 
 
@@ -107,12 +107,12 @@ WORK = {"examine": examine, "plan": plan}
 """The kinds of orders."""
 
 
-def _single(session: SessionOptions) -> SessionOptions:
+def _single_threaded(session: SessionOptions) -> SessionOptions:
     """Return options for one thread, because a child must not start more."""
     return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
 
 
-def _rejection(reason: str, facts: Document, detail: str = "") -> Document:
+def _make_rejection(reason: str, facts: Document, detail: str = "") -> Document:
     return {
         "reason": " ".join(reason.split())[:LONGEST_REASON],
         "detail": " ".join(detail.split())[:LONGEST_DETAIL],
@@ -141,7 +141,7 @@ def _become_child(order: Document, pipe: int, others: list[int], processes: int)
             with suppress(OSError):
                 os.close(handle)
         memory = own_memory()
-        confined = confine_sandbox(_program(order, processes))
+        confined = confine_sandbox(_make_program(order, processes))
         answer = json.dumps(_answer(order, memory, confined)).encode()
         os.set_blocking(pipe, True)
         while answer:
@@ -153,7 +153,7 @@ def _become_child(order: Document, pipe: int, others: list[int], processes: int)
         os._exit(code)
 
 
-def _program(order: Document, processes: int) -> SandboxedProgram:
+def _make_program(order: Document, processes: int) -> SandboxedProgram:
     """Return the rights of the child that works on an order."""
     own = [Path(order[name]) for name in ("weights", "base") if order[name]]
     readable = (*own, Path(order["graph"]))

@@ -43,12 +43,12 @@ def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict
     size = 1 if model.batch_cost is None else min(BATCH, signature.max_batch_size or BATCH)
     parts: list[list[Array]] = []
     for start in range(0, total, size):
-        tensors = _tensors(rows, signature, slice(start, start + size))
+        tensors = _make_tensors(rows, signature, slice(start, start + size))
         parts.append(model.run(signature.bind(tensors).feeds, names))
     return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 
 
-def _tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Sequence[Tensor]:
+def _make_tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Sequence[Tensor]:
     return [
         Tensor(spec.name, spec.datatype, rows[spec.name][part].astype(NUMPY_TYPES[spec.datatype]))
         for spec in signature.inputs
@@ -56,7 +56,7 @@ def _tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Se
     ]
 
 
-def _verified(root: str, files: Sequence[tuple[str, str]]) -> AbstractContextManager[object]:
+def _open_verified(root: str, files: Sequence[tuple[str, str]]) -> AbstractContextManager[object]:
     return verified_files(Path(root), files) if root else nullcontext()
 
 
@@ -66,7 +66,7 @@ def main(graph: str, folder: str, config: str, rows: str, out: str, files: str) 
     try:
         with np.load(rows, allow_pickle=False) as archive:
             root, digests = json.loads(Path(files).read_text())
-            with _verified(root, digests):
+            with _open_verified(root, digests):
                 options = model_config.read(Path(config).read_text(), Path(folder))
                 answers = score(Path(graph), options, dict(archive))
     except Fault as fault:

@@ -133,8 +133,8 @@ class BucketBlobs:
         """See ``Blobs``; the file stays in the cache for serving."""
         with _missing_as_data_loss():
             with incoming.open("rb") as file:
-                self._bucket.put(_key(digest), file)
-            if self._bucket.size(_key(digest)) != incoming.stat().st_size:
+                self._bucket.put(_make_key(digest), file)
+            if self._bucket.size(_make_key(digest)) != incoming.stat().st_size:
                 raise NotReady("the registry's bucket did not store the whole content; try again")
         self._cache.keep(incoming, digest)
 
@@ -156,7 +156,7 @@ class BucketBlobs:
 
     def delete(self, digest: str) -> None:
         """See ``Blobs``."""
-        self._bucket.delete(_key(digest))
+        self._bucket.delete(_make_key(digest))
         self._cache.delete(digest)
 
     def stored(self) -> Iterator[tuple[str, float]]:
@@ -172,7 +172,7 @@ class BucketBlobs:
 
     def _receive(self, digest: str, incoming: IncomingFile) -> None:
         with _missing_as_data_loss():
-            for piece in self._bucket.read(_key(digest), self._bucket.size(_key(digest))):
+            for piece in self._bucket.read(_make_key(digest), self._bucket.size(_make_key(digest))):
                 incoming.write(piece)
         if incoming.digest != digest:
             raise DataLoss(CHANGED)
@@ -186,5 +186,5 @@ def _missing_as_data_loss() -> Iterator[None]:
         raise DataLoss(GONE) from None
 
 
-def _key(digest: str) -> str:
+def _make_key(digest: str) -> str:
     return f"sha256/{hex_of(digest)}"

@@ -41,8 +41,8 @@ def parse_text(text: str, model: str = "") -> str:
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as error:
-        raise _unparsable(error) from None
-    return _canonical(config, model)
+        raise _parse_fault(error) from None
+    return _write_canonical(config, model)
 
 
 def parse_json(text: str, model: str = "") -> str:
@@ -54,7 +54,7 @@ def parse_json(text: str, model: str = "") -> str:
     _check_length(text)
     if not text.lstrip().startswith("{"):
         raise InvalidInput("the model configuration must be a JSON object")
-    return _canonical(_from_json(text), model)
+    return _write_canonical(_from_json(text), model)
 
 
 def read(config_json: str, folder: Path) -> ModelOptions:
@@ -105,7 +105,7 @@ def describe(
     if sharing.shared:
         config.dynamic_batching.SetInParent()
     config.parameters[BATCHING].string_value = sharing.text
-    return _plain(config)
+    return _to_json(config)
 
 
 def _check_length(text: str) -> None:
@@ -118,11 +118,11 @@ def _from_json(text: str) -> pb.ModelConfig:
     try:
         json_format.Parse(text, config)
     except (json_format.ParseError, RecursionError) as error:
-        raise _unparsable(error) from None
+        raise _parse_fault(error) from None
     return config
 
 
-def _unparsable(error: Exception) -> InvalidInput:
+def _parse_fault(error: Exception) -> InvalidInput:
     line = str(error).splitlines()[0][:LONGEST_LINE] if str(error) else "nested too deeply"
     match = _PLACE.match(line)
     if match is not None:  # the parser quotes the whole line, which may contain paths
@@ -131,7 +131,7 @@ def _unparsable(error: Exception) -> InvalidInput:
     return InvalidInput(f"the model configuration does not parse: {readable}")
 
 
-def _canonical(config: pb.ModelConfig, model: str) -> str:
+def _write_canonical(config: pb.ModelConfig, model: str) -> str:
     if model and config.name not in ("", model):
         raise InvalidInput(f"the model configuration is for the model '{config.name}'; expected '{model}'")
     return json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None)
@@ -179,7 +179,7 @@ def _tensor_fields(spec: TensorSpec, batching: bool) -> dict[str, Any]:
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims or (1,), "reshape": reshape}
 
 
-def _plain(message: Message) -> dict[str, Any]:
+def _to_json(message: Message) -> dict[str, Any]:
     """Return a message as JSON values: with default values, original field names, names of enums, and whole numbers."""
     values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
@@ -198,7 +198,7 @@ def _plain(message: Message) -> dict[str, Any]:
 
 def _plain_value(field: Any, value: Any) -> Any:
     if field.message_type is not None:
-        return _plain(value)
+        return _to_json(value)
     if field.enum_type is not None:
         entry = field.enum_type.values_by_number.get(value)
         return value if entry is None else entry.name

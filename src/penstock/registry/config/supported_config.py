@@ -82,18 +82,18 @@ def options_of(config: pb.ModelConfig, files: ModelFiles) -> ModelOptions:
     batching = config.dynamic_batching
     return ModelOptions(
         max_batch_size=config.max_batch_size if config.HasField("max_batch_size") else None,
-        inputs=tuple(_input(entry) for entry in config.input),
-        outputs=tuple(_output(entry, files) for entry in config.output),
-        version_policy=_policy(config.version_policy),
-        filename=_filename(config.default_model_filename),
-        instances=_instances(config.instance_group),
-        session=_session(config),
-        queue=_queue(batching),
+        inputs=tuple(_read_input(entry) for entry in config.input),
+        outputs=tuple(_read_output(entry, files) for entry in config.output),
+        version_policy=_read_policy(config.version_policy),
+        filename=_check_filename(config.default_model_filename),
+        instances=_count_instances(config.instance_group),
+        session=_read_session(config),
+        queue=_read_queue(batching),
         asks_for_batching=config.HasField("dynamic_batching") or config.max_batch_size > 1,
-        independent_rows=_truth(config, INDEPENDENT_ROWS),
-        preferred_batch_sizes=_preferred(config),
+        independent_rows=_read_boolean(config, INDEPENDENT_ROWS),
+        preferred_batch_sizes=_read_preferred(config),
         max_queue_delay_ns=batching.max_queue_delay_microseconds * 1000,
-        warmup=tuple(_sample(entry, files) for entry in config.model_warmup),
+        warmup=tuple(_read_sample(entry, files) for entry in config.model_warmup),
         metric_tags=tuple(sorted(config.metric_tags.items())),
     )
 
@@ -137,7 +137,7 @@ def _refuse_unoffered(config: pb.ModelConfig) -> None:
             raise InvalidInput(f"{name} is not offered by this server; leave it out of the configuration")
 
 
-def _input(entry: pb.ModelInput) -> TensorOptions:
+def _read_input(entry: pb.ModelInput) -> TensorOptions:
     _refuse_flags(
         f"input '{entry.name}'",
         is_shape_tensor=entry.is_shape_tensor,
@@ -147,22 +147,22 @@ def _input(entry: pb.ModelInput) -> TensorOptions:
     what = f"input '{entry.name}'"
     return TensorOptions(
         _name("an input", entry.name),
-        _datatype(what, entry.data_type),
-        _dims(what, entry.dims),
-        _dims(what, entry.reshape.shape) if entry.HasField("reshape") else None,
+        _read_datatype(what, entry.data_type),
+        _read_dims(what, entry.dims),
+        _read_dims(what, entry.reshape.shape) if entry.HasField("reshape") else None,
         entry.optional,
     )
 
 
-def _output(entry: pb.ModelOutput, files: ModelFiles) -> TensorOptions:
+def _read_output(entry: pb.ModelOutput, files: ModelFiles) -> TensorOptions:
     what = f"output '{entry.name}'"
     _refuse_flags(what, is_shape_tensor=entry.is_shape_tensor, is_non_linear_format_io=entry.is_non_linear_format_io)
     return TensorOptions(
         _name("an output", entry.name),
-        _datatype(what, entry.data_type),
-        _dims(what, entry.dims),
-        _dims(what, entry.reshape.shape) if entry.HasField("reshape") else None,
-        labels=_labels(what, entry.label_filename, files),
+        _read_datatype(what, entry.data_type),
+        _read_dims(what, entry.dims),
+        _read_dims(what, entry.reshape.shape) if entry.HasField("reshape") else None,
+        labels=_read_labels(what, entry.label_filename, files),
     )
 
 
@@ -178,28 +178,28 @@ def _name(what: str, name: str) -> str:
     return name
 
 
-def _datatype(what: str, number: int) -> str:
+def _read_datatype(what: str, number: int) -> str:
     try:
         return DATATYPES[number]
     except KeyError:
         raise InvalidInput(f"{what} is stated without a known data_type; expected one such as TYPE_FP32") from None
 
 
-def _dims(what: str, dims: Iterable[int], smallest: int = 1) -> Shape:
+def _read_dims(what: str, dims: Iterable[int], smallest: int = 1) -> Shape:
     shape = tuple(dims)
     if any(dim < smallest and dim != -1 for dim in shape):
         raise InvalidInput(f"{what} states the impossible dims {shape_text(shape)}")
     return shape
 
 
-def _labels(what: str, filename: str, files: ModelFiles) -> tuple[str, ...]:
+def _read_labels(what: str, filename: str, files: ModelFiles) -> tuple[str, ...]:
     if not filename:
         return ()
     file = f"the label file of {what}"
     return tuple(line.strip() for line in files.text(filename, file).rstrip().splitlines())
 
 
-def _policy(policy: pb.ModelVersionPolicy) -> VersionPolicy:
+def _read_policy(policy: pb.ModelVersionPolicy) -> VersionPolicy:
     choice = policy.WhichOneof("policy_choice")
     if choice == "latest":
         return VersionPolicy("latest", policy.latest.num_versions or 1)
@@ -210,13 +210,13 @@ def _policy(policy: pb.ModelVersionPolicy) -> VersionPolicy:
     return VersionPolicy()
 
 
-def _filename(name: str) -> str:
+def _check_filename(name: str) -> str:
     if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise InvalidInput("default_model_filename must be a plain name without a folder")
     return name or MODEL_FILENAME
 
 
-def _instances(groups: Iterable[pb.ModelInstanceGroup]) -> int:
+def _count_instances(groups: Iterable[pb.ModelInstanceGroup]) -> int:
     total = 0
     for group in groups:
         if group.kind == pb.ModelInstanceGroup.KIND_GPU or group.gpus:
@@ -232,12 +232,12 @@ def _instances(groups: Iterable[pb.ModelInstanceGroup]) -> int:
     return min(total, MAX_INSTANCES) or 1
 
 
-def _queue(batching: pb.ModelDynamicBatching) -> QueuePolicy:
+def _read_queue(batching: pb.ModelDynamicBatching) -> QueuePolicy:
     policy = batching.default_queue_policy
     return QueuePolicy(policy.max_queue_size, policy.default_timeout_microseconds * 1000)
 
 
-def _preferred(config: pb.ModelConfig) -> tuple[int, ...]:
+def _read_preferred(config: pb.ModelConfig) -> tuple[int, ...]:
     sizes = tuple(sorted(set(config.dynamic_batching.preferred_batch_size)))
     largest = config.max_batch_size
     if any(size < 1 or (largest and size > largest) for size in sizes):
@@ -245,7 +245,7 @@ def _preferred(config: pb.ModelConfig) -> tuple[int, ...]:
     return sizes
 
 
-def _session(config: pb.ModelConfig) -> SessionOptions:
+def _read_session(config: pb.ModelConfig) -> SessionOptions:
     level = config.optimization.graph.level
     if level not in (-1, 0, 1, 2):
         raise InvalidInput(f"optimization.graph.level is {level}; expected -1, 0, 1 or 2")
@@ -261,8 +261,8 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
         memory_pattern=_whole_number("enable_mem_pattern", stated.pop("enable_mem_pattern", "1"), 1) == 1,
         graph_level=level or None,
         entries=tuple(sorted(stated.items())),
-        extensions=bool(_truth(config, EXTENSIONS)),
-        accelerator=_accelerator(config.optimization.execution_accelerators),
+        extensions=bool(_read_boolean(config, EXTENSIONS)),
+        accelerator=_read_accelerator(config.optimization.execution_accelerators),
     )
     for key in sorted(stated.keys() - _SESSION_ENTRIES):
         raise InvalidInput(f"the parameter '{key}' is not known to this server; leave it out of the configuration")
@@ -270,7 +270,7 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     return options
 
 
-def _accelerator(accelerators: Any) -> str:
+def _read_accelerator(accelerators: Any) -> str:
     """Return the name of the one execution provider that is asked for, "" for none."""
     entries = list(accelerators.cpu_execution_accelerator)
     for entry in entries:
@@ -292,7 +292,7 @@ def _check_accelerated(options: SessionOptions) -> None:
         raise InvalidInput(f"the parameter '{stated[0]}' has no effect with {ACCELERATOR}; leave one of them out")
 
 
-def _truth(config: pb.ModelConfig, key: str) -> bool | None:
+def _read_boolean(config: pb.ModelConfig, key: str) -> bool | None:
     """Return the value of a boolean parameter, None without it."""
     if key not in config.parameters:
         return None
@@ -308,7 +308,7 @@ def _whole_number(key: str, text: str, largest: int) -> int:
     return int(text)
 
 
-def _sample(entry: pb.ModelWarmup, files: ModelFiles) -> WarmupSample:
+def _read_sample(entry: pb.ModelWarmup, files: ModelFiles) -> WarmupSample:
     if entry.count > MAX_WARMUP_RUNS:
         raise InvalidInput(f"the warm-up '{entry.name}' has the count {entry.count}; at most {MAX_WARMUP_RUNS} are run")
     inputs = tuple(_sample_input(entry.name, name, entry.inputs[name], files) for name in sorted(entry.inputs))
@@ -320,7 +320,7 @@ def _sample_input(sample: str, name: str, entry: pb.ModelWarmup.Input, files: Mo
     choice = entry.WhichOneof("input_data_type")
     if choice is None:
         raise InvalidInput(f"{what} states no data; expected zero_data, random_data or input_data_file")
-    dims = _dims(what, entry.dims, smallest=0)
+    dims = _read_dims(what, entry.dims, smallest=0)
     if -1 in dims:
         raise InvalidInput(f"{what} has a free dimension in {shape_text(dims)}; expected a full shape")
     data = None
@@ -328,4 +328,4 @@ def _sample_input(sample: str, name: str, entry: pb.ModelWarmup.Input, files: Mo
         file = f"the data file of {what}"
         check_relative(entry.input_data_file, file)
         data = files.data(f"warmup/{entry.input_data_file}", file)
-    return WarmupInput(name, _datatype(what, entry.data_type), dims, entry.random_data, data)
+    return WarmupInput(name, _read_datatype(what, entry.data_type), dims, entry.random_data, data)

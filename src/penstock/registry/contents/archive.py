@@ -54,8 +54,8 @@ def receive(path: Path, into: Path, limit: int) -> Content:
         with translating_errors():
             into.mkdir(mode=0o700, exist_ok=True)
         files = tuple(_unpack(file, into, min(limit, max(size, CHUNK) * RATIO)))
-    config = _config(into)
-    graph = _graph(files, config, into)
+    config = _find_config(into)
+    graph = _find_graph(files, config, into)
     return Content(digest, size, "tar", files, graph, config)
 
 
@@ -77,7 +77,7 @@ def pack(files: dict[str, Path]) -> Iterator[bytes]:
     for name, path in sorted(files.items()):
         try:
             with path.open("rb") as file:
-                yield from _member(name, file)
+                yield from _read_member(name, file)
         except OSError as error:
             raise InvalidInput(f"'{name}' cannot be read: {(error.strerror or 'error').lower()}") from None
     yield bytes(2 * BLOCK_BYTES)
@@ -86,11 +86,11 @@ def pack(files: dict[str, Path]) -> Iterator[bytes]:
 def packed_size(files: dict[str, Path]) -> int:
     """Return the number of bytes that ``pack`` yields."""
     sizes = {name: path.stat().st_size for name, path in files.items()}
-    heads = sum(len(_head(name, size)) for name, size in sizes.items())
+    heads = sum(len(_make_head(name, size)) for name, size in sizes.items())
     return heads + sum(size + -size % BLOCK_BYTES for size in sizes.values()) + 2 * BLOCK_BYTES
 
 
-def _head(name: str, size: int) -> bytes:
+def _make_head(name: str, size: int) -> bytes:
     import tarfile  # noqa: PLC0415 - few gateways see a tar
 
     info = tarfile.TarInfo(name)
@@ -98,9 +98,9 @@ def _head(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _member(name: str, file: IO[bytes]) -> Iterator[bytes]:
+def _read_member(name: str, file: IO[bytes]) -> Iterator[bytes]:
     size = os.fstat(file.fileno()).st_size
-    yield _head(name, size)
+    yield _make_head(name, size)
     left = size
     while left:
         chunk = file.read(min(CHUNK, left))
@@ -209,15 +209,15 @@ def check_described(content: Content, folder: Path) -> None:
         Damaged: they are not, so somebody has changed the record of the content.
     """
     try:
-        config = _config(folder)
-        same = content.config == config and content.graph == _graph(content.files, config, folder)
+        config = _find_config(folder)
+        same = content.config == config and content.graph == _find_graph(content.files, config, folder)
     except Refused:
         same = False
     if not same:
         raise DataLoss("its configuration or its graph is not the one that its files state")
 
 
-def _config(folder: Path) -> str:
+def _find_config(folder: Path) -> str:
     path = folder / CONFIG
     if not path.is_file():
         return ""
@@ -229,7 +229,7 @@ def _config(folder: Path) -> str:
     return text
 
 
-def _graph(files: tuple[FileRecord, ...], config: str, folder: Path) -> str:
+def _find_graph(files: tuple[FileRecord, ...], config: str, folder: Path) -> str:
     names = [file.path for file in files]
     stated = model_config.read(config, folder).filename
     for name in (stated, GRAPH):

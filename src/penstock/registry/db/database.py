@@ -205,7 +205,7 @@ class Database:
         if self._own is not None:
             self._own.close()
         if self._engine.dialect.name == "sqlite":
-            _checkpoint(self._engine)
+            _checkpoint_wal(self._engine)
         self._engine.dispose()
 
 
@@ -214,10 +214,10 @@ def open_database(url: str, timeout_s: float) -> Database:
 
     Raises:
         NotReady: it cannot be reached, read or written now.
-        Damaged: it is no database, or does not have the tables of its version.
+        Damaged: it is not a database, or does not have the tables of its version.
         InvalidInput: it is newer than this program, its encoding is not UTF-8, or its driver is not installed.
     """
-    engine = _sqlite(url, timeout_s) if url.startswith(SQLITE) else _postgres(url, timeout_s)
+    engine = _open_sqlite(url, timeout_s) if url.startswith(SQLITE) else _open_postgres(url, timeout_s)
     try:
         with translating_errors():
             _migrate_if_old(engine)
@@ -227,7 +227,7 @@ def open_database(url: str, timeout_s: float) -> Database:
     return Database(engine, OwnConnection(engine, timeout_s) if url.startswith(SQLITE) else None)
 
 
-def _sqlite(url: str, timeout_s: float) -> sa.Engine:
+def _open_sqlite(url: str, timeout_s: float) -> sa.Engine:
     path = Path(url.removeprefix(SQLITE))
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -240,7 +240,7 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
         connect_args={"timeout": timeout_s},
         pool_size=POOL + 1,  # one is kept, see OwnConnection
         pool_timeout=timeout_s,
-        json_deserializer=_document,
+        json_deserializer=_parse_document,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -271,7 +271,7 @@ def _enable_wal(connection: sqlite3.Connection, until: float) -> None:
             return
 
 
-def _checkpoint(engine: sa.Engine) -> None:
+def _checkpoint_wal(engine: sa.Engine) -> None:
     """Copy the write-ahead log into the database and empty it, if no other process reads or writes for long; what
     stays in the log is as durable, and the next process copies it."""
     with suppress(exc.SQLAlchemyError, sqlite3.Error):
@@ -284,7 +284,7 @@ def _checkpoint(engine: sa.Engine) -> None:
             connection.close()
 
 
-def _document(text: str) -> Any:
+def _parse_document(text: str) -> Any:
     """Return the JSON value of a column, or the text itself if it is not JSON, so that only readers of this row
     fail."""
     try:
@@ -293,7 +293,7 @@ def _document(text: str) -> Any:
         return text
 
 
-def _postgres(url: str, timeout_s: float) -> sa.Engine:
+def _open_postgres(url: str, timeout_s: float) -> sa.Engine:
     try:
         engine = sa.create_engine(
             url,
@@ -334,7 +334,7 @@ def _check_encoding(connection: Any) -> None:
 
 def _migrate_if_old(engine: sa.Engine) -> None:
     """Migrate the tables to the present version, one process at a time."""
-    if _version(engine) == schema.REVISIONS[-1]:
+    if _read_version(engine) == schema.REVISIONS[-1]:
         return
     with engine.connect() as connection, connection.execution_options(writing=True, bound_s=MIGRATION_S).begin():
         if engine.dialect.name != "sqlite":
@@ -347,7 +347,7 @@ def _migrate_if_old(engine: sa.Engine) -> None:
             connection.execute(schema.registry.insert().values(id=str(uuid.uuid4()), revision=0))
 
 
-def _version(engine: sa.Engine) -> str | None:
+def _read_version(engine: sa.Engine) -> str | None:
     """Return the last migration of the database, None for an empty one; raises ``InvalidInput`` if it is unknown."""
     with engine.connect() as connection, connection.begin():
         if not sa.inspect(connection).has_table("alembic_version"):

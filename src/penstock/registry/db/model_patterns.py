@@ -12,10 +12,10 @@ def match_models(column: sa.Column[str], visible: ModelFilter) -> sa.ColumnEleme
     """
     if visible.is_everything:
         return sa.true()
-    return sa.or_(sa.false(), *(_matches(column, pattern) for pattern in visible.patterns))
+    return sa.or_(sa.false(), *(_match_pattern(column, pattern) for pattern in visible.patterns))
 
 
-def _matches(column: sa.Column[str], pattern: str) -> sa.ColumnElement[bool]:
+def _match_pattern(column: sa.Column[str], pattern: str) -> sa.ColumnElement[bool]:
     if not pattern.endswith("*"):
         return column == pattern
     prefix = pattern.removesuffix("*")

@@ -48,7 +48,7 @@ def read_models(connection: sa.Connection) -> list[ModelRecord]:
         try:
             read.append(_decode_model(row, *(rows.get(row.name, ()) for rows in parts)))
         except UNKNOWN_FORM as error:
-            read.append(ModelRecord(row.name, row.revision, problem=_problem(error)))
+            read.append(ModelRecord(row.name, row.revision, problem=_describe_error(error)))
     return read
 
 
@@ -93,7 +93,7 @@ def _decode_approval(row: Row) -> ApprovalRecord:
     return ApprovalRecord(row.actor, row.digest, row.at, row.reason)
 
 
-def _problem(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"its records have a form that this release does not know ({type(error).__name__}: {error})"
 
 
@@ -112,7 +112,7 @@ def read_model(connection: sa.Connection, name: str, record: ModelRecord | None 
     try:
         return _decode_model(row, *(_rows_of(connection, query, name) for query in _PARTS))
     except UNKNOWN_FORM as error:
-        raise NotReady(f"model '{name}' cannot be read: {_problem(error)}") from None
+        raise NotReady(f"model '{name}' cannot be read: {_describe_error(error)}") from None
 
 
 def _rows_of(connection: sa.Connection, query: sa.Select[Any], name: str) -> Sequence[Row]:

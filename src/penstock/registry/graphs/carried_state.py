@@ -51,7 +51,7 @@ def _check_node(node: onnx.NodeProto, scope: GraphScope) -> None:
                 f"{label_of(node)} is in training mode, and ONNX Runtime keeps its statistics for the next run, so "
                 "that answers would depend on earlier requests; export the model for inference (PyTorch: model.eval())"
             )
-    elif _states(node, "seed") and (node.op_type != "Dropout" or _may_drop(node, scope)):
+    elif _has_state(node, "seed") and (node.op_type != "Dropout" or _may_drop(node, scope)):
         raise Refused(
             f"{label_of(node)} has a seed, and ONNX Runtime goes on in its sequence with every run, so that answers "
             "would depend on how many requests came before; remove the seed, or have requests bring the random numbers"
@@ -69,5 +69,5 @@ def _may_drop(node: onnx.NodeProto, scope: GraphScope) -> bool:
     return bool(mode) and not scope.find(mode).holds(lambda array: ~array)
 
 
-def _states(node: onnx.NodeProto, attribute: str) -> bool:
+def _has_state(node: onnx.NodeProto, attribute: str) -> bool:
     return any(item.name == attribute for item in node.attribute)

@@ -20,25 +20,25 @@ AttributeLimit = Callable[[str, float], float]
 """Returns the value of an attribute, or the default."""
 
 
-def _normal(value: AttributeLimit) -> str:
+def _guard_normal(value: AttributeLimit) -> str:
     return "" if value("scale", 1.0) > 0 else "a scale that is not above 0"
 
 
-def _uniform(value: AttributeLimit) -> str:
+def _guard_uniform(value: AttributeLimit) -> str:
     return "" if value("low", 0.0) <= value("high", 1.0) else "a lower bound that is not below the upper one"
 
 
-def _gathering(value: AttributeLimit) -> str:
+def _guard_gathering(value: AttributeLimit) -> str:
     return "" if value("batch_dims", 0) >= 0 else "batch_dims below 0"
 
 
 _WRONG = {
-    ("", "GatherND"): _gathering,
-    ("", "RandomNormal"): _normal,
-    ("", "RandomNormalLike"): _normal,
-    ("", "RandomUniform"): _uniform,
-    ("", "RandomUniformLike"): _uniform,
-    ("com.microsoft", "GatherND"): _gathering,
+    ("", "GatherND"): _guard_gathering,
+    ("", "RandomNormal"): _guard_normal,
+    ("", "RandomNormalLike"): _guard_normal,
+    ("", "RandomUniform"): _guard_uniform,
+    ("", "RandomUniformLike"): _guard_uniform,
+    ("com.microsoft", "GatherND"): _guard_gathering,
 }
 """Functions that return the fault in the attributes of an operator, "" without one."""
 

@@ -27,7 +27,7 @@ _OPSET = 7
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
-def _always(_node: onnx.NodeProto, _scope: GraphScope) -> bool:
+def _is_always(_node: onnx.NodeProto, _scope: GraphScope) -> bool:
     return True
 
 
@@ -53,7 +53,7 @@ class _Hazard:
 
     inputs: tuple[int, ...]
     places: tuple[int, ...] = ()
-    applies: Callable[[onnx.NodeProto, GraphScope], bool] = _always
+    applies: Callable[[onnx.NodeProto, GraphScope], bool] = _is_always
 
 
 _HAZARDS = {
@@ -73,7 +73,7 @@ _HAZARDS = {
 """Operators that crash the process for some dimensions of size 0, found by running every operator with such inputs."""
 
 
-def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
+def _guard_node(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
     """Return an operator with tests of its inputs before it; None if its inputs cannot be empty.
 
     Raises:
@@ -144,4 +144,4 @@ def _refuse_other_windows(node: onnx.NodeProto, scope: GraphScope) -> None:
         raise Refused(f"{label_of(node)} ends the process for windows that have not one dimension; give the window one")
 
 
-RULE = GuardRule(frozenset(_HAZARDS), _guard)
+RULE = GuardRule(frozenset(_HAZARDS), _guard_node)

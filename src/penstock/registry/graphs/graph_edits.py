@@ -12,10 +12,10 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from penstock.core.protobuf_wire import BYTES, MalformedMessage, encode_field, varint
+from penstock.core.protobuf_wire import BYTES, MalformedMessage, encode_field, encode_varint
 from penstock.registry.blobs.folder import PREFIX
 from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, apply_edits
-from penstock.registry.graphs.wire_format import WireField, fields
+from penstock.registry.graphs.wire_format import WireField, iterate_fields
 
 OWN_DOMAINS = ("", "ai.onnx")
 """The domain names of ONNX's own operators."""
@@ -53,7 +53,7 @@ def rewrite(path: Path, model: onnx.ModelProto, changes: GraphChanges) -> Rewrit
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as data,
     ):
-        edits = tuple(sorted(_edits(data, model, changes), key=lambda edit: edit.offset))
+        edits = tuple(sorted(_make_edits(data, model, changes), key=lambda edit: edit.offset))
         result = b"".join(apply_edits(data, edits))
     read = onnx.ModelProto.FromString(result)  # compared as bytes, since a NaN does not equal itself
     if read.SerializeToString(deterministic=True) != _expected_model(model, changes).SerializeToString(
@@ -63,14 +63,14 @@ def rewrite(path: Path, model: onnx.ModelProto, changes: GraphChanges) -> Rewrit
     return Rewrite(edits, PREFIX + hashlib.sha256(result).hexdigest())
 
 
-def _edits(data: memoryview, model: onnx.ModelProto, changes: GraphChanges) -> Iterator[ByteEdit]:
-    top = list(fields(data, 0, len(data)))
+def _make_edits(data: memoryview, model: onnx.ModelProto, changes: GraphChanges) -> Iterator[ByteEdit]:
+    top = list(iterate_fields(data, 0, len(data)))
     graphs = [item for item in top if item.number == _GRAPH]
     if len(graphs) != 1 or graphs[0].wire_type != BYTES:
         raise MalformedMessage("it has not one graph")
     inner = list(_graph_edits(data, graphs[0], changes))
     size = graphs[0].end - graphs[0].value + sum(len(edit.data) - edit.length for edit in inner)
-    yield ByteEdit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, varint(size))
+    yield ByteEdit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, encode_varint(size))
     yield from inner
     for item, entry in zip((item for item in top if item.number == _METADATA), model.metadata_props, strict=True):
         if entry.key in changes.metadata:
@@ -79,15 +79,15 @@ def _edits(data: memoryview, model: onnx.ModelProto, changes: GraphChanges) -> I
 
 
 def _graph_edits(data: memoryview, graph: WireField, changes: GraphChanges) -> Iterator[ByteEdit]:
-    inside = list(fields(data, graph.value, graph.end))
+    inside = list(iterate_fields(data, graph.value, graph.end))
     outputs = {index: (value,) for index, value in changes.outputs.items()}
     for number, instead in ((_NODE, changes.nodes), (_OUTPUT, outputs)):
         for index, item in enumerate(item for item in inside if item.number == number):
             if index in instead:
-                yield ByteEdit(item.begin, item.end - item.begin, _messages(number, instead[index]))
+                yield ByteEdit(item.begin, item.end - item.begin, _encode_messages(number, instead[index]))
 
 
-def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:
+def _encode_messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:
     return b"".join(encode_field(number, part.SerializeToString(deterministic=True)) for part in parts)
 
 

@@ -57,7 +57,7 @@ class GuardRule:
     vital: bool = True
 
 
-def guard(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> tuple[GraphChanges, dict[str, list[str]]]:
+def guard_model(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> tuple[GraphChanges, dict[str, list[str]]]:
     """Return the changes by these rules, and the label of each guarded node by rule.
 
     Raises:

@@ -28,7 +28,7 @@ _NUMBERS: dict[int, Any] = {TensorProto.INT32: np.int32, TensorProto.INT64: np.i
 _TRAPS = frozenset(map(runtime_type, _NUMBERS))
 
 
-def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
+def _guard_node(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
     """Return a division with a test before it, None if it cannot trap.
 
     Raises:
@@ -95,4 +95,4 @@ def _is_no_integer(value: ScopedValue) -> bool:
     return types is not None and not types & _TRAPS
 
 
-RULE = GuardRule(frozenset({("", "Div"), ("", "Mod")}), _guard)
+RULE = GuardRule(frozenset({("", "Div"), ("", "Mod")}), _guard_node)

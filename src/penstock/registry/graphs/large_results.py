@@ -38,28 +38,28 @@ class _Sized:
     count: ElementCount
 
 
-def _decimals(name: str, build: NodeBuilder) -> onnx.NodeProto:
+def _make_decimals(name: str, build: NodeBuilder) -> onnx.NodeProto:
     return build.node("Cast", name, to=TensorProto.FLOAT)
 
 
-def _product(index: int, of_input: bool = False) -> ElementCount:
+def _count_product(index: int, of_input: bool = False) -> ElementCount:
     """Return a count by the product of a size's elements, with ``of_input`` times the elements of the first input."""
 
     def count(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
-        size = _decimals(node.input[index], build)
+        size = _make_decimals(node.input[index], build)
         nodes = [size, build.node("ReduceProd", size.name, keepdims=0)]
         if of_input:
             number = build.node("Size", node.input[0])
-            there = _decimals(number.name, build)
+            there = _make_decimals(number.name, build)
             nodes += [number, there, build.node("Mul", nodes[-1].name, there.name)]
         return nodes
 
     return count
 
 
-def _steps(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
+def _count_steps(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
     """Count for Range: the distance divided by the step."""
-    start, limit, step = (_decimals(name, build) for name in node.input)
+    start, limit, step = (_make_decimals(name, build) for name in node.input)
     way = build.node("Sub", limit.name, start.name)
     steps = build.node("Div", way.name, step.name)
     return [start, limit, step, way, steps, build.node("ReduceProd", steps.name, keepdims=0)]
@@ -68,24 +68,24 @@ def _steps(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
 def _count_resize(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
     """Count for Resize: by the sizes, else by the scales of all dimensions."""
     if len(node.input) > 3 and node.input[3]:
-        return _product(3)(node, build)
-    return _product(2, of_input=True)(node, build)
+        return _count_product(3)(node, build)
+    return _count_product(2, of_input=True)(node, build)
 
 
 _SIZED = {
-    "BlackmanWindow": _Sized((0,), _product(0)),
-    "ConstantOfShape": _Sized((0,), _product(0)),
-    "Expand": _Sized((1,), _product(1)),
-    "HammingWindow": _Sized((0,), _product(0)),
-    "HannWindow": _Sized((0,), _product(0)),
-    "OneHot": _Sized((1,), _product(1, of_input=True)),
-    "Range": _Sized((1, 0, 2), _steps),
+    "BlackmanWindow": _Sized((0,), _count_product(0)),
+    "ConstantOfShape": _Sized((0,), _count_product(0)),
+    "Expand": _Sized((1,), _count_product(1)),
+    "HammingWindow": _Sized((0,), _count_product(0)),
+    "HannWindow": _Sized((0,), _count_product(0)),
+    "OneHot": _Sized((1,), _count_product(1, of_input=True)),
+    "Range": _Sized((1, 0, 2), _count_steps),
     "Resize": _Sized((3, 2), _count_resize),
-    "Tile": _Sized((1,), _product(1, of_input=True)),
+    "Tile": _Sized((1,), _count_product(1, of_input=True)),
 }
 
 
-def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> Nodes | None:
+def _guard_node(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> Nodes | None:
     """Return an operator with a test of its result's size before it; None if a request does not affect the size, or the
     operator set has no test."""
     sized = _SIZED[node.op_type]
@@ -109,4 +109,4 @@ def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> Nodes
     return [*nodes, limit, is_less, number, test, factor, size, result]
 
 
-RULE = GuardRule(frozenset(("", name) for name in _SIZED), _guard, vital=False)
+RULE = GuardRule(frozenset(("", name) for name in _SIZED), _guard_node, vital=False)

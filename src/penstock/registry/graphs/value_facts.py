@@ -198,7 +198,7 @@ class ScopedValue:
         """Return whether an operator's result is not below zero because its inputs are not."""
         inputs = self.read_by(maker)
         if maker.op_type == "Cast":
-            return _is_widening(inputs[0].type, _target(maker)) and (
+            return _is_widening(inputs[0].type, _find_target(maker)) and (
                 not _WIDTHS[inputs[0].type][0] or inputs[0].is_counting(depth)
             )
         if maker.op_type in _MOVES:
@@ -213,7 +213,7 @@ class ScopedValue:
         if constant is not None:
             return constant
         if maker is not None and maker.op_type == "Cast":
-            source, target = self.read_by(maker)[0].type, _target(maker)
+            source, target = self.read_by(maker)[0].type, _find_target(maker)
             if source != target and _is_widening(source, target):
                 return True
         return self.is_counting()
@@ -247,7 +247,7 @@ def runtime_type(element: int) -> str:
     return f"tensor({name})"
 
 
-def _target(cast: onnx.NodeProto) -> int:
+def _find_target(cast: onnx.NodeProto) -> int:
     return next((item.i for item in cast.attribute if item.name == "to"), 0)
 
 

@@ -22,7 +22,7 @@ class WireField:
     end: int
 
 
-def fields(data: memoryview, begin: int, end: int) -> Iterator[WireField]:
+def iterate_fields(data: memoryview, begin: int, end: int) -> Iterator[WireField]:
     """Yield the fields of the message between two positions, in order.
 
     Raises:

@@ -40,8 +40,8 @@ def cut_zipmaps(model: onnx.ModelProto) -> tuple[GraphChanges, ZipMapLabels]:
         return GraphChanges(), {}
     for output in zipmaps:
         _refuse_readers(graph, output)
-    labels = {output: _labels(output, graph.node[index]) for output, index in zipmaps.items()}
-    return _changes(model, zipmaps, labels), labels
+    labels = {output: _read_labels(output, graph.node[index]) for output, index in zipmaps.items()}
+    return _make_changes(model, zipmaps, labels), labels
 
 
 def _is_map_list(value: Any) -> bool:
@@ -77,7 +77,7 @@ def _read_by(node: Any) -> Iterator[str]:
             yield from (item.name for item in inner.output)
 
 
-def _labels(output: str, node: Any) -> list[str]:
+def _read_labels(output: str, node: Any) -> list[str]:
     stated = {item.name: item for item in node.attribute}
     if "classlabels_strings" in stated and stated["classlabels_strings"].strings:
         labels = [make_legible(string.decode("utf-8", "replace")) for string in stated["classlabels_strings"].strings]
@@ -90,7 +90,7 @@ def _labels(output: str, node: Any) -> list[str]:
     return labels
 
 
-def _changes(model: onnx.ModelProto, zipmaps: Mapping[str, int], labels: ZipMapLabels) -> GraphChanges:
+def _make_changes(model: onnx.ModelProto, zipmaps: Mapping[str, int], labels: ZipMapLabels) -> GraphChanges:
     graph = model.graph
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info if _has_rank(value)}
     nodes, outputs = {}, {}

@@ -63,7 +63,7 @@ class MlflowSource:
         with _translating_errors():
             wanted = [
                 (model.name, dict(model.aliases or {}))
-                for model in _all(client.search_registered_models)
+                for model in _list_all(client.search_registered_models)
                 if not self._models or model.name in self._models
             ]
             self._pass_over(frozenset(name for name, _ in wanted if not is_model_name(name)))
@@ -85,7 +85,7 @@ class MlflowSource:
             MlflowVersion(
                 name, str(item.version), item.run_id or "", tuple(sorted(by_version.get(str(item.version), [])))
             )
-            for item in _all(client.search_model_versions, f"name='{quoted}'")
+            for item in _list_all(client.search_model_versions, f"name='{quoted}'")
             if item.status == "READY" and is_version(str(item.version))
         ]
 
@@ -177,7 +177,7 @@ def _signed_files(folder: Path) -> dict[str, Path]:
         raise Refused(f"its signature cannot be used: {fault}") from None
 
 
-def _all(search: Any, query: str | None = None) -> Iterator[Any]:
+def _list_all(search: Any, query: str | None = None) -> Iterator[Any]:
     """Yield every result of a paged search; raises ``NotReady`` if the pages do not end."""
     token, count = None, 0
     while True:

@@ -36,7 +36,7 @@ class BucketTree:
                 raise InvalidInput(f"the model bucket holds more than {MOST_OBJECTS} objects below its prefix")
             if _is_plain(item.key):
                 objects[item.key] = item
-        self._objects, self._folders = objects, _folders(objects.values())
+        self._objects, self._folders = objects, _group_folders(objects.values())
 
     def entries(self, folder: str) -> Sequence[TreeEntry]:
         """See ``Tree``."""
@@ -90,7 +90,7 @@ def _is_plain(key: str) -> bool:
     return all(part and not part.startswith(".") and "\0" not in part and "\\" not in part for part in key.split("/"))
 
 
-def _folders(objects: Iterable[BlobObject]) -> dict[str, dict[str, TreeEntry]]:
+def _group_folders(objects: Iterable[BlobObject]) -> dict[str, dict[str, TreeEntry]]:
     """Return the entries of each folder; an object with the name of a folder only stands for the folder."""
     folders: dict[str, dict[str, TreeEntry]] = {}
     for item in objects:

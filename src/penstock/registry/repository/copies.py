@@ -247,7 +247,7 @@ class _CopyingPreparer:
         """See ``VersionPreparer``."""
         with translating_errors():
             paths = sorted(path for path in self._scratch.rglob("*") if path.is_file())
-        files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in paths)
+        files = tuple((str(path.relative_to(self._scratch)), _hash_path(path)) for path in paths)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
         graph = str(self._graph.relative_to(self._scratch))
         weights = [item for item in files if item[0] != graph and item[0].startswith(f"{VERSION}/")]
@@ -286,10 +286,10 @@ def _digest_of(graph: str, weights: Sequence[tuple[str, str]]) -> str:
 def is_intact(piece: PreparedVersion) -> bool:
     """Return whether the files still match their digests."""
     try:
-        return all(_hex(piece.root / path) == digest for path, digest in piece.files)
+        return all(_hash_path(piece.root / path) == digest for path, digest in piece.files)
     except Fault:
         return False
 
 
-def _hex(path: Path) -> str:
+def _hash_path(path: Path) -> str:
     return hash_file(path).removeprefix(PREFIX)

@@ -60,7 +60,7 @@ def find_models(tree: FileTree) -> list[FoundModel]:
     """
     tree.refresh()
     models: dict[str, FoundModel] = {}
-    for model in _each(tree):
+    for model in _iterate_models(tree):
         twice = FaultReason(f"the model exists twice, as a file and as a folder; {_LAYOUTS}")
         is_duplicate = model.name in models
         models[model.name] = FoundModel(model.name, model.folder, problem=twice) if is_duplicate else model
@@ -104,7 +104,7 @@ def unpacked_model(tree: FileTree, name: str, folder: str) -> FoundModel:
     return model
 
 
-def _each(tree: FileTree) -> Iterator[FoundModel]:
+def _iterate_models(tree: FileTree) -> Iterator[FoundModel]:
     for entry in tree.entries(""):
         is_graph = entry.name.endswith(_SUFFIX)
         if entry.is_folder or (is_graph and entry.name != _SUFFIX):
@@ -120,7 +120,7 @@ def _each(tree: FileTree) -> Iterator[FoundModel]:
 
 
 def _misnamed_model(tree: FileTree, name: str, entry: TreeEntry) -> FoundModel:
-    """Return the problem of an entry without a valid model name; a folder without a graph is no model anyway."""
+    """Return the problem of an entry without a valid model name; a folder without a graph is not a model anyway."""
     holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
     text = make_legible(name.encode("utf-8", "replace").decode())
     return FoundModel(text, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
@@ -156,14 +156,14 @@ def _with_versions(
     for entry in folders:
         broken.pop(entry.name, None)
         problem = entry.problem or _refuse_lookalike(entry.name, folders)
-        graph = problem or _graph(tree, join_path(model.folder, entry.name), filename)
+        graph = problem or _find_graph(tree, join_path(model.folder, entry.name), filename)
         if isinstance(graph, FaultReason):
             broken[entry.name] = graph
         else:
             versions[entry.name] = graph
     misnamed = _misnamed_versions(tree, model.folder, entries, (_WARMUP_FOLDER, "" if folders else _HUB_FOLDER))
     if folders:
-        notes = _stray(entries)
+        notes = _find_stray(entries)
         return replace(model, versions=versions, broken={**broken, **misnamed}, notes=notes)
     return _without_versions(tree, replace(model, broken={**broken, **misnamed}), entries, filename)
 
@@ -172,7 +172,7 @@ def _without_versions(tree: FileTree, model: FoundModel, entries: Sequence[TreeE
     """Complete a model without version folders: its graph is in its folder, or in Hugging Face's folder ``onnx``."""
     hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
     places = [model.folder, *([join_path(model.folder, _HUB_FOLDER)] if hub else [])]
-    tried = [_graph(tree, path, filename) for path in places]
+    tried = [_find_graph(tree, path, filename) for path in places]
     broken = {version: why for version, why in model.broken.items() if version != ONLY_VERSION}
     for graph in tried:
         if not isinstance(graph, FaultReason):
@@ -182,7 +182,7 @@ def _without_versions(tree: FileTree, model: FoundModel, entries: Sequence[TreeE
     return replace(model, problem=problem)
 
 
-def _graph(tree: FileTree, folder: str, filename: str) -> str | FaultReason:
+def _find_graph(tree: FileTree, folder: str, filename: str) -> str | FaultReason:
     """Return the graph in a folder: the file of this name, the only graph, or the same in a folder of this name."""
     entries = {entry.name: entry for entry in tree.entries(folder)}
     stated = entries.get(filename)
@@ -234,7 +234,7 @@ def _holds_graph(tree: FileTree, folder: str) -> bool:
     return any(entry.name.endswith(_SUFFIX) for entry in tree.entries(folder))
 
 
-def _stray(entries: Sequence[TreeEntry]) -> tuple[str, ...]:
+def _find_stray(entries: Sequence[TreeEntry]) -> tuple[str, ...]:
     graphs = [make_legible(entry.name) for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder]
     return tuple(f"{name} lies beside version folders and is not served; move it into one" for name in graphs)
 
@@ -249,11 +249,11 @@ def files_of(tree: FileTree, model: FoundModel, graph: str, weights: Sequence[st
     tags = {join_path(folder, entry.name): entry.tag for entry in beside}
     bundle = join_path(model.folder, BUNDLE_FILE)
     others = (*(join_path(folder, name) for name in weights), *(join_path(model.folder, name) for name in model.files))
-    for path in (*others, *([bundle] if _tag(tree, bundle) else [])):
-        tags[path] = _tag(tree, path)
+    for path in (*others, *([bundle] if _make_tag(tree, bundle) else [])):
+        tags[path] = _make_tag(tree, path)
     return sorted(tags.items())
 
 
-def _tag(tree: FileTree, path: str) -> str:
+def _make_tag(tree: FileTree, path: str) -> str:
     folder, _, name = path.rpartition("/")
     return next((entry.tag for entry in tree.entries(folder) if entry.name == name and not entry.is_folder), "")

@@ -54,14 +54,16 @@ def check_copy(policy: SignaturePolicy, key: VersionKey, piece: PreparedVersion,
     """
     if not policy.is_on:
         return
-    reason = _refusal(policy, key, piece, source)
+    reason = _describe_refusal(policy, key, piece, source)
     if reason and policy.is_required:
         raise Refused(f"its signatures do not allow to serve it: {reason}")
     if reason:
         log.warning("model %s version %s is served although %s", *key, reason)
 
 
-def _refusal(policy: SignaturePolicy, key: VersionKey, piece: PreparedVersion, source: RepositoryVersion) -> str:
+def _describe_refusal(
+    policy: SignaturePolicy, key: VersionKey, piece: PreparedVersion, source: RepositoryVersion
+) -> str:
     from penstock.registry.signing.verifier import verify_bundles  # noqa: PLC0415 - only where signatures are checked
 
     signed = signed_copy(piece, source)

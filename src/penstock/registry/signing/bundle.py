@@ -61,11 +61,11 @@ def parse_bundle(text: str | bytes) -> Bundle:
     """
     if len(text) > BUNDLE_BYTES:
         raise InvalidInput(f"the signature is longer than {BUNDLE_BYTES} bytes")
-    values = _fields(_parse(text), "the bundle", {"mediaType", "verificationMaterial", "dsseEnvelope"})
+    values = _check_fields(_parse(text), "the bundle", {"mediaType", "verificationMaterial", "dsseEnvelope"})
     if values.get("mediaType") != BUNDLE_TYPE:
         raise InvalidInput(f"the signature is not a Sigstore bundle 0.3; its media type must be {BUNDLE_TYPE}")
-    hint, certificates = _material(values.get("verificationMaterial"))
-    payload, signature, key_id = _envelope(values.get("dsseEnvelope"))
+    hint, certificates = _read_material(values.get("verificationMaterial"))
+    payload, signature, key_id = _read_envelope(values.get("dsseEnvelope"))
     if key_id not in ("", hint):
         raise InvalidInput("the key id of the signature is not that of the bundle")
     return Bundle(payload, signature, hint, certificates)
@@ -84,47 +84,53 @@ def encode_bundle(bundle: Bundle) -> str:
     return json.dumps({"mediaType": BUNDLE_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
 
 
-def _material(values: Any) -> tuple[str, tuple[bytes, ...]]:
+def _read_material(values: Any) -> tuple[str, tuple[bytes, ...]]:
     """Return the hint of the key, and the certificates."""
     kinds = ("publicKey", "x509CertificateChain", "certificate")
-    material = _fields(values, "the verification material", {*kinds, "tlogEntries", "timestampVerificationData"})
+    material = _check_fields(values, "the verification material", {*kinds, "tlogEntries", "timestampVerificationData"})
     if material.get("tlogEntries") or material.get("timestampVerificationData"):
         raise InvalidInput("signatures by a transparency log are not supported; sign with a key or a certificate")
     if sum(kind in material for kind in kinds) != 1:
         raise InvalidInput("the verification material must have one of a public key and a certificate chain")
     if "publicKey" in material:
-        return _hint(_fields(material["publicKey"], "the public key", {"hint", "rawBytes", "keyDetails"})), ()
+        return _read_hint(
+            _check_fields(material["publicKey"], "the public key", {"hint", "rawBytes", "keyDetails"})
+        ), ()
     if "certificate" in material:
-        return "", (_certificate(material["certificate"]),)
-    chain = _fields(material["x509CertificateChain"], "the certificate chain", {"certificates"})
+        return "", (_read_certificate(material["certificate"]),)
+    chain = _check_fields(material["x509CertificateChain"], "the certificate chain", {"certificates"})
     certificates = _list(chain.get("certificates"), "the certificates", MOST_CERTIFICATES)
-    return "", tuple(_certificate(item) for item in certificates)
+    return "", tuple(_read_certificate(item) for item in certificates)
 
 
-def _hint(key: Document) -> str:
+def _read_hint(key: Document) -> str:
     """Return the hint of a key; bundles of model-signing before 1.1 have the key itself instead."""
     if key.get("keyDetails", KEY_DETAILS[0]) not in KEY_DETAILS:
         raise InvalidInput("the bundle states an unsupported kind of key")
     if "rawBytes" in key and "hint" not in key:
-        return hashlib.sha256(_bytes(key["rawBytes"], "the public key")).hexdigest()
-    return _text(key.get("hint", ""), "the hint")
+        return hashlib.sha256(_decode_base64(key["rawBytes"], "the public key")).hexdigest()
+    return _check_text(key.get("hint", ""), "the hint")
 
 
-def _certificate(values: Any) -> bytes:
-    return _bytes(_fields(values, "a certificate", {"rawBytes"}).get("rawBytes"), "a certificate")
+def _read_certificate(values: Any) -> bytes:
+    return _decode_base64(_check_fields(values, "a certificate", {"rawBytes"}).get("rawBytes"), "a certificate")
 
 
-def _envelope(values: Any) -> tuple[bytes, bytes, str]:
+def _read_envelope(values: Any) -> tuple[bytes, bytes, str]:
     """Return the payload, the signature, and the id of its key."""
     if values is None:
         raise InvalidInput("the bundle has no DSSE envelope")
-    envelope = _fields(values, "the DSSE envelope", {"payload", "payloadType", "signatures"})
+    envelope = _check_fields(values, "the DSSE envelope", {"payload", "payloadType", "signatures"})
     if envelope.get("payloadType") != PAYLOAD_TYPE:
         raise InvalidInput(f"the payload of the bundle must be of the type {PAYLOAD_TYPE}")
     (signature,) = _list(envelope.get("signatures"), "the signatures of an envelope", 1)
-    parts = _fields(signature, "a signature", {"sig", "keyid"})
-    key_id = _text(parts.get("keyid", ""), "the key id")
-    return _bytes(envelope.get("payload"), "the payload"), _bytes(parts.get("sig"), "the signature"), key_id
+    parts = _check_fields(signature, "a signature", {"sig", "keyid"})
+    key_id = _check_text(parts.get("keyid", ""), "the key id")
+    return (
+        _decode_base64(envelope.get("payload"), "the payload"),
+        _decode_base64(parts.get("sig"), "the signature"),
+        key_id,
+    )
 
 
 def statement_of(files: Mapping[str, str], name: str, ignored: Iterable[str], model: str, version: str) -> bytes:
@@ -138,7 +144,7 @@ def statement_of(files: Mapping[str, str], name: str, ignored: Iterable[str], mo
     predicate: Document = {"serialization": serialization, "resources": resources}
     if binding:
         predicate[BINDING] = binding
-    subject = {"name": name, "digest": {"sha256": _root([files[path] for path in sorted(files)])}}
+    subject = {"name": name, "digest": {"sha256": _compute_root([files[path] for path in sorted(files)])}}
     statement = {
         "_type": STATEMENT_TYPE,
         "subject": [subject],
@@ -154,20 +160,22 @@ def parse_manifest(payload: bytes) -> SignedManifest:
     Raises:
         InvalidInput: it is not a statement of this format.
     """
-    statement = _object(_parse(payload), "the statement")
+    statement = _check_object(_parse(payload), "the statement")
     if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT_TYPE, PREDICATE_TYPE):
         raise InvalidInput(f"the signature is not about a model; its predicate must be {PREDICATE_TYPE}")
-    predicate = _object(statement.get("predicate"), "the predicate")
-    files = _resources(predicate)
+    predicate = _check_object(statement.get("predicate"), "the predicate")
+    files = _read_resources(predicate)
     (subject,) = _list(statement.get("subject"), "the subjects", 1)
-    digest = _object(_object(subject, "the subject").get("digest"), "the digest of the subject").get("sha256")
-    if digest != _root(list(files.values())):
+    digest = _check_object(_check_object(subject, "the subject").get("digest"), "the digest of the subject").get(
+        "sha256"
+    )
+    if digest != _compute_root(list(files.values())):
         raise InvalidInput("the digest of the signature's subject is not that of its files")
-    binding = _object(predicate.get(BINDING, {}), "the binding")
-    return SignedManifest(files, *_binding(binding))
+    binding = _check_object(predicate.get(BINDING, {}), "the binding")
+    return SignedManifest(files, *_read_binding(binding))
 
 
-def _binding(values: Document) -> tuple[str, str]:
+def _read_binding(values: Document) -> tuple[str, str]:
     model, version = values.get("model", ""), values.get("version", "")
     good = isinstance(model, str) and isinstance(version, str)
     if not good or (model and not is_model_name(model)) or (version and not is_version(version)):
@@ -175,14 +183,14 @@ def _binding(values: Document) -> tuple[str, str]:
     return model, version
 
 
-def _resources(predicate: Document) -> dict[str, str]:
-    serialization = _object(predicate.get("serialization"), "the serialization")
+def _read_resources(predicate: Document) -> dict[str, str]:
+    serialization = _check_object(predicate.get("serialization"), "the serialization")
     if serialization.get("method") != "files":
         raise InvalidInput("the signature is by shards of files; sign whole files")
     files: dict[str, str] = {}
     for item in _list(predicate.get("resources"), "the resources", MOST_FILES):
-        resource = _object(item, "a resource")
-        name, digest = _text(resource.get("name"), "the name of a file"), resource.get("digest")
+        resource = _check_object(item, "a resource")
+        name, digest = _check_text(resource.get("name"), "the name of a file"), resource.get("digest")
         if resource.get("algorithm") != "sha256" or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise InvalidInput("the files of the signature must be hashed with SHA-256")
         if name in files or ".." in name.split("/") or name.startswith("/"):
@@ -191,7 +199,7 @@ def _resources(predicate: Document) -> dict[str, str]:
     return files
 
 
-def _root(digests: Sequence[str]) -> str:
+def _compute_root(digests: Sequence[str]) -> str:
     """Return the digest of a model: the SHA-256 over the digests of its files in their order."""
     return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
@@ -203,12 +211,12 @@ def ignored_names(bundle: str = BUNDLE_FILE) -> tuple[str, ...]:
 
 def _parse(text: str | bytes) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_make_unique)
     except (ValueError, RecursionError):
         raise InvalidInput("the signature is not valid JSON") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Document:
+def _make_unique(pairs: list[tuple[str, Any]]) -> Document:
     """Return an object without fields that are null; a repeated field is an error."""
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -216,14 +224,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> Document:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _object(values: Any, what: str) -> Document:
+def _check_object(values: Any, what: str) -> Document:
     if not isinstance(values, dict):
         raise InvalidInput(f"{what} must be an object")
     return values
 
 
-def _fields(values: Any, what: str, known: set[str]) -> Document:
-    document = _object(values, what)
+def _check_fields(values: Any, what: str, known: set[str]) -> Document:
+    document = _check_object(values, what)
     if unknown := sorted(document.keys() - known):
         raise InvalidInput(f"{what} has the unknown field '{unknown[0][:100]}'")
     return document
@@ -235,16 +243,16 @@ def _list(values: Any, what: str, most: int) -> list[Any]:
     return values
 
 
-def _text(value: Any, what: str) -> str:
+def _check_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{what} must be a text")
     return value
 
 
-def _bytes(value: Any, what: str) -> bytes:
+def _decode_base64(value: Any, what: str) -> bytes:
     """Return bytes in the standard form of base64, the only one that is taken."""
     try:
-        data = b64decode(_text(value, what), validate=True)
+        data = b64decode(_check_text(value, what), validate=True)
     except ValueError:
         data = b""
     if not data or b64encode(data).decode() != value:

@@ -49,7 +49,7 @@ def certified_key(chain: Sequence[bytes], authority: str, identity: str) -> Key:
     try:
         certificates = [load_der_x509_certificate(der) for der in chain]
         _verify(certificates, load_authorities(authority.encode()))
-        names = _names(certificates[0])
+        names = _read_names(certificates[0])
         usable = _is_for_signing(certificates[0])
     except ValueError:
         raise InvalidInput("a certificate of the signature cannot be read") from None
@@ -86,7 +86,7 @@ def _verify(certificates: Sequence[Any], authorities: Sequence[Any]) -> None:
         raise InvalidInput("the certificate was not issued by the trusted authority") from None
 
 
-def _names(certificate: Any) -> set[str]:
+def _read_names(certificate: Any) -> set[str]:
     """Return the subject alternative names of a certificate (URI, DNS, e-mail), or its common name without any."""
     from cryptography.x509 import (  # noqa: PLC0415 - imported when it is needed
         DNSName,

@@ -57,19 +57,19 @@ def load_public_key(pem: bytes) -> Key:
 def _check(key: Key) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - see above
 
-    if not isinstance(key, Ed25519PublicKey) and _curve(key) not in CURVES:
+    if not isinstance(key, Ed25519PublicKey) and _find_curve(key) not in CURVES:
         raise InvalidInput(f"the key is of another kind; {_EXPECTED}")
 
 
-def _curve(key: Key) -> str:
+def _find_curve(key: Key) -> str:
     return str(getattr(getattr(key, "curve", None), "name", ""))
 
 
 def sign(key: Key, data: bytes) -> bytes:
     """Return the signature of a private key over data."""
-    if not _curve(key):
+    if not _find_curve(key):
         return bytes(key.sign(data))
-    return bytes(key.sign(data, _ecdsa(key)))
+    return bytes(key.sign(data, _make_ecdsa(key)))
 
 
 def verify(key: Key, signature: bytes, data: bytes) -> bool:
@@ -77,17 +77,17 @@ def verify(key: Key, signature: bytes, data: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see above
 
     try:
-        key.verify(signature, data, *([_ecdsa(key)] if _curve(key) else []))
+        key.verify(signature, data, *([_make_ecdsa(key)] if _find_curve(key) else []))
     except InvalidSignature:
         return False
     return True
 
 
-def _ecdsa(key: Key) -> Any:
+def _make_ecdsa(key: Key) -> Any:
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see above
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415 - see above
 
-    return ECDSA(getattr(hashes, CURVES[_curve(key)])())
+    return ECDSA(getattr(hashes, CURVES[_find_curve(key)])())
 
 
 def public_pem(key: Key) -> str:
@@ -98,6 +98,6 @@ def public_pem(key: Key) -> str:
     return str(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 
 
-def fingerprint(key: Key) -> str:
+def compute_fingerprint(key: Key) -> str:
     """Return the SHA-256 (hex) of a key's PEM form: the hint that bundles state."""
     return hashlib.sha256(public_pem(key).encode()).hexdigest()

@@ -28,7 +28,7 @@ def check_signed(policy: SignaturePolicy, model: str, spec: VersionSpec) -> None
     """
     if not policy.is_on:
         return
-    reason = _refusal(policy, model, spec)
+    reason = _describe_refusal(policy, model, spec)
     if reason and policy.is_required:
         raise Refused(f"its signatures do not allow to load it: {reason}")
     if reason:
@@ -36,7 +36,7 @@ def check_signed(policy: SignaturePolicy, model: str, spec: VersionSpec) -> None
         log.warning(text, model, spec.version, reason)
 
 
-def _refusal(policy: SignaturePolicy, model: str, spec: VersionSpec) -> str:
+def _describe_refusal(policy: SignaturePolicy, model: str, spec: VersionSpec) -> str:
     from penstock.registry.signing.verifier import verify_bundles  # noqa: PLC0415 - only where signatures are checked
 
     signed = spec.signed

@@ -90,7 +90,7 @@ def _create(path: Path, seed: bytes) -> None:
     """Create the file with its whole content, or not at all; a file that exists meanwhile stays."""
     try:
         with scratch_file(path.parent, path.name) as scratch:
-            scratch.write_bytes(_pem(seed))
+            scratch.write_bytes(_make_pem(seed))
             sync(scratch)
             with suppress(FileExistsError):
                 os.link(scratch, path)
@@ -99,7 +99,7 @@ def _create(path: Path, seed: bytes) -> None:
         raise storage_fault(error) or NotReady("the key of the audit cannot be written", str(error)) from None
 
 
-def _pem(seed: bytes) -> bytes:
+def _make_pem(seed: bytes) -> bytes:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - on first use
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - on first use
 

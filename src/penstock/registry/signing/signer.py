@@ -31,28 +31,28 @@ def sign_path(
     """
     if chain and keys.public_pem(own_key(chain[0])) != keys.public_pem(key):
         raise InvalidInput("the first certificate is not that of the key")
-    files = dict(_hashed(path, bundle))
+    files = dict(_hash_files(path, bundle))
     if not files:
         raise InvalidInput("there is no file to sign")
     ignored = ignored_names(os.path.relpath(bundle, path)) if path.is_dir() else IGNORED
     payload = statement_of(files, path.resolve().name, ignored, model, version)
-    unsigned = Bundle(payload, b"", "" if chain else keys.fingerprint(key), chain)
+    unsigned = Bundle(payload, b"", "" if chain else keys.compute_fingerprint(key), chain)
     signature = keys.sign(key, unsigned.signed_bytes)
     return encode_bundle(Bundle(payload, signature, unsigned.hint, chain))
 
 
-def _hashed(path: Path, bundle: Path) -> Iterator[tuple[str, str]]:
+def _hash_files(path: Path, bundle: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the SHA-256 (hex) of each file."""
     if path.is_file():
         yield SINGLE_FILE, hash_file(path).removeprefix(PREFIX)
         return
-    for number, file in enumerate(_files(path, bundle)):
+    for number, file in enumerate(_list_files(path, bundle)):
         if number >= MOST_FILES:
             raise InvalidInput(f"the folder holds more than {MOST_FILES} files")
         yield file.relative_to(path).as_posix(), hash_file(file).removeprefix(PREFIX)
 
 
-def _files(folder: Path, bundle: Path) -> Iterator[Path]:
+def _list_files(folder: Path, bundle: Path) -> Iterator[Path]:
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
         if name.parts[0] in IGNORED or file.resolve() == bundle.resolve():

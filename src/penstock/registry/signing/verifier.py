@@ -85,4 +85,4 @@ def _signer_key(bundle: Bundle, signer: TrustedSigner) -> keys.Key | None:
 @lru_cache(64)
 def _known_key(pem: str) -> tuple[keys.Key, str]:
     key = keys.load_public_key(pem.encode())
-    return key, keys.fingerprint(key)
+    return key, keys.compute_fingerprint(key)

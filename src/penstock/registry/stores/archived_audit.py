@@ -54,7 +54,7 @@ class ArchivedAudit:
             Damaged: its file is missing, or does not match its digest.
         """
         lines = (line for line in self.lines(self._find(name)) if visible.allows(line["model"]))
-        return [_entry(line) for line in _choose_lines(lines, model, after, min(limit, MOST_AUDIT))]
+        return [_read_entry(line) for line in _choose_lines(lines, model, after, min(limit, MOST_AUDIT))]
 
     def archives_after(self, last: int) -> list[AuditArchive]:
         """Return all archives whose entries follow a sequence number, oldest first."""
@@ -72,7 +72,7 @@ class ArchivedAudit:
         path = self._blobs().fetch(archive.digest)
         if hash_file(path) != archive.digest:
             raise DataLoss(CHANGED)
-        return _lines(path)
+        return _read_lines(path)
 
     def _find(self, name: str) -> AuditArchive:
         """Return an archive by the numbers in its name."""
@@ -92,7 +92,7 @@ def _archive(row: Any) -> AuditArchive:
     return AuditArchive(**row._mapping)  # noqa: SLF001 - its public name
 
 
-def _lines(path: Path) -> Iterator[Document]:
+def _read_lines(path: Path) -> Iterator[Document]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)
 
@@ -103,5 +103,5 @@ def _choose_lines(lines: Iterable[Document], model: str | None, after: int | Non
     return deque(wanted, maxlen=limit) if after is None else islice(wanted, limit)
 
 
-def _entry(line: Mapping[str, Any]) -> AuditEntry:
+def _read_entry(line: Mapping[str, Any]) -> AuditEntry:
     return AuditEntry(**{name: line[name] for name in FIELDS if name in line})

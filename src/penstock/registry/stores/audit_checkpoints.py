@@ -120,7 +120,7 @@ class AuditCheckpoints:
         """
         registry_id, stored = self._log.identity(), self._last()
         signed = [checkpoint for checkpoint in (stored, kept) if checkpoint is not None]
-        head = self._head.copy() if self._continues() and self._head else _beginning(registry_id)
+        head = self._head.copy() if self._continues() and self._head else _make_first_head(registry_id)
         head.compare(signed)
         self._read_on(head, signed)
         if missing := [checkpoint for checkpoint in signed if checkpoint.size > head.leaves.end]:
@@ -181,5 +181,5 @@ class AuditCheckpoints:
             self.superseded += self._outbox.give_up_oldest(connection, "", self._sinks, MOST_WAITING)
 
 
-def _beginning(registry_id: str) -> _Head:
+def _make_first_head(registry_id: str) -> _Head:
     return _Head(0, first_link(registry_id), LeafRange())

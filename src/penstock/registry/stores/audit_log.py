@@ -123,7 +123,7 @@ class AuditLog:
     ) -> AuditVerification:
         """Verify all entries and checkpoints, and return the result; ``keys`` are those that may sign."""
         registry_id, total = self.identity(), self._count()
-        kept, findings = _proven(origin_of(registry_id), keys, self.checkpoints(), outside)
+        kept, findings = _prove_checkpoints(origin_of(registry_id), keys, self.checkpoints(), outside)
         verifier = AuditVerifier(registry_id, kept)
         for part in self.parts():
             if isinstance(part, AuditArchive):
@@ -235,14 +235,14 @@ class AuditLog:
                 begin += 1
 
 
-def _proven(
+def _prove_checkpoints(
     origin: str, keys: Sequence[PublicKey], stored: Iterable[tuple[int, str]], outside: Iterable[OutsideCheckpoint]
 ) -> tuple[list[KeptCheckpoint], list[AuditFinding]]:
     """Return the checkpoints that the keys have signed, and what is wrong with the others."""
     proven: list[KeptCheckpoint] = []
     findings: list[AuditFinding] = []
     unknown: list[tuple[int, OutsideCheckpoint]] = []
-    for seq, kept in _readable(stored, outside, findings):
+    for seq, kept in _read_outside(stored, outside, findings):
         try:
             signed = kept.signed.checkpoint
             if signed.origin != origin:
@@ -258,7 +258,7 @@ def _proven(
     return proven, findings
 
 
-def _readable(
+def _read_outside(
     stored: Iterable[tuple[int, str]], outside: Iterable[OutsideCheckpoint], findings: list[AuditFinding]
 ) -> Iterator[tuple[int, OutsideCheckpoint]]:
     for size, note in stored:

@@ -121,7 +121,7 @@ class EvidenceStore:
             ended = {(row.model, row.version) for row in connection.execute(over)}
             now = self.now()
             made = make(PublishedVersions(stamped.keys(), ended))
-            rows = [{**_values(row), "gateway": gateway, "at": now} for row in made]
+            rows = [{**_pick_values(row), "gateway": gateway, "at": now} for row in made]
             if rows:
                 connection.execute(_upsert(connection), rows)
             written = {(row["model"], row["version"]) for row in rows}
@@ -160,7 +160,7 @@ class EvidenceStore:
         gone = [ENDED, *(row.gateway for row in rows)]
         connection.execute(table.delete().where(*of_version, table.c.gateway.in_(gone)))
         if merged is not None:
-            values = _values(replace(merged, gateway=ENDED))
+            values = _pick_values(replace(merged, gateway=ENDED))
             connection.execute(table.insert().values(**values, at=self.now()))
 
     # Labels.
@@ -171,7 +171,7 @@ class EvidenceStore:
         with self._database.writing() as connection:  # one at a time, so that whoever reads by number misses none
             ids = [batch.id for batch in batches]
             stored = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
-            rows = [_values(batch, _LABELLED) for batch in batches if batch.id not in stored]
+            rows = [_pick_values(batch, _LABELLED) for batch in batches if batch.id not in stored]
             if rows:
                 connection.execute(table.insert(), rows)
 
@@ -270,7 +270,7 @@ _LABELLED = tuple(name for name in LabelBatch.__slots__ if name != "seq")
 _TOGETHER = 500
 
 
-def _values(row: object, names: Sequence[str] = PublishedCounts.__slots__) -> Mapping[str, object]:
+def _pick_values(row: object, names: Sequence[str] = PublishedCounts.__slots__) -> Mapping[str, object]:
     return {name: getattr(row, name) for name in names}
 
 

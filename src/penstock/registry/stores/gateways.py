@@ -94,10 +94,10 @@ class GatewayStore:
             silent = (database_now(connection) - table.c.seen).label("silent_s")
             rows = connection.execute(sa.select(table, silent).order_by(table.c.id)).all()
             revision = connection.execute(sa.select(schema.registry.c.revision)).scalar_one()
-            return FleetStatus(tuple(_heartbeat(row) for row in rows), read_lease(connection), int(revision))
+            return FleetStatus(tuple(_read_heartbeat(row) for row in rows), read_lease(connection), int(revision))
 
 
-def _heartbeat(row: sa.Row[tuple[object, ...]]) -> GatewayHeartbeat:
+def _read_heartbeat(row: sa.Row[tuple[object, ...]]) -> GatewayHeartbeat:
     return GatewayHeartbeat(
         GatewayDescription(*(getattr(row, name) for name in GatewayDescription.__slots__)),
         max(0.0, float(row.silent_s)),

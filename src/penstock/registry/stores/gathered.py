@@ -40,9 +40,11 @@ class GatheredStore:
 
     def submit(self, key: VersionKey, what: Contribution, rows: bytes) -> None:
         """Replace this gateway's packed rows of a version; ignored if the version has a reference by now."""
-        table, own = schema.gathered, _where(schema.gathered, key, self.gateway)
+        table, own = schema.gathered, _select_rows(schema.gathered, key, self.gateway)
         with self._database.recording() as connection:
-            if connection.execute(sa.select(schema.references.c.digest).where(*_where(schema.references, key))).first():
+            if connection.execute(
+                sa.select(schema.references.c.digest).where(*_select_rows(schema.references, key))
+            ).first():
                 return
             values = {"number": what.rows, "answered": what.answered, "rows": rows}
             if not connection.execute(table.update().where(*own).values(**values)).rowcount:
@@ -53,7 +55,7 @@ class GatheredStore:
         """Update the number of requests that this gateway has answered, if it has submitted rows."""
         table = schema.gathered
         with self._database.recording() as connection:
-            own = _where(table, key, self.gateway)
+            own = _select_rows(table, key, self.gateway)
             connection.execute(table.update().where(*own).values(answered=requests))
 
     def open(self) -> dict[VersionKey, GatheringState]:
@@ -69,7 +71,7 @@ class GatheredStore:
             heartbeats = connection.execute(sa.select(gateways.c.id, gateways.c.serves, silent)).all()
         keys = {(row.model, row.version) for row in submitted}
         rows = {key: [row for row in submitted if (row.model, row.version) == key] for key in keys}
-        return {key: self._gathering(rows[key], _serving(key, heartbeats)) for key in sorted(keys)}
+        return {key: self._gathering(rows[key], _find_serving(key, heartbeats)) for key in sorted(keys)}
 
     def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> GatheringState:
         contributions = {row.gateway: Contribution(row.number, row.answered) for row in rows}
@@ -82,7 +84,7 @@ class GatheredStore:
         table = schema.gathered
         with self._database.reading() as connection:
             rows: bytes | None = connection.execute(
-                sa.select(table.c.rows).where(*_where(table, key, gateway))
+                sa.select(table.c.rows).where(*_select_rows(table, key, gateway))
             ).scalar()
         return rows
 
@@ -100,7 +102,7 @@ class GatheredStore:
                 if changed is None:
                     continue
                 number, left, rows = changed
-                own = _where(table, (row.model, row.version), row.gateway)
+                own = _select_rows(table, (row.model, row.version), row.gateway)
                 if left:
                     connection.execute(table.update().where(*own).values(number=left, rows=rows))
                 else:
@@ -116,13 +118,13 @@ class GatheredStore:
 
 def forget(connection: sa.Connection, key: VersionKey) -> None:
     """Delete the gathered rows of a version within a transaction."""
-    connection.execute(schema.gathered.delete().where(*_where(schema.gathered, key)))
+    connection.execute(schema.gathered.delete().where(*_select_rows(schema.gathered, key)))
 
 
-def _where(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
+def _select_rows(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
     of_version = [table.c.model == key[0], table.c.version == key[1]]
     return of_version if gateway is None else [*of_version, table.c.gateway == gateway]
 
 
-def _serving(key: VersionKey, heartbeats: Sequence[Any]) -> dict[str, float]:
+def _find_serving(key: VersionKey, heartbeats: Sequence[Any]) -> dict[str, float]:
     return {row.id: float(row.silent_s) for row in heartbeats if key[1] in row.serves.get(key[0], ())}

@@ -130,7 +130,9 @@ class KeyStore:
                 check(item.record)
                 _update(connection, item.record.id, revoked=now)
                 subject = f"keys/{item.record.id}"
-                self._journal.record_general_change(connection, "key.revoke", subject, by, _shown(item.record), None)
+                self._journal.record_general_change(
+                    connection, "key.revoke", subject, by, _describe_key(item.record), None
+                )
         return [replace(item, revoked_at=now) for item in revoked]
 
     def _end(self, connection: sa.Connection, key: StoredKey, end: float, by: Author) -> None:
@@ -158,7 +160,7 @@ class KeyStore:
         stored = StoredKey(replace(key, id=key_id, digest=digest_of(text)), now, by.actor)
         values = _encode_key(stored)
         connection.execute(schema.keys.insert().values(**values))
-        after = {**_shown(stored.record), "record": digest_of_row(values, KEY_FIELDS)}
+        after = {**_describe_key(stored.record), "record": digest_of_row(values, KEY_FIELDS)}
         self._journal.record_general_change(connection, action, f"keys/{key_id}", by, before, after)
         return text, stored
 
@@ -211,7 +213,7 @@ def _key_in(row: "sa.Row[tuple[object, ...]]") -> StoredKey:
     return StoredKey(record, values["created"], values["created_by"], values["revoked"])
 
 
-def _shown(record: KeyRecord) -> Document:
+def _describe_key(record: KeyRecord) -> Document:
     """Return what the audit says of a key: everything but its digest."""
     document = asdict(record)
     del document["digest"]

@@ -61,7 +61,7 @@ class RowRequestStore:
         """Ask every other gateway, for ``WAIT_S`` from now; raises ``NotLeading``."""
         with self._asking.recording() as connection:
             deadline = database_now(connection) + WAIT_S
-            connection.execute(schema.row_requests.insert().values(**_values(request), deadline=deadline))
+            connection.execute(schema.row_requests.insert().values(**_make_values(request), deadline=deadline))
 
     def read_state(self, request: str) -> RowRequestState:
         """Return the state of a request."""
@@ -70,7 +70,7 @@ class RowRequestStore:
             now = database_now(connection)
             left_s = connection.execute(sa.select(requests.c.deadline - now).where(requests.c.id == request)).scalar()
             heartbeats = connection.execute(sa.select(gateways.c.id, (now - gateways.c.seen).label("silent_s"))).all()
-            answers = _answers(connection, request)
+            answers = _read_answers(connection, request)
         silent_s = {row.id: max(0.0, float(row.silent_s)) for row in heartbeats}
         return RowRequestState(
             answers, RequestProgress({answer.gateway for answer in answers}, silent_s, float(left_s or 0.0))
@@ -107,7 +107,7 @@ class RowRequestStore:
         return True
 
 
-def _values(request: RowRequest) -> dict[str, object]:
+def _make_values(request: RowRequest) -> dict[str, object]:
     values = {name: getattr(request, name) for name in RowRequest.__slots__ if name != "most"}
     return {**values, "most_rows": request.most.rows, "most_bytes": request.most.size}
 
@@ -117,7 +117,7 @@ def _request(row: sa.Row[tuple[object, ...]]) -> RowRequest:
     return RowRequest(**values, most=RowAmount(row.most_rows, row.most_bytes))
 
 
-def _answers(connection: sa.Connection, request: str) -> tuple[RowAnswer, ...]:
+def _read_answers(connection: sa.Connection, request: str) -> tuple[RowAnswer, ...]:
     table = schema.row_answers
     rows = connection.execute(sa.select(table).where(table.c.request == request).order_by(table.c.gateway))
     return tuple(RowAnswer(row.gateway, row.digest, RowAmount(row.number, row.size), row.problem) for row in rows)

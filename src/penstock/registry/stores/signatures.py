@@ -88,7 +88,7 @@ class SignatureStore:
     def approve_candidate(self, connection: sa.Connection, model: str, version: str, by: Author) -> None:
         """Approve a version that came of a request for retraining, within a transaction that audits refusals. A version
         of a watched folder has no record, and whoever has pushed a version may let its rollout start where callers are
-        not known; this is no approval then.
+        not known; this is not an approval then.
 
         Raises:
             Refused: it is retired, or does not pass its other gates.
@@ -97,13 +97,13 @@ class SignatureStore:
         record = read_model_or_new(connection, model)
         if version not in record.versions:
             return
-        stored = _admitted(record, version)
+        stored = _require_admitted(record, version)
         self._gates.check_approvable(connection, record, stored)
         if by.actor != stored.created_by or by.method not in UNPROVEN:
             self._approve(connection, record, version, by)
 
     def _approve(self, connection: sa.Connection, model: ModelRecord, version: str, by: Author) -> VersionRecord:
-        stored = _admitted(model, version)
+        stored = _require_admitted(model, version)
         if by.actor == stored.created_by:
             raise Unauthorised(f"'{by.actor}' has pushed version '{version}'; somebody else must approve it")
         self._gates.check_approvable(connection, model, stored)
@@ -128,7 +128,7 @@ class SignatureStore:
         self._journal.record_change(connection, model, "version.approve", f"versions/{version}", by, None, after)
 
 
-def _admitted(model: ModelRecord, version: str) -> VersionRecord:
+def _require_admitted(model: ModelRecord, version: str) -> VersionRecord:
     record = model.versions.get(version)
     if record is None:
         raise NotFound(f"model '{model.name}' has no version '{version}'")

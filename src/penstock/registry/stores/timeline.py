@@ -58,23 +58,23 @@ class TimelineStore:
         """
         most, (events_before, audit_before) = min(limit, MOST_ENTRIES), _read_cursor(wanted.before)
         with self._database.reading() as connection:
-            events = connection.execute(_events(wanted, events_before, visible).limit(most + 1)).all()
+            events = connection.execute(_select_events(wanted, events_before, visible).limit(most + 1)).all()
             audit = connection.execute(_audit(wanted, audit_before, visible).limit(most + 1)).all()
-        merged = sorted([*events, *audit], key=_time, reverse=True)
+        merged = sorted([*events, *audit], key=_read_time, reverse=True)
         shown = _in_order(merged, events, audit)[:most]
         is_all = len(shown) == len(events) + len(audit)
         following = _next_cursor(shown, events_before, audit_before)
-        return {"entries": [_document(row) for row in shown], "next": None if is_all else following}
+        return {"entries": [_describe_entry(row) for row in shown], "next": None if is_all else following}
 
     def newest(self) -> dict[str, str]:
         """Return the numbers of the newest event and audit entry of each model ("": of none) as text. It looks at the
         last entries alone, so that it costs the same whatever the length of the tables."""
         with self._database.reading() as connection:
-            events, audit = _newest(connection, schema.events), _newest(connection, schema.audit)
+            events, audit = _read_newest(connection, schema.events), _read_newest(connection, schema.audit)
         return {model: f"{events.get(model, 0)}-{audit.get(model, 0)}" for model in events.keys() | audit.keys()}
 
 
-def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, int]:
+def _read_newest(connection: sa.Connection, table: sa.Table) -> dict[str, int]:
     last = sa.select(table.c.model, table.c.seq).order_by(table.c.seq.desc()).limit(MOST_ENTRIES).subquery()
     query = sa.select(last.c.model, sa.func.max(last.c.seq)).group_by(last.c.model)
     return {str(model): int(number) for model, number in connection.execute(query)}
@@ -87,7 +87,7 @@ def _in_order(merged: Sequence[Any], events: Sequence[Any], audit: Sequence[Any]
     return [next(of_events if row.source == EVENT else of_audit) for row in merged]
 
 
-def _time(row: Any) -> float:
+def _read_time(row: Any) -> float:
     return datetime.fromisoformat(row.at).timestamp()
 
 
@@ -107,11 +107,11 @@ def _next_cursor(shown: Sequence[Any], events_before: int, audit_before: int) ->
     return f"{events}-{audit}"
 
 
-def _events(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Select[Any]:
+def _select_events(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Select[Any]:
     table = schema.events
     query = sa.select(sa.literal(EVENT).label("source"), table).where(table.c.seq < before)
     query = query.where(
-        match_models(table.c.model, visible), *_of_model(table.c.model, wanted), *_of(table.c.type, wanted)
+        match_models(table.c.model, visible), *_of_model(table.c.model, wanted), *_select_wanted(table.c.type, wanted)
     )
     if wanted.person:
         query = query.where(table.c.data["actor"].as_string() == wanted.person)
@@ -122,7 +122,7 @@ def _audit(wanted: TimelineFilter, before: int, visible: ModelFilter) -> sa.Sele
     table = schema.audit
     query = sa.select(sa.literal(AUDIT).label("source"), table).where(table.c.seq < before)
     query = query.where(match_models(table.c.model, visible), *_of_model(table.c.model, wanted))
-    query = query.where(*_of(table.c.action, wanted))
+    query = query.where(*_select_wanted(table.c.action, wanted))
     if wanted.person:
         query = query.where(table.c.actor == wanted.person)
     return query.order_by(table.c.seq.desc())
@@ -132,11 +132,11 @@ def _of_model(column: sa.Column[str], wanted: TimelineFilter) -> list[sa.ColumnE
     return [column == wanted.model] if wanted.model else []
 
 
-def _of(column: sa.Column[str], wanted: TimelineFilter) -> list[sa.ColumnElement[bool]]:
+def _select_wanted(column: sa.Column[str], wanted: TimelineFilter) -> list[sa.ColumnElement[bool]]:
     return [sa.func.substr(column, 1, len(wanted.kind)) == wanted.kind] if wanted.kind else []
 
 
-def _document(row: Any) -> Document:
+def _describe_entry(row: Any) -> Document:
     shared = {"source": row.source, "seq": row.seq, "at": row.at, "model": row.model, "subject": row.subject}
     if row.source == EVENT:
         data = _shorten(dict(list(row.data.items())[:MOST_DATA]))

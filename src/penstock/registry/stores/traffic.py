@@ -95,12 +95,12 @@ class TrafficStore(EventStore):
             Refused: the route needs a version that was retired, or that does not pass its gates.
         """
         with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
-            record = _at(self._with_withheld(connection, read_model_or_new(connection, model)), if_revision)
+            record = _at_revision(self._with_withheld(connection, read_model_or_new(connection, model)), if_revision)
             if (running := read_open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
             route = make(record)
             _refuse_retired(record, route)
-            passed = self._gates.check(connection, record, _gaining(record, route, answers(record)))
+            passed = self._gates.check(connection, record, _find_gaining(record, route, answers(record)))
             return self._write_route(connection, record, route, "route.set", by, passed)
 
     def _write_route(
@@ -259,7 +259,7 @@ class TrafficStore(EventStore):
             self._promote_champion(connection, record, *change.champion, by, passed)
         if not change.keep_route:
             self._write_route(connection, record, change.route, action, by, passed)
-        after = {**_summary(trial.document), "open": trial.open, "record": digest_of_trial(trial_row(trial))}
+        after = {**_summarise_trial(trial.document), "open": trial.open, "record": digest_of_trial(trial_row(trial))}
         self._journal.record_change(connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, after)
         if change.event is not None:
             self.insert_event(connection, trial.model, change.event)
@@ -267,7 +267,7 @@ class TrafficStore(EventStore):
     def _check_gates(self, connection: sa.Connection, record: ModelRecord, change: TrialChange) -> PassedGates:
         if change.champion is not None and change.route is None:
             return self._gates.check(connection, record, {change.champion[1]})
-        gaining = set() if change.keep_route else _gaining(record, change.route, change.answers)
+        gaining = set() if change.keep_route else _find_gaining(record, change.route, change.answers)
         if change.returns:
             return self._gates.note(connection, record, gaining)
         return self._gates.check(connection, record, gaining | ({change.champion[1]} if change.champion else set()))
@@ -332,13 +332,13 @@ class TrafficStore(EventStore):
             return {row.gateway: row.document for row in rows}
 
 
-def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
+def _at_revision(record: ModelRecord, revision: int | None) -> ModelRecord:
     if revision is not None and revision != record.revision:
         raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; read it again")
     return record
 
 
-def _gaining(record: ModelRecord, route: RouteSpec | None, answers: str | None) -> set[str]:
+def _find_gaining(record: ModelRecord, route: RouteSpec | None, answers: str | None) -> set[str]:
     """Return the versions that get more traffic by a route, or without one, than now."""
     champion = record.aliases.get(CHAMPION)
     now = answers if champion is None else champion.version
@@ -357,7 +357,7 @@ def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
             raise Refused(f"version '{version}' of model '{record.name}' was retired; choose another one")
 
 
-def _summary(document: Mapping[str, Any]) -> Document:
+def _summarise_trial(document: Mapping[str, Any]) -> Document:
     """Return the part of a trial's document for the audit: its state and the reason, with the evidence."""
     summary = document.get("told")
     return dict(summary) if isinstance(summary, Mapping) else {}

@@ -125,7 +125,7 @@ class VersionStore:
             query = query.where(table.c.model == model)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-        return [_entry(row._mapping) for row in sorted(rows, key=lambda row: row.seq)]  # noqa: SLF001 - its public name
+        return [_read_entry(row._mapping) for row in sorted(rows, key=lambda row: row.seq)]  # noqa: SLF001 - its public name
 
     # Versions.
 
@@ -213,7 +213,7 @@ class VersionStore:
             self._journal.record_audit(connection, model, action, subject, by, None, after)
 
 
-def _entry(row: Mapping[Any, Any]) -> AuditEntry:
+def _read_entry(row: Mapping[Any, Any]) -> AuditEntry:
     return AuditEntry(**{name: value for name, value in row.items() if name != "model"})
 
 

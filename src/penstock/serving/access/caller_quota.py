@@ -11,7 +11,7 @@ from penstock.core.access.callers import Caller
 from penstock.core.access.quota_shares import WHOLE, QuotaShare
 from penstock.core.access.quotas import (
     RateLimit,
-    allowance,
+    find_allowance,
     place_address,
     place_callers,
     quota_names,
@@ -184,7 +184,7 @@ class CallerQuota:
             if left < cost:
                 raise self._refuse(_NAMES[_RATES.index(cell)], limit.wait_s(cost))
             least = min(least, left if cell == CALLER_REQUESTS else 0.0)
-        self._allowance = allowance(least, len(self._all))
+        self._allowance = find_allowance(least, len(self._all))
         self._until_ns = now_ns + SYNC_NS
 
     def _refuse(self, part: str, wait_s: float) -> Overloaded:

@@ -217,7 +217,7 @@ class CallerResolver:
     # Tokens.
 
     def _find_token(self, token: bytes, info: Info, resume: Resume) -> CallerAccess | None:
-        refused = self._refused.get(_digest(token))
+        refused = self._refused.get(_hash_token(token))
         if refused is not None and self._clock_ns() < refused[1]:
             return self._refuse(refused[0], info)
         waiting = self._verifying.get(token)
@@ -254,8 +254,8 @@ class CallerResolver:
             if caller is not None:
                 self._remember(token, caller)
             else:
-                reason = error.detail if isinstance(error, Unauthenticated) else _unexpected(error)
-                self._refused.put(_digest(token), (reason, self._clock_ns() + REFUSED_NS), ENTRY_BYTES)
+                reason = error.detail if isinstance(error, Unauthenticated) else _describe_unexpected(error)
+                self._refused.put(_hash_token(token), (reason, self._clock_ns() + REFUSED_NS), ENTRY_BYTES)
         for resume in self._verifying.pop(token, []):
             resume()
 
@@ -301,14 +301,14 @@ def _is_slow(credential: bytes) -> bool:
     return credential.count(b".") == 2 and not credential.partition(b" ")[2].strip().startswith(_KEY_START)
 
 
-def _unexpected(error: Exception | None) -> str:
+def _describe_unexpected(error: Exception | None) -> str:
     """Return the reason to refuse a token whose verification failed for another cause than the token."""
     if not isinstance(error, Fault):
         log.error("a token could not be verified", exc_info=error)
     return RefusalReason.INVALID_TOKEN.value
 
 
-def _digest(token: bytes) -> bytes:
+def _hash_token(token: bytes) -> bytes:
     return blake2b(token, digest_size=16).digest()
 
 

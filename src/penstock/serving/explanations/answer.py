@@ -31,20 +31,20 @@ def answer_tensors(prepared: Prepared, made: "Explanation") -> list[Tensor]:
     names = np.empty(len(prepared.matrix.features), object)
     names[:] = prepared.matrix.features
     return [
-        Tensor(ATTRIBUTIONS, "FP64", _narrow(attributions)),
-        Tensor(BASE_VALUE, "FP64", _contiguous(base)),
-        Tensor(PREDICTION, "FP64", _contiguous(prediction)),
-        Tensor(ERROR, "FP64", _narrow(error)),
+        Tensor(ATTRIBUTIONS, "FP64", _drop_output_axis(attributions)),
+        Tensor(BASE_VALUE, "FP64", _make_contiguous(base)),
+        Tensor(PREDICTION, "FP64", _make_contiguous(prediction)),
+        Tensor(ERROR, "FP64", _drop_output_axis(error)),
         Tensor(FEATURES, "BYTES", names),
     ]
 
 
-def _narrow(values: Floats) -> Floats:
+def _drop_output_axis(values: Floats) -> Floats:
     """Return attributions without the dimension of outputs if there is one output."""
-    return _contiguous(values[:, :, 0] if values.shape[2] == 1 else values)
+    return _make_contiguous(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
-def _contiguous(values: Floats) -> Floats:
+def _make_contiguous(values: Floats) -> Floats:
     return np.ascontiguousarray(values, np.float64)
 
 

@@ -123,7 +123,7 @@ class Explainer:
         except Exception as error:  # a bug must not take the connection down
             call.fail(error)
         call.ran_ns = monotonic_ns()
-        version.loaded.block.count_explanation(_outcome(call), call.ran_ns - began_ns)
+        version.loaded.block.count_explanation(_find_outcome(call), call.ran_ns - began_ns)
         version.release()
         on_done(call)
 
@@ -204,7 +204,7 @@ def _advance(steps: Steps, outputs: Floats | None) -> "Floats | Explanation":
         return made
 
 
-def _outcome(call: InferCall) -> str:
+def _find_outcome(call: InferCall) -> str:
     if call.fault is not None or call.explanation is None:
         return "failed"
     return "exact" if call.explanation.parameters.get("exact") else "sampled"

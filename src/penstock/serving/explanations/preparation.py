@@ -138,11 +138,11 @@ def prepare_explanation(
     why = _explain_difference(background.explainer, first)
     if why and options.method == "exact":
         raise InvalidInput(f"there is no exact explanation: {why}; use the method 'auto'")
-    explainers = _explainers(background.explainer, first, why)
+    explainers = _choose_explainers(background.explainer, first, why)
     if explainers is not None:
         check_size(len(rows), len(matrix.features), len(options.columns) or explainers[0].outputs)
         check_columns(options.columns, explainers[0].outputs)
-    steps = _steps(rows, background.rows, explainers, other is not None, options, loaded.row_ns, deadline_ns)
+    steps = _choose_steps(rows, background.rows, explainers, other is not None, options, loaded.row_ns, deadline_ns)
     after = explainers is not None
     count = len(background.rows)
     return Prepared(matrix, output, steps, background.source, count, options.columns, after, why)
@@ -153,13 +153,13 @@ def _explain_difference(own: "ExactExplainer | str", first: "ExactExplainer | st
     return next((item for item in (own, first) if isinstance(item, str)), "")
 
 
-def _explainers(
+def _choose_explainers(
     own: "ExactExplainer | str", first: "ExactExplainer | str | None", why: str
 ) -> "list[ExactExplainer] | None":
     return None if why else [item for item in (own, first) if item is not None and not isinstance(item, str)]
 
 
-def _steps(
+def _choose_steps(
     rows: Floats,
     background: Floats,
     explainers: "list[ExactExplainer] | None",

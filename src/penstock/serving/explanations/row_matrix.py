@@ -60,7 +60,7 @@ class InputColumns:
     def texts(self, numbers: Floats) -> Array:
         """Return the texts [rows, width] that these numbers stand for."""
         found = np.empty(numbers.size, object)
-        found[:] = [_text(self._texts[int(place)]) for place in numbers.ravel().tolist()]
+        found[:] = [_to_text(self._texts[int(place)]) for place in numbers.ravel().tolist()]
         return found.reshape(numbers.shape)
 
     def _place(self, value: Any) -> int:
@@ -70,7 +70,7 @@ class InputColumns:
         return place
 
 
-def _text(value: Any) -> Any:
+def _to_text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

@@ -115,7 +115,7 @@ class BaselineCollector:
         self._done = True
         samples, self._samples = self._samples, []
         inputs, answered = [sample.given for sample in samples], [sample.answered for sample in samples]
-        self._learned(inputs, answered, _confidence(samples), self._seen)
+        self._learned(inputs, answered, _join_confidence(samples), self._seen)
 
     def wake(self) -> None:
         """Check when the period is over; a timer may be a little early."""
@@ -218,7 +218,7 @@ class BaselineCollector:
         part = slice(sampled_request.start, sampled_request.start + rows)
         own = None if bins is None else bins[part]
         self._samples.append(
-            BaselineRows(sampled_request.client, _part(inputs, part), _part(answered, part), own, classes)
+            BaselineRows(sampled_request.client, _copy_rows(inputs, part), _copy_rows(answered, part), own, classes)
         )
         self._rows += rows
         self._clients[sampled_request.client] += rows
@@ -260,12 +260,12 @@ def _rows_at(tensors: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
     return [Tensor(tensor.name, tensor.datatype, tensor.data[places]) for tensor in tensors]
 
 
-def _part(rows: RowValues, part: slice) -> RowValues:
+def _copy_rows(rows: RowValues, part: slice) -> RowValues:
     """Return some rows as a copy: kept rows must not reference the others."""
     return RowValues(rows.numbers[part].copy(), tuple([np.asarray(column[part], object) for column in rows.labels]))
 
 
-def _confidence(samples: Sequence[BaselineRows]) -> ConfidenceHistogram | None:
+def _join_confidence(samples: Sequence[BaselineRows]) -> ConfidenceHistogram | None:
     """Return the confidence of all answers together, None if some are not probabilities."""
     if not samples or any(sample.classes == NO_PROBABILITIES for sample in samples):
         return None

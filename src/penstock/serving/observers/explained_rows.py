@@ -58,7 +58,7 @@ class ExplainedRows:
             self._explain(self)
 
     def _draw(self, inputs: Sequence[Tensor]) -> Row | None:
-        """Return one row of the inputs, None if they are no rows or a row is too large."""
+        """Return one row of the inputs, None if they are not rows or a row is too large."""
         by_name = {tensor.name: tensor.data for tensor in inputs}
         arrays = [by_name[name] for name in self._names if name in by_name]
         counts = {len(array) if array.ndim else 0 for array in arrays}

@@ -222,16 +222,16 @@ class RowSampler:
         for alike, given, outputs in self._group_alike(calls):
             inputs = mark_missing(alike, given) if any(call.defaulted for call in alike) else given
             if self._collector is not None:
-                self._work.append(partial(_safely, self._collector.gather, alike, inputs, outputs))
+                self._work.append(partial(_run_safely, self._collector.gather, alike, inputs, outputs))
             if self._keeper is not None:
-                self._work.append(partial(_safely, self._keeper.offer, inputs))
-            self._work.append(partial(_safely, self._count, inputs, outputs))
+                self._work.append(partial(_run_safely, self._keeper.offer, inputs))
+            self._work.append(partial(_run_safely, self._count, inputs, outputs))
             if self._answers is not None:
-                self._work.append(partial(_safely, self._remember, alike, outputs))
+                self._work.append(partial(_run_safely, self._remember, alike, outputs))
         if self._capture is not None:
             for start in range(0, len(calls), MOST_OF_A_BATCH):
                 piece = calls[start : start + MOST_OF_A_BATCH]
-                self._work.append(partial(_safely, self._capture.take, piece))
+                self._work.append(partial(_run_safely, self._capture.take, piece))
         self._work.append(partial(self._memory.give_back, size))
 
     def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -302,7 +302,7 @@ def _rows_from(tensors: Sequence[Tensor], first: int, step: int) -> list[Tensor]
     return [Tensor(tensor.name, tensor.datatype, tensor.data[first::step]) for tensor in tensors]
 
 
-def _safely(work: Callable[..., None], *arguments: Any) -> None:
+def _run_safely(work: Callable[..., None], *arguments: Any) -> None:
     try:
         work(*arguments)
     except Exception:  # a bug here must not be felt by anybody

@@ -135,7 +135,7 @@ class ShadowExecutor:
     def offer(self, call: InferCall) -> None:
         """Queue a call for a second run, or drop it; never waits and never raises."""
         self._return_memory()
-        size = _size(call)
+        size = _measure_call(call)
         if (
             self._closing
             or self._taken_bytes - self._ended_bytes + size > MAX_BYTES
@@ -204,7 +204,7 @@ class ShadowExecutor:
                 elsewhere = self._pair(call, began)
             except Exception:
                 log.exception("a shadow could not be compared", extra={"fields": call.log_fields})
-            self._ended_bytes += _size(call)
+            self._ended_bytes += _measure_call(call)
             self.ended += 1
             held = time.monotonic_ns() - began - elsewhere
             del call
@@ -275,5 +275,5 @@ class ShadowExecutor:
         self.changed = True
 
 
-def _size(call: InferCall) -> int:
+def _measure_call(call: InferCall) -> int:
     return call.input_bytes + call.output_bytes

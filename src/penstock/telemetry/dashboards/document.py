@@ -37,14 +37,14 @@ def dashboard_document(dashboard: Dashboard, console: str) -> Document:
         "refresh": "30s",
         "timezone": "browser",
         "graphTooltip": 1,
-        "links": _links(dashboard, console),
-        "templating": {"list": [_source(), *map(_variable, (*COMMON, *dashboard.variables))]},
+        "links": _make_links(dashboard, console),
+        "templating": {"list": [_make_source(), *map(_make_variable, (*COMMON, *dashboard.variables))]},
         "annotations": {"list": []},
-        "panels": list(_panels(dashboard.rows)),
+        "panels": list(_place_panels(dashboard.rows)),
     }
 
 
-def _links(dashboard: Dashboard, console: str) -> list[Document]:
+def _make_links(dashboard: Dashboard, console: str) -> list[Document]:
     return [
         {
             "type": "dashboards",
@@ -64,11 +64,11 @@ def _links(dashboard: Dashboard, console: str) -> list[Document]:
     ]
 
 
-def _source() -> Document:
+def _make_source() -> Document:
     return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1}
 
 
-def _variable(variable: Variable) -> Document:
+def _make_variable(variable: Variable) -> Document:
     return {
         "name": variable.label,
         "label": variable.label,
@@ -83,27 +83,27 @@ def _variable(variable: Variable) -> Document:
     }
 
 
-def _panels(rows: Sequence[Row]) -> Iterator[Document]:
+def _place_panels(rows: Sequence[Row]) -> Iterator[Document]:
     """Yield rows and panels from left to right, each with a number and its place."""
     number, top = 1, 0
     for row in rows:
-        yield _row(row, number, top)
+        yield _make_row(row, number, top)
         number, top = number + 1, top + 1
         left, tallest = 0, 0
         for panel in row.panels:
             if left + panel.width > WIDTH:
                 left, top, tallest = 0, top + tallest, 0
-            yield _panel(panel, number, left, top)
+            yield _make_panel(panel, number, left, top)
             number, left, tallest = number + 1, left + panel.width, max(tallest, HEIGHTS[panel.kind])
         top += tallest
 
 
-def _row(row: Row, number: int, top: int) -> Document:
+def _make_row(row: Row, number: int, top: int) -> Document:
     place = {"x": 0, "y": top, "w": WIDTH, "h": 1}
     return {"id": number, "type": "row", "title": row.title, "collapsed": False, "gridPos": place, "panels": []}
 
 
-def _panel(panel: Panel, number: int, left: int, top: int) -> Document:
+def _make_panel(panel: Panel, number: int, left: int, top: int) -> Document:
     return {
         "id": number,
         "type": panel.kind.value,
@@ -111,19 +111,19 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> Document:
         "description": panel.description,
         "datasource": SOURCE,
         "gridPos": {"x": left, "y": top, "w": panel.width, "h": HEIGHTS[panel.kind]},
-        "fieldConfig": {"defaults": {"unit": panel.unit, **_field(panel.kind)}, "overrides": []},
-        "options": _options(panel.kind),
-        "targets": [_target(panel.kind, query, index) for index, query in enumerate(panel.queries)],
+        "fieldConfig": {"defaults": {"unit": panel.unit, **_make_field(panel.kind)}, "overrides": []},
+        "options": _make_options(panel.kind),
+        "targets": [_make_target(panel.kind, query, index) for index, query in enumerate(panel.queries)],
     }
 
 
-def _field(kind: Kind) -> Document:
+def _make_field(kind: Kind) -> Document:
     if kind is not Kind.LINES:
         return {"color": {"mode": "palette-classic"}} if kind is Kind.BARS else {}
     return {"min": 0, "custom": {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 0, "showPoints": "never"}}
 
 
-def _options(kind: Kind) -> Document:
+def _make_options(kind: Kind) -> Document:
     last = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     match kind:
         case Kind.LINES:
@@ -137,7 +137,7 @@ def _options(kind: Kind) -> Document:
             return {"showHeader": True}
 
 
-def _target(kind: Kind, query: Query, index: int) -> Document:
+def _make_target(kind: Kind, query: Query, index: int) -> Document:
     instant = kind in (Kind.BARS, Kind.TABLE)
     return {
         "refId": chr(ord("A") + index),

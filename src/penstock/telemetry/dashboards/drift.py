@@ -142,7 +142,7 @@ DRIFT_DASHBOARD = Dashboard(
                 ),
                 plot(
                     "Errors and scores",
-                    "Metrics that are no shares: mae and rmse in the label's unit, r2, log_loss.",
+                    "Metrics that are not shares: mae and rmse in the label's unit, r2, log_loss.",
                     "short",
                     max_by("version, metric", series(metrics.PERFORMANCE_VALUE, *_CHOSEN)),
                     "{{version}} {{metric}}",

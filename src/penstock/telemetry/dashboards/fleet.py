@@ -3,19 +3,19 @@
 from penstock.telemetry import delivery_metrics, metrics, otlp_metrics
 from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
 from penstock.telemetry.dashboards.queries import highest, quantile, rate, series
-from penstock.telemetry.promql import equals, max_by, one_of, sum_by
+from penstock.telemetry.promql import make_matcher, max_by, one_of, sum_by
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
 
 _FAILED = one_of("code", FAILURE_CODES)
 _COUNTED = one_of("code", FAILURE_CODES | ANSWER_CODES)
-_READY = max_by("model, version", series(metrics.MODEL_STATE, equals("state", "READY")))
+_READY = max_by("model, version", series(metrics.MODEL_STATE, make_matcher("state", "READY")))
 _FAILURES = rate("model", metrics.REQUESTS, _FAILED)
 _REQUESTS = rate("model", metrics.REQUESTS, _COUNTED)
 _MEMORY = f"{series(metrics.MEMORY_USED)} / {series(metrics.MEMORY_BUDGET)}"
 _LOAD = f"{sum_by('model', series(metrics.INFLIGHT))} / {sum_by('model', series(metrics.CONCURRENCY_LIMIT))}"
 _OVER_50_MS = (
     f"{rate('instance, worker', metrics.EVENT_LOOP_STALL, suffix='_count')}"
-    f" - {rate('instance, worker', metrics.EVENT_LOOP_STALL, equals('le', '0.05'), suffix='_bucket')}"
+    f" - {rate('instance, worker', metrics.EVENT_LOOP_STALL, make_matcher('le', '0.05'), suffix='_bucket')}"
 )
 
 FLEET = Dashboard(

@@ -92,7 +92,7 @@ MODEL_DASHBOARD = Dashboard(
                 ),
                 plot(
                     "Requests by route",
-                    "Why this version answered: stable, canary, pinned or rule; batch and replay are no live traffic.",
+                    "Why this version answered: stable, canary, pinned or rule; batch and replay are not live traffic.",
                     "reqps",
                     rate("version, route", metrics.REQUESTS, *_CHOSEN),
                     "{{version}} {{route}}",

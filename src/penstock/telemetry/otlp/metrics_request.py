@@ -23,9 +23,11 @@ def metrics_request(
     """Return the message with these readings; ``starts`` knows since when counters and histograms have counted."""
     points: dict[str, tuple[Metric, list[bytes]]] = {}
     for reading in readings:
-        points.setdefault(reading.metric.name, (reading.metric, []))[1].extend(_points(reading, (starts, now_ns)))
+        points.setdefault(reading.metric.name, (reading.metric, []))[1].extend(
+            _encode_points(reading, (starts, now_ns))
+        )
     starts.end_push(now_ns)
-    items = b"".join([message(2, _metric(metric, encoded)) for metric, encoded in points.values()])
+    items = b"".join([message(2, _encode_metric(metric, encoded)) for metric, encoded in points.values()])
     return enclose(resource, version, items)
 
 
@@ -40,7 +42,7 @@ def unit_of(name: str) -> str:
     return next((unit for suffix, unit in _UNITS.items() if base.endswith(suffix)), "")
 
 
-def _metric(metric: Metric, points: Sequence[bytes]) -> bytes:
+def _encode_metric(metric: Metric, points: Sequence[bytes]) -> bytes:
     body = b"".join([message(1, point) for point in points])
     head = text(1, PREFIX + metric.name) + text(2, metric.help) + text(3, unit_of(metric.name))
     match metric.kind:
@@ -51,27 +53,27 @@ def _metric(metric: Metric, points: Sequence[bytes]) -> bytes:
     return head + message(_GAUGE, body)
 
 
-def _points(reading: Reading, times: Times) -> list[bytes]:
+def _encode_points(reading: Reading, times: Times) -> list[bytes]:
     match reading:
         case Point(labels=labels, value=value):
-            return [_number(reading.metric, labels, value, times)]
+            return [_encode_number(reading.metric, labels, value, times)]
         case PointBatch(labels=many, values=values):
             pairs = zip(many, values, strict=True)
-            return [_number(reading.metric, labels, value, times) for labels, value in pairs]
+            return [_encode_number(reading.metric, labels, value, times) for labels, value in pairs]
         case Distribution():
-            return [_histogram(reading, times)]
+            return [_encode_histogram(reading, times)]
 
 
-def _labels(metric: Metric, labels: Sequence[str]) -> dict[str, Value]:
+def _make_labels(metric: Metric, labels: Sequence[str]) -> dict[str, Value]:
     return dict(zip(metric.labels, labels, strict=True))
 
 
-def _number(metric: Metric, labels: tuple[str, ...], value: float, times: Times) -> bytes:
+def _encode_number(metric: Metric, labels: tuple[str, ...], value: float, times: Times) -> bytes:
     began = fixed64(2, times[0].find(metric, labels, value)) if metric.kind is MetricType.COUNTER else b""
-    return attributes(7, _labels(metric, labels)) + began + fixed64(3, times[1]) + double(4, value)
+    return attributes(7, _make_labels(metric, labels)) + began + fixed64(3, times[1]) + double(4, value)
 
 
-def _histogram(reading: Distribution, times: Times) -> bytes:
+def _encode_histogram(reading: Distribution, times: Times) -> bytes:
     count = sum(reading.buckets)
     parts = [
         fixed64(2, times[0].find(reading.metric, reading.labels, count)),
@@ -80,12 +82,12 @@ def _histogram(reading: Distribution, times: Times) -> bytes:
         double(5, reading.total),
         packed_fixed64(6, reading.buckets),
         packed_double(7, reading.metric.edges),
-        *(message(8, _exemplar(exemplar)) for _, exemplar in reading.exemplars),
-        attributes(9, _labels(reading.metric, reading.labels)),
+        *(message(8, _encode_exemplar(exemplar)) for _, exemplar in reading.exemplars),
+        attributes(9, _make_labels(reading.metric, reading.labels)),
     ]
     return b"".join(parts)
 
 
-def _exemplar(exemplar: Exemplar) -> bytes:
+def _encode_exemplar(exemplar: Exemplar) -> bytes:
     ids = message(4, bytes.fromhex(exemplar.span_id)) + message(5, bytes.fromhex(exemplar.trace_id))
     return fixed64(2, int(exemplar.at * 1e9)) + double(3, exemplar.value) + ids

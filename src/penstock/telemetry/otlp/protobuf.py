@@ -14,8 +14,8 @@ from penstock.core.protobuf_wire import (
     VARINT,
     MalformedMessage,
     encode_field,
+    encode_varint,
     read_varint,
-    varint,
 )
 
 _UINT64: Final = Struct("<Q")
@@ -25,12 +25,12 @@ _WHOLE: Final = (1 << 64) - 1
 
 
 def _key(number: int, wire_type: int) -> bytes:
-    return varint(number << 3 | wire_type)
+    return encode_varint(number << 3 | wire_type)
 
 
 def integer(number: int, value: int) -> bytes:
     """Return a field of an integer, an enumeration or a boolean; a negative one as its two's complement of 64 bits."""
-    return _key(number, VARINT) + varint(value & _WHOLE)
+    return _key(number, VARINT) + encode_varint(value & _WHOLE)
 
 
 def fixed64(number: int, value: int) -> bytes:

@@ -10,7 +10,7 @@ from random import getrandbits
 from struct import Struct
 from typing import Final, NamedTuple
 
-from penstock.core.protobuf_wire import varint
+from penstock.core.protobuf_wire import encode_varint
 from penstock.core.traces.records import HAS_PARENT, NO_ID, SHADOW, TraceRecord
 from penstock.core.traces.spans import (
     EVALUATION,
@@ -73,7 +73,7 @@ class StageShape(NamedTuple):
 def _shape_stage(name: str) -> StageShape:
     fields = text(5, name) + integer(6, INTERNAL) + flags_of(has_remote_parent=False)
     size = _IDS_BYTES + _PARENT_BYTES + len(fields)
-    return StageShape(_SPAN + varint(size) + _TRACE_ID, fields)
+    return StageShape(_SPAN + encode_varint(size) + _TRACE_ID, fields)
 
 
 _STAGES: Final = tuple([_shape_stage(name) for name in STAGES])

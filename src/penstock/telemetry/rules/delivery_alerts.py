@@ -1,7 +1,7 @@
 """Alerts about changes under way: rollouts, shadows, and events on their way to sinks."""
 
 from penstock.telemetry import delivery_metrics, metrics
-from penstock.telemetry.promql import change, equals, increase_by, max_by, rate_by, select, sum_by
+from penstock.telemetry.promql import change, increase_by, make_matcher, max_by, rate_by, select, sum_by
 from penstock.telemetry.rules.counted import GUARD
 from penstock.telemetry.rules.rule import Alert, Severity
 
@@ -16,10 +16,10 @@ _DISAGREEMENTS = select(metrics.SHADOW_DISAGREEMENTS, window="30m")
 
 
 def _is(state: str, offset: str = "") -> str:
-    return f"{max_by(BY_VERSION, select(metrics.ROLLOUT_STATE, equals('state', state)) + offset)} == 1"
+    return f"{max_by(BY_VERSION, select(metrics.ROLLOUT_STATE, make_matcher('state', state)) + offset)} == 1"
 
 
-def _became(state: str) -> str:
+def _select_became(state: str) -> str:
     """Return the rollouts that are in a state, and were not an hour ago."""
     return f"{_is(state)}\nunless {_is(state, ' offset 1h')}\n"
 
@@ -28,7 +28,7 @@ DELIVERY_ALERTS = (
     Alert(
         "PenstockRolloutRolledBack",
         Severity.TICKET,
-        _became("rolled_back"),
+        _select_became("rolled_back"),
         "The rollout of {{ $labels.model }}:{{ $labels.version }} was rolled back",
         "A guard found harm, or somebody aborted it. The traffic is as before the rollout.",
         ROLLOUTS_PAGE,
@@ -36,7 +36,7 @@ DELIVERY_ALERTS = (
     Alert(
         "PenstockRolloutInconclusive",
         Severity.TICKET,
-        _became("inconclusive"),
+        _select_became("inconclusive"),
         "The rollout of {{ $labels.model }}:{{ $labels.version }} has ended without a decision",
         "Its deadline passed before the evidence was enough. The traffic is as before the rollout.",
         ROLLOUTS_PAGE,
@@ -81,7 +81,7 @@ DELIVERY_ALERTS = (
     Alert(
         "PenstockDeliveriesGivenUp",
         Severity.TICKET,
-        sum_by(BY_MODEL, change(select(delivery_metrics.DELIVERIES, equals("outcome", "given_up")), "1h")),
+        sum_by(BY_MODEL, change(select(delivery_metrics.DELIVERIES, make_matcher("outcome", "given_up")), "1h")),
         "Events of {{ $labels.model }} were not delivered",
         "{{ $value }} deliveries were given up in the last hour. They are not repeated by themselves.",
         RETRAINING_PAGE,

@@ -27,15 +27,15 @@ def drift_recordings() -> list[Recording]:
     return [
         rule
         for side, bins, below, reference in SIDES
-        for rule in (*_counts(side, bins, below, reference), *_distances(side))
+        for rule in (*_record_counts(side, bins, below, reference), *_record_distances(side))
     ]
 
 
-def _counts(side: str, bins: Metric, below: Metric, reference: Metric) -> Iterator[Recording]:
+def _record_counts(side: str, bins: Metric, below: Metric, reference: Metric) -> Iterator[Recording]:
     column = f"job, model, version, {side}"
     rows = f"penstock:{side}_bin:rows{WINDOW}"
-    yield Recording(rows, _rows(column, select(bins)))
-    yield Recording(f"penstock:{side}_below:rows{WINDOW}", _rows(column, select(below)))
+    yield Recording(rows, _sum_rows(column, select(bins)))
+    yield Recording(f"penstock:{side}_below:rows{WINDOW}", _sum_rows(column, select(below)))
     yield Recording(f"penstock:{side}:rows{WINDOW}", sum_by(column, rows))
     yield Recording(
         f"penstock:{side}_bin:share{WINDOW}",
@@ -44,7 +44,7 @@ def _counts(side: str, bins: Metric, below: Metric, reference: Metric) -> Iterat
     yield Recording(f"penstock:{side}_bin:reference", max_by(f"{column}, bin", select(reference)))
 
 
-def _rows(column: str, counter: str) -> str:
+def _sum_rows(column: str, counter: str) -> str:
     """Return the rows in each bin; 0.5 is added later so that no share is 0."""
     return (
         f"sum by ({column}, bin) (\n"
@@ -53,7 +53,7 @@ def _rows(column: str, counter: str) -> str:
     )
 
 
-def _distances(side: str) -> Iterator[Recording]:
+def _record_distances(side: str) -> Iterator[Recording]:
     column = f"job, model, version, {side}"
     share, reference = f"penstock:{side}_bin:share{WINDOW}", f"penstock:{side}_bin:reference"
     yield Recording(

@@ -14,7 +14,7 @@ from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.errors import Refused
 from penstock.core.triggers.burn_rate import find_error_budgets
 from penstock.telemetry import metrics
-from penstock.telemetry.promql import equals, increase_by, max_by, rate_by, select, select_name
+from penstock.telemetry.promql import increase_by, make_matcher, max_by, rate_by, select, select_name
 from penstock.telemetry.rules.counted import COUNTED, GUARD, LIVE, counted_requests, failures
 from penstock.telemetry.rules.rule import Alert, Group, Recording, Severity, labels_of
 
@@ -65,14 +65,14 @@ def objective_groups(model: str, stated: Mapping[str, float], *, round_latency: 
     Raises:
         Refused: the latency is not at an edge of the histogram; the text names the nearest ones.
     """
-    found = [*_objectives(model, stated, round_latency)]
+    found = [*_list_objectives(model, stated, round_latency)]
     if not found:
         return []
     name = f"penstock-slo-{model}"
-    quick = [*_guards(model), *(rule for item in found for rule in _recordings(model, item, QUICK_WINDOWS))]
-    facts = [rule for item in found for rule in _facts(model, item)]
-    slow = [rule for item in found for rule in _recordings(model, item, SLOW_WINDOWS)]
-    alerts = [alert for item in found for alert in _alerts(model, item)]
+    quick = [*_record_guards(model), *(rule for item in found for rule in _record_ratios(model, item, QUICK_WINDOWS))]
+    facts = [rule for item in found for rule in _record_facts(model, item)]
+    slow = [rule for item in found for rule in _record_ratios(model, item, SLOW_WINDOWS)]
+    alerts = [alert for item in found for alert in _make_alerts(model, item)]
     return [
         Group(f"{name}-quick", [*quick, *facts], "30s"),
         Group(f"{name}-slow", slow, "2m"),
@@ -80,7 +80,7 @@ def objective_groups(model: str, stated: Mapping[str, float], *, round_latency: 
     ]
 
 
-def _objectives(model: str, stated: Mapping[str, float], round_latency: bool) -> Iterator[Objective]:
+def _list_objectives(model: str, stated: Mapping[str, float], round_latency: bool) -> Iterator[Objective]:
     allowed = find_error_budgets(stated)
     if "error_ratio" in allowed:
         yield Objective(
@@ -89,7 +89,7 @@ def _objectives(model: str, stated: Mapping[str, float], round_latency: bool) ->
             partial(_error_share, model),
             "PenstockErrorBudgetBurn",
             "{{ $labels.model }} fails too often to keep its objective",
-            f"Its policy allows {_percent(allowed['error_ratio'])} failures: {COUNTED}",
+            f"Its policy allows {_format_percent(allowed['error_ratio'])} failures: {COUNTED}",
         )
     if "latency_p99_ms" in allowed:
         edge_ns = latency_edge_ns(stated["latency_p99_ms"], round_latency)
@@ -99,7 +99,8 @@ def _objectives(model: str, stated: Mapping[str, float], round_latency: bool) ->
             partial(_slow_share, model, edge_ns),
             "PenstockLatencyBudgetBurn",
             "{{ $labels.model }} is too often slow to keep its objective",
-            f"Its policy allows {_percent(allowed['latency_p99_ms'])} requests slower than {edge_ns / 1e6:.4g} ms.",
+            f"Its policy allows {_format_percent(allowed['latency_p99_ms'])} requests slower than "
+            f"{edge_ns / 1e6:.4g} ms.",
         )
 
 
@@ -123,59 +124,63 @@ def latency_edge_ns(limit_ms: float, round_down: bool = False) -> int:
     )
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{share * 100:.4g} %"
 
 
 def _error_share(model: str, window: str) -> str:
     """Return the share of failures: 0 where nothing has failed, nothing where nobody asked."""
-    chosen = equals("model", model)
+    chosen = make_matcher("model", model)
     bad = rate_by("job, model", failures(chosen, window=window))
     total = rate_by("job, model", counted_requests(chosen, window=window))
     return f"({bad} or {total} * 0)\n/ ({total} > 0)\n"
 
 
 def _slow_share(model: str, edge_ns: int, window: str) -> str:
-    chosen = equals("model", model)
-    le = equals("le", repr(edge_ns / 1e9))
+    chosen = make_matcher("model", model)
+    le = make_matcher("le", repr(edge_ns / 1e9))
     quick = select(metrics.REQUEST_DURATION, chosen, LIVE, le, suffix="_bucket", window=window)
     total = select(metrics.REQUEST_DURATION, chosen, LIVE, suffix="_count", window=window)
     return f"1 - {rate_by('job, model', quick)}\n/ ({rate_by('job, model', total)} > 0)\n"
 
 
-def _guards(model: str) -> Iterator[Recording]:
+def _record_guards(model: str) -> Iterator[Recording]:
     for window in GUARDED:
-        total = counted_requests(equals("model", model), window=window)
+        total = counted_requests(make_matcher("model", model), window=window)
         yield Recording(f"penstock:slo_requests:increase{window}", increase_by("job, model", total), {"model": model})
 
 
-def _recordings(model: str, objective: Objective, windows: tuple[str, ...]) -> Iterator[Recording]:
+def _record_ratios(model: str, objective: Objective, windows: tuple[str, ...]) -> Iterator[Recording]:
     for window in windows:
         labels = {"model": model, "slo": objective.slo}
-        yield Recording(_ratio(window), objective.bad(window), labels)
+        yield Recording(_name_ratio(window), objective.bad(window), labels)
 
 
-def _ratio(window: str) -> str:
+def _name_ratio(window: str) -> str:
     return f"penstock:slo_errors:ratio_rate{window}"
 
 
-def _facts(model: str, objective: Objective) -> Iterator[Recording]:
+def _record_facts(model: str, objective: Objective) -> Iterator[Recording]:
     """Yield what dashboards show: the objective, what it allows, and how much of that is left."""
     labels = {"model": model, "slo": objective.slo}
-    chosen = equals("model", model), equals("slo", objective.slo)
-    month = select_name(_ratio("5m"), *chosen, window=PERIOD)
+    chosen = make_matcher("model", model), make_matcher("slo", objective.slo)
+    month = select_name(_name_ratio("5m"), *chosen, window=PERIOD)
     budget = repr(objective.allowed)
     zero = f"{max_by('job, model', select(metrics.CONCURRENCY_LIMIT, chosen[0]))} * 0"
     yield Recording("penstock:slo_objective:ratio", f"{zero} + {1 - objective.allowed!r}", labels)
     yield Recording("penstock:slo_error_budget:ratio", f"{zero} + {budget}", labels)
-    yield Recording(_ratio(PERIOD), f"sum_over_time({month})\n/ count_over_time({month})\n", labels)
-    yield Recording("penstock:slo_current_burn_rate:ratio", f"{select_name(_ratio('5m'), *chosen)} / {budget}", labels)
-    yield Recording("penstock:slo_period_burn_rate:ratio", f"{select_name(_ratio(PERIOD), *chosen)} / {budget}", labels)
+    yield Recording(_name_ratio(PERIOD), f"sum_over_time({month})\n/ count_over_time({month})\n", labels)
+    yield Recording(
+        "penstock:slo_current_burn_rate:ratio", f"{select_name(_name_ratio('5m'), *chosen)} / {budget}", labels
+    )
+    yield Recording(
+        "penstock:slo_period_burn_rate:ratio", f"{select_name(_name_ratio(PERIOD), *chosen)} / {budget}", labels
+    )
     remaining = select_name("penstock:slo_period_burn_rate:ratio", *chosen)
     yield Recording("penstock:slo_period_error_budget_remaining:ratio", f"1 - {remaining}", labels)
 
 
-def _alerts(model: str, objective: Objective) -> Iterator[Alert]:
+def _make_alerts(model: str, objective: Objective) -> Iterator[Alert]:
     for severity, burns in BURNS.items():
         reachable = [burn for burn in burns if burn.factor * objective.allowed < 1]
         if not reachable:  # every request may be bad without that burn rate
@@ -184,7 +189,7 @@ def _alerts(model: str, objective: Objective) -> Iterator[Alert]:
         yield Alert(
             objective.alert,
             severity,
-            "\nor\n".join(_burns(model, objective, burn) for burn in reachable) + "\n",
+            "\nor\n".join(_select_burns(model, objective, burn) for burn in reachable) + "\n",
             objective.summary,
             f"{objective.meaning} At this rate, it uses up {shares} of what 30 days allow.",
             "models/{{ $labels.model | urlquery }}",
@@ -192,12 +197,12 @@ def _alerts(model: str, objective: Objective) -> Iterator[Alert]:
         )
 
 
-def _burns(model: str, objective: Objective, burn: Burn) -> str:
-    chosen = equals("model", model), equals("slo", objective.slo)
+def _select_burns(model: str, objective: Objective, burn: Burn) -> str:
+    chosen = make_matcher("model", model), make_matcher("slo", objective.slo)
     limit = f"> {burn.factor:g} * {objective.allowed!r}"
-    guard = select_name(f"penstock:slo_requests:increase{burn.short}", equals("model", model))
+    guard = select_name(f"penstock:slo_requests:increase{burn.short}", make_matcher("model", model))
     return (
-        f"(\n  {select_name(_ratio(burn.short), *chosen)} {limit}\n"
-        f"  and {select_name(_ratio(burn.long), *chosen)} {limit}\n"
+        f"(\n  {select_name(_name_ratio(burn.short), *chosen)} {limit}\n"
+        f"  and {select_name(_name_ratio(burn.long), *chosen)} {limit}\n"
         f"  and on (job, model) {guard} > {GUARD}\n)"
     )

@@ -2,7 +2,7 @@
 
 from penstock.telemetry import metrics
 from penstock.telemetry.metric import Metric
-from penstock.telemetry.promql import change, equals, increase_by, max_by, quote, rate_by, select, sum_by
+from penstock.telemetry.promql import change, increase_by, make_matcher, max_by, quote, rate_by, select, sum_by
 from penstock.telemetry.rules.rule import Alert, Severity
 
 BY_GATEWAY = "job, instance"
@@ -14,15 +14,15 @@ STALL_S = 0.05
 
 
 _STALLS = increase_by(BY_GATEWAY, select(metrics.EVENT_LOOP_STALL, suffix="_count", window="10m"))
-_SHORT_STALLS = select(metrics.EVENT_LOOP_STALL, equals("le", repr(STALL_S)), suffix="_bucket", window="10m")
+_SHORT_STALLS = select(metrics.EVENT_LOOP_STALL, make_matcher("le", repr(STALL_S)), suffix="_bucket", window="10m")
 
 
-def _age(comparison: str, limit_s: int) -> str:
+def _select_age(comparison: str, limit_s: int) -> str:
     last = max_by(f"{BY_GATEWAY}, task", select(metrics.TASK_LAST_SUCCESS, f"task{comparison}{quote(SLOW_TASKS)}"))
     return f"time() - {last} > {limit_s}"
 
 
-def _increase(metric: Metric, window: str, label: str) -> str:
+def _select_increase(metric: Metric, window: str, label: str) -> str:
     return increase_by(f"{BY_GATEWAY}, {label}", select(metric, window=window))
 
 
@@ -30,7 +30,7 @@ PROCESS_ALERTS = (
     Alert(
         "PenstockTaskOverdue",
         Severity.TICKET,
-        f"{_age('!~', 600)}\nor {_age('=~', 10_800)}\n",
+        f"{_select_age('!~', 600)}\nor {_select_age('=~', 10_800)}\n",
         "The task {{ $labels.task }} of {{ $labels.instance }} has not succeeded for {{ $value | humanizeDuration }}",
         "The gateway continues with what it knew at the last success.",
         wait="1m",
@@ -38,7 +38,7 @@ PROCESS_ALERTS = (
     Alert(
         "PenstockTaskFails",
         Severity.TICKET,
-        f"{_increase(metrics.TASK_FAILURES, '30m', 'task')} > 5",
+        f"{_select_increase(metrics.TASK_FAILURES, '30m', 'task')} > 5",
         "The task {{ $labels.task }} of {{ $labels.instance }} fails again and again",
         "It, or one of the models it works for, has failed {{ $value | humanize }} times in 30 minutes.",
     ),
@@ -52,7 +52,7 @@ PROCESS_ALERTS = (
     Alert(
         "PenstockWorkerRestarts",
         Severity.TICKET,
-        f"{_increase(metrics.WORKER_RESTARTS, '30m', 'reason')} > 2",
+        f"{_select_increase(metrics.WORKER_RESTARTS, '30m', 'reason')} > 2",
         "Workers of {{ $labels.instance }} end or freeze ({{ $labels.reason }})",
         "{{ $value | humanize }} were replaced in 30 minutes. The calls of each have failed.",
     ),
@@ -75,7 +75,7 @@ PROCESS_ALERTS = (
     Alert(
         "PenstockBlockingCallsRefused",
         Severity.TICKET,
-        f"{_increase(metrics.BLOCKING_CALLS_REFUSED, '10m', 'pool')} > 0",
+        f"{_select_increase(metrics.BLOCKING_CALLS_REFUSED, '10m', 'pool')} > 0",
         "Calls of {{ $labels.instance }} to its database, bucket or sinks are refused (pool {{ $labels.pool }})",
         "The other side is slow: calls wait longer than they may.",
         wait="5m",

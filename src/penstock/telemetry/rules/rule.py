@@ -85,23 +85,23 @@ class Group:
 
 def rules_document(groups: Iterable[Group], links: Links) -> Document:
     """Return the content of a rules file."""
-    return {"groups": [_group(group, links) for group in groups if group.rules]}
+    return {"groups": [_describe_group(group, links) for group in groups if group.rules]}
 
 
-def _group(group: Group, links: Links) -> Document:
+def _describe_group(group: Group, links: Links) -> Document:
     interval = {"interval": group.interval} if group.interval else {}
-    return {"name": group.name, **interval, "rules": [_rule(rule, links) for rule in group.rules]}
+    return {"name": group.name, **interval, "rules": [_describe_rule(rule, links) for rule in group.rules]}
 
 
-def _rule(rule: Rule, links: Links) -> Document:
+def _describe_rule(rule: Rule, links: Links) -> Document:
     match rule:
         case Recording(name=name, expression=expression, labels=labels):
             return {"record": name, "expr": expression, **({"labels": dict(labels)} if labels else {})}
         case Alert():
-            return _alert(rule, links)
+            return _describe_alert(rule, links)
 
 
-def _alert(alert: Alert, links: Links) -> Document:
+def _describe_alert(alert: Alert, links: Links) -> Document:
     return {
         "alert": alert.name,
         "expr": alert.expression,

@@ -1,7 +1,7 @@
 """Alerts about what callers meet: gateways that are gone, failures, refusals, and models that are not served."""
 
 from penstock.telemetry import metrics
-from penstock.telemetry.promql import change, equals, increase_by, max_by, rate_by, select, sum_by
+from penstock.telemetry.promql import change, increase_by, make_matcher, max_by, rate_by, select, sum_by
 from penstock.telemetry.rules.counted import COUNTED, GUARD, counted_requests, failures
 from penstock.telemetry.rules.rule import Alert, Severity
 
@@ -21,7 +21,7 @@ def _share(counter: str, limit: float) -> str:
 
 
 def _in_state(labels: str, state: str) -> str:
-    return max_by(labels, select(metrics.MODEL_STATE, equals("state", state)))
+    return max_by(labels, select(metrics.MODEL_STATE, make_matcher("state", state)))
 
 
 SERVING_ALERTS = (
@@ -98,7 +98,7 @@ SERVING_ALERTS = (
     Alert(
         "PenstockLoadsFail",
         Severity.TICKET,
-        sum_by(BY_VERSION, change(select(metrics.MODEL_LOADS, equals("result", "failed")), "15m")),
+        sum_by(BY_VERSION, change(select(metrics.MODEL_LOADS, make_matcher("result", "failed")), "15m")),
         "Workers cannot load {{ $labels.model }}:{{ $labels.version }}",
         "{{ $value }} attempts have failed in the last 15 minutes.",
         MODEL_PAGE,

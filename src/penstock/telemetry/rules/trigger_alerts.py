@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from penstock.core.triggers.conditions import QUALITY_LIMITS
 from penstock.telemetry import metrics
 from penstock.telemetry.metric import Metric
-from penstock.telemetry.promql import equals, increase_by, rate_by, select, sum_by
+from penstock.telemetry.promql import increase_by, make_matcher, rate_by, select, sum_by
 from penstock.telemetry.rules.counted import GUARD
 from penstock.telemetry.rules.rule import Alert, Severity, labels_of
 
@@ -24,21 +24,21 @@ Trigger = Mapping[str, Any]
 def trigger_alerts(model: str, triggers: Sequence[Trigger]) -> list[Alert]:
     """Return the alerts of a model's rules, as they are in its policy. Rules that differ only in how much they wait for
     have one alert, which waits for the least: alerts with equal labels are one to Alertmanager."""
-    leaves = [leaf for trigger in triggers for leaf in _leaves(trigger.get("when", {}))]
+    leaves = [leaf for trigger in triggers for leaf in _iterate_leaves(trigger.get("when", {}))]
     limits = {
         *(limit for word, values in leaves if word == "performance" for limit in _performance_limits(values)),
         *(limit for word, values in leaves if word == "quality" for limit in _quality_limits(values)),
     }
     first = {limit[:-1]: limit for limit in sorted(limits, key=lambda limit: limit.least, reverse=True)}
-    return [_alert(model, limit) for limit in sorted(first.values())]
+    return [_make_alert(model, limit) for limit in sorted(first.values())]
 
 
-def _leaves(condition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _iterate_leaves(condition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the conditions that can make a rule fire by themselves: not parts of ``all``, and not what is negated."""
     for word, values in condition.items():
         if word == "any":
             for part in values:
-                yield from _leaves(part)
+                yield from _iterate_leaves(part)
         elif word in ("performance", "quality"):
             yield word, values
 
@@ -68,7 +68,7 @@ def _quality_limits(values: Mapping[str, Any]) -> Iterator[Limit]:
             yield Limit("quality", kind, ">", values[word], values.get("min_rows", GUARD))
 
 
-def _alert(model: str, limit: Limit) -> Alert:
+def _make_alert(model: str, limit: Limit) -> Alert:
     if limit.condition == "quality":
         return _quality_alert(model, limit.bounded, limit.value, limit.least)
     metric = metrics.PERFORMANCE_RATIO if limit.bounded in RATIOS else metrics.PERFORMANCE_VALUE
@@ -76,10 +76,10 @@ def _alert(model: str, limit: Limit) -> Alert:
 
 
 def _performance_alert(model: str, metric: Metric, name: str, limit: str, least: int) -> Alert:
-    chosen = equals("model", model)
-    labels = select(metrics.LABELS, chosen, equals("outcome", "joined"))
-    recent = select(metrics.LABELS, chosen, equals("outcome", "joined"), window="1d")
-    value = select(metric, chosen, equals("metric", name))
+    chosen = make_matcher("model", model)
+    labels = select(metrics.LABELS, chosen, make_matcher("outcome", "joined"))
+    recent = select(metrics.LABELS, chosen, make_matcher("outcome", "joined"), window="1d")
+    value = select(metric, chosen, make_matcher("metric", name))
     return Alert(
         "PenstockPerformance",
         Severity.TICKET,
@@ -95,9 +95,9 @@ def _performance_alert(model: str, metric: Metric, name: str, limit: str, least:
 
 
 def _quality_alert(model: str, kind: str, limit: float, least: int) -> Alert:
-    chosen = equals("model", model)
+    chosen = make_matcher("model", model)
     rows = select(metrics.MONITOR_ROWS, chosen, window="10m")
-    violations = select(metrics.QUALITY_VIOLATIONS, chosen, equals("kind", kind), window="10m")
+    violations = select(metrics.QUALITY_VIOLATIONS, chosen, make_matcher("kind", kind), window="10m")
     return Alert(
         "PenstockDataQualityLimit",
         Severity.TICKET,

@@ -41,7 +41,7 @@ test("without another free version nothing moves", () => {
   assert.equal(canMove({ a: POINTS }, none, "a"), false);
 });
 
-test("what is no number moves nothing", () => {
+test("what is not a number moves nothing", () => {
   assert.deepEqual(setPoints({ a: 1000, b: 9000 }, none, "a", NaN), { a: 1000, b: 9000 });
 });
 

@@ -1,6 +1,6 @@
 """Makes the bundles beside this file with the package model-signing, and checks ours with it.
 
-The package brings Sigstore and TUF, so it is no dependency of the tests. To make the bundles anew:
+The package brings Sigstore and TUF, so it is not a dependency of the tests. To make the bundles anew:
 
     python -m venv build/model-signing
     build/model-signing/bin/pip install model-signing pyOpenSSL

@@ -119,7 +119,7 @@ def test_every_change_has_actor_and_reason(client: Client, registry_admin: Memor
     assert (registry_admin.changes[-1]["actor"], registry_admin.changes[-1]["reason"]) == ("ann", expected)
 
 
-def test_nobody_in_particular_is_anonymous(client: Client, registry_admin: MemoryRegistrar) -> None:
+def test_a_caller_without_a_name_is_anonymous(client: Client, registry_admin: MemoryRegistrar) -> None:
     push(client)
     assert (registry_admin.changes[0]["actor"], registry_admin.changes[0]["reason"]) == ("anonymous", "")
 
@@ -135,7 +135,7 @@ def test_nobody_in_particular_is_anonymous(client: Client, registry_admin: Memor
         {"penstock-reason": "nul%00"},
     ],
 )
-def test_who_and_why_are_short_and_readable(client: Client, headers: dict[str, str]) -> None:
+def test_actor_and_reason_are_short_and_readable(client: Client, headers: dict[str, str]) -> None:
     assert client.admin("PUT", "/models/m/versions/1", GRAPH, headers).status_code == 400
 
 
@@ -188,7 +188,7 @@ def test_an_alias_moves_by_what_it_is_expected_to_be(client: Client) -> None:
     assert client.admin("DELETE", move).status_code == 404
 
 
-def test_reading(client: Client) -> None:
+def test_models_and_versions_are_read(client: Client) -> None:
     push(client)
     assert [model["name"] for model in client.admin("GET", "/models").json()["models"]] == ["m"]
     one = client.admin("GET", "/models/m")
@@ -310,17 +310,17 @@ def test_a_sender_who_leaves_differs_from_one_who_is_done() -> None:
         read(stream(piece(b"x"), {"type": "http.disconnect"}))
 
 
-def test_a_silent_sender_is_given_up() -> None:
+def test_a_silent_sender_is_disconnected() -> None:
     with pytest.raises(DeadlineExceeded):
         read(stream(piece(b"x")))
 
 
-def test_so_is_one_that_drips() -> None:
+def test_a_dripping_sender_is_disconnected() -> None:
     dripping: list[Message | float] = [part for _ in range(100) for part in (6.0, piece(b"x"))]
     with pytest.raises(DeadlineExceeded):
         read(stream(*dripping))
 
 
-def test_one_that_brings_much_may_take_its_time() -> None:
+def test_a_long_body_that_keeps_arriving_may_take_its_time() -> None:
     steady: list[Message | float] = [part for _ in range(10) for part in (6.0, piece(bytes(128 << 10)))]
     assert sum(map(len, read(stream(*steady, piece(b"", more=False))))) == 1280 << 10

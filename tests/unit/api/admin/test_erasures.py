@@ -8,7 +8,7 @@ from penstock.core.erasure import SubjectKey
 from tests.unit.api.admin.conftest import Client
 
 
-def test_an_erasure(client: Client) -> None:
+def test_an_erasure_of_one_model_is_reported(client: Client) -> None:
     body = {"model": "m", "column": "email", "value": "a@b", "reason": "request 118"}
     reply = client.admin("POST", "/erasures", body)
     assert (reply.status_code, reply.json()["removed"]) == (200, {"rows": 1})
@@ -16,7 +16,7 @@ def test_an_erasure(client: Client) -> None:
     assert (model, key, by.reason) == ("m", SubjectKey("email", "a@b"), "request 118")
 
 
-def test_of_all_models(client: Client) -> None:
+def test_an_erasure_of_all_models_is_reported(client: Client) -> None:
     assert client.admin("POST", "/erasures", {"column": "email", "value": "a@b"}).status_code == 200
     assert client.erasures.asked[0][0] is None
 
@@ -34,6 +34,6 @@ def test_of_all_models(client: Client) -> None:
         {"column": "x" * 1025, "value": "1"},
     ],
 )
-def test_what_is_refused(client: Client, body: dict[str, Any]) -> None:
+def test_invalid_erasures_are_refused(client: Client, body: dict[str, Any]) -> None:
     assert client.admin("POST", "/erasures", body).status_code == 400
     assert client.erasures.asked == []

@@ -6,11 +6,11 @@ from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
 
 
-def test_live(client: Client) -> None:
+def test_a_running_gateway_is_live(client: Client) -> None:
     assert client.get("/livez").json() == {"live": True}
 
 
-def test_not_live_while_a_task_is_not(client: Client, control: FakeControl) -> None:
+def test_a_gateway_is_not_live_while_a_task_is_overdue(client: Client, control: FakeControl) -> None:
     control.problems = {"labels": "it is overdue"}
     answer = client.get("/livez")
     assert (answer.status_code, answer.json()) == (503, {"live": False, "tasks": {"labels": "it is overdue"}})
@@ -18,7 +18,7 @@ def test_not_live_while_a_task_is_not(client: Client, control: FakeControl) -> N
     assert client.get("/livez").status_code == 200
 
 
-def test_ready_says_how_many_of_how_many(client: Client, control: FakeControl) -> None:
+def test_readiness_states_how_many_versions_are_ready(client: Client, control: FakeControl) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["workers"] == {"ready": 2, "configured": 2}
@@ -65,7 +65,7 @@ def test_errors_are_json(client: Client, method: str, path: str, status: int) ->
     assert status != 405 or answer.headers["allow"]
 
 
-def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, registry_admin: MemoryRegistrar) -> None:
+def test_an_unexpected_error_is_a_500_without_details(client: Client, registry_admin: MemoryRegistrar) -> None:
     registry_admin.fault = RuntimeError("a secret")
     answer = client.get("/admin/v1/models")
     assert answer.status_code == 500

@@ -268,7 +268,7 @@ def test_a_refusal_says_how_to_authenticate_and_is_counted(guarded: Guarded) -> 
     }
 
 
-def test_two_fields_are_no_credential(guarded: Guarded) -> None:
+def test_two_credential_fields_are_refused(guarded: Guarded) -> None:
     field = ("authorization", bearer("admin")["authorization"])
     assert guarded.request("GET", "/admin/v1/models", [field]).status_code == 200
     assert guarded.request("GET", "/admin/v1/models", [field, field]).status_code == 401

@@ -71,7 +71,7 @@ def test_lists_show_what_the_caller_may_read() -> None:
     assert visible_part(MODELS, models, EVERY_MODEL) is models
 
 
-def test_times_that_always_differ_are_no_change() -> None:
+def test_times_that_always_differ_do_not_count_as_a_change() -> None:
     assert lasting_part(TRAFFIC, {"at": 1.0, "models": {}}) == lasting_part(TRAFFIC, {"at": 2.0, "models": {}})
     fleets = [{"lease_seconds": age, "gateways": [{"silent_seconds": age}]} for age in (1, 2)]
     assert lasting_part(Topic("fleet"), fleets[0]) == lasting_part(Topic("fleet"), fleets[1])
@@ -174,7 +174,7 @@ def test_a_change_is_shown_soon_however_costly_its_document_is() -> None:
     assert world.step(feed) == 1
 
 
-def test_who_joins_gets_no_document_whose_load_began_before() -> None:
+def test_a_new_watcher_gets_no_document_whose_load_started_earlier() -> None:
     world = World()
     world.documents[ROUTE] = {"revision": 1}
     feed = world.feed(ROUTE)
@@ -193,7 +193,7 @@ def test_who_joins_gets_no_document_whose_load_began_before() -> None:
     assert watcher.is_set()
 
 
-def test_who_joins_is_woken_by_an_unchanged_document_too() -> None:
+def test_a_new_watcher_is_woken_by_an_unchanged_document_too() -> None:
     world, watcher = World(), asyncio.Event()
     feed = world.feed(ROUTE)
     world.step(feed)
@@ -203,7 +203,7 @@ def test_who_joins_is_woken_by_an_unchanged_document_too() -> None:
     assert watcher.is_set() and feed.rendered(EVERY_MODEL, joined) is not None
 
 
-def test_a_load_that_was_under_way_is_not_for_who_joins_meanwhile() -> None:
+def test_a_watcher_that_joins_during_a_load_waits_for_the_next_load() -> None:
     world = World()
     joined = []
 
@@ -556,7 +556,7 @@ def test_a_change_after_a_quiet_time_is_sent_at_once_and_the_next_one_later(monk
     assert [document["revision"] for _, document in page.received()] == [1, 2]
 
 
-def test_who_joins_during_a_load_waits_for_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_that_joins_during_a_load_need_not_wait_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "STEP_S", 3600.0)
     world, loading, over = World(), asyncio.Event(), asyncio.Event()
 

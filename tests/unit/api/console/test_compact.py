@@ -32,7 +32,7 @@ def test_scripts_lose_comments_and_spaces_but_no_text(source: str, served: str) 
 
 
 @pytest.mark.parametrize("source", ["let a = `b", "let a = 'b\n", "let a = /b\n", "`${ a`", "/* a"])
-def test_a_text_without_its_end_is_no_script(source: str) -> None:
+def test_an_unterminated_text_is_not_a_script(source: str) -> None:
     with pytest.raises(ValueError, match="has no end"):
         compact_script(source)
 

@@ -41,7 +41,7 @@ def test_the_monitor_has_its_columns_by_evidence_and_what_is_beside_them(client:
 def test_a_column_has_its_bins_effect_sizes_and_evidence(client: Client) -> None:
     text = read(client, f"{MODEL}/monitor/a%2Fb")
     assert "column a/b" in text
-    assert 'href="../../../../console/models/good/monitor"' in text  # the encoded slash is no step
+    assert 'href="../../../../console/models/good/monitor"' in text  # the encoded slash is not a step
     for part in ("12.5 of 11.7 for an alarm", "Kolmogorov-Smirnov", "75.0%", "50.0%", "Evidence over time"):
         assert part in text
     assert "Evidence over time" not in read(client, f"{MODEL}/monitor/x?version=stored")

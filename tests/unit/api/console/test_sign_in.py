@@ -67,7 +67,7 @@ def browser(tmp_path: Path) -> Browser:
     return Browser(tmp_path)
 
 
-def test_who_signs_in_is_in_the_audit_and_who_fails_too(browser: Browser) -> None:
+def test_sign_ins_and_failed_ones_are_in_the_audit(browser: Browser) -> None:
     recorder = Recorder()
     browser.refusals.record_with(recorder)
     browser.sign_in("viewer")

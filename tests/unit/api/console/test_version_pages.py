@@ -104,7 +104,7 @@ def test_lineage_ends_where_it_is_unknown_or_goes_in_a_circle() -> None:
     assert lineage_of([version("3", metadata={"parent": "0"})], "3") == ["0"]
 
 
-def test_amounts_and_shapes_are_for_people() -> None:
+def test_amounts_and_shapes_are_formatted_for_people() -> None:
     assert [format_bytes(value) for value in (0, 1536, 2**50, None, True)] == [
         "0 B",
         "1.5 KiB",

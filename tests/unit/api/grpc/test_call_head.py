@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.api.grpc.call_head import CallHead, is_grpc, read_call_head, timeout_ns
+from penstock.api.grpc.call_head import CallHead, is_grpc, parse_timeout_ns, read_call_head
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.core.access.origins import OriginPolicy
 from penstock.core.errors import Unauthorised
@@ -38,14 +38,14 @@ def test_which_content_types_are_grpc(content_type: bytes, grpc: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "ns"), [(b"1n", 1), (b"20u", 20_000), (b"3m", 3_000_000), (b"99999999H", 99999999 * 3_600_000_000_000)]
 )
-def test_timeouts(text: bytes, ns: int) -> None:
-    assert timeout_ns(text) == ns
+def test_timeouts_are_read_in_every_unit(text: bytes, ns: int) -> None:
+    assert parse_timeout_ns(text) == ns
 
 
 @pytest.mark.parametrize("text", [b"", b"1", b"S", b"1.5S", b"-1S", b"123456789S", b"1x", b" 1S", b"\xd9\xa1S"])
-def test_what_is_no_timeout(text: bytes) -> None:
+def test_malformed_timeouts_are_refused(text: bytes) -> None:
     with pytest.raises(ValueError):
-        timeout_ns(text)
+        parse_timeout_ns(text)
     assert head((b"grpc-timeout", text)).fault is not None
 
 
@@ -56,7 +56,7 @@ def test_a_call_says_how_it_is_compressed_and_what_it_takes() -> None:
     assert head((b"grpc-encoding", b"br")).fault is not None
 
 
-def test_what_is_no_call() -> None:
+def test_malformed_calls_are_refused() -> None:
     assert head(method=b"GET").http_status == 405
     assert read_call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415
 

@@ -21,7 +21,7 @@ from penstock.api.grpc.wire import SMALL_MESSAGE, parse_request, target_of
 from penstock.api.rest.decode import BodyDecoder
 from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.limits import RequestLimits
-from penstock.core.protobuf_wire import varint
+from penstock.core.protobuf_wire import encode_varint
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import PauseWork, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Tensor
@@ -180,7 +180,7 @@ def test_the_two_forms_do_not_mix() -> None:
     assert "expected one form" in refusal(request)
 
 
-def test_bytes_that_are_no_message_are_refused() -> None:
+def test_malformed_bytes_are_refused() -> None:
     with pytest.raises(InvalidInput, match="not a valid ModelInferRequest"):
         read(b"\xff\xff\xff")
 
@@ -196,7 +196,7 @@ def test_shared_memory_is_not_offered() -> None:
         decoded(request)
 
 
-def test_requested_outputs() -> None:
+def test_requested_outputs_are_read() -> None:
     request = raw_request([numbers("FP32", 1)])
     assert decoded(request).requested is None
     request.outputs.add(name="b")
@@ -345,8 +345,8 @@ def test_contents_in_several_pieces_are_one_after_the_other(
     head = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[len(values)]).SerializeToString()
     for content in contents:
         part = content.SerializeToString()
-        head += b"\x2a" + varint(len(part)) + part
-    raw = b"\x2a" + varint(len(head)) + head
+        head += b"\x2a" + encode_varint(len(part)) + part
+    raw = b"\x2a" + encode_varint(len(head)) + head
     signature = Signature([TensorSpec("x", datatype, (-1,))], [])
     assert decode(raw, signature).tensors[0].data.tolist() == values
     assert agree(outcome(raw, signature), outcome(raw, signature, APART))
@@ -355,8 +355,8 @@ def test_contents_in_several_pieces_are_one_after_the_other(
 def in_parts(datatype: str, count: int, contents: list[bytes]) -> bytes:
     """A message of one input whose contents come in these parts."""
     head = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[count]).SerializeToString()
-    head += b"".join(b"\x2a" + varint(len(part)) + part for part in contents)
-    return b"\x2a" + varint(len(head)) + head
+    head += b"".join(b"\x2a" + encode_varint(len(part)) + part for part in contents)
+    return b"\x2a" + encode_varint(len(head)) + head
 
 
 ONE, NONE = b"\x32\x04\x00\x00\x80\x3f", b"\x32\x00"

@@ -19,7 +19,7 @@ def test_the_numbers_are_those_of_grpcio() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_fault_is_no_success(kind: type[Fault]) -> None:
+def test_no_fault_has_the_status_of_success(kind: type[Fault]) -> None:
     assert GRPC_CODES[kind.kind]
 
 

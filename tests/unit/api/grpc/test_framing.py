@@ -87,7 +87,7 @@ def test_each_message_says_whether_it_is_compressed(messages: list[tuple[bytes, 
     ],
     ids=["a flag of 2", "too long", "4 GiB", "compressed by nothing", "no gzip", "too long once inflated"],
 )
-def test_what_is_no_message(data: bytes, encoding: str, kind: type[Fault]) -> None:
+def test_malformed_messages_are_refused(data: bytes, encoding: str, kind: type[Fault]) -> None:
     with pytest.raises(kind):
         read_all(data, [], encoding)
     buffer = MessageBuffer()

@@ -203,7 +203,7 @@ def test_unknown_inputs_and_outputs_are_refused() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\x0a", b"\x12\x02\x0a\x05", b"\x12\x03\x0a\x01\xff", b"\x0a\x02\xff\xff", b"\x03"])
-def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
+def test_malformed_bytes_are_refused(raw: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"is not a valid (PredictRequest|ModelSpec)"):
         PredictForm().parse(ts.PredictRequest(model_spec=ts.ModelSpec(name="m")).SerializeToString() + raw, None)
 
@@ -303,7 +303,7 @@ def test_answers_are_bounded_and_large_ones_written_on_a_thread() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.4.0", "2026-11-20", "0017", str(1 << 63)])
-def test_versions_that_are_no_numbers_are_labels(version: str) -> None:
+def test_versions_that_are_not_numbers_are_labels(version: str) -> None:
     assert spec_of("m", version) == ts.ModelSpec(name="m", version_label=version)
 
 

@@ -213,7 +213,7 @@ def test_what_is_left_of_a_body_after_its_answer_is_dropped(data: bytes) -> None
         assert not client.is_over
 
 
-def test_who_takes_answers_slowly_holds_the_application_up() -> None:
+def test_a_slow_reader_pauses_the_application() -> None:
     written: list[int] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:

@@ -52,7 +52,7 @@ def coded(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
         (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
     ],
 )
-def test_what_is_a_body(data: bytes, body: bytes) -> None:
+def test_bodies_are_framed_by_length_or_chunks(data: bytes, body: bytes) -> None:
     assert read(data + b"GET / HTTP/1.1") == (body, len(data))
     for cut in range(1, len(data)):
         assert read(data, [cut]) == (body, len(data))
@@ -88,7 +88,7 @@ def test_what_is_a_body(data: bytes, body: bytes) -> None:
         b"0\r\na: \0\r\n\r\n",
     ],
 )
-def test_what_is_none(data: bytes) -> None:
+def test_malformed_bodies_are_refused(data: bytes) -> None:
     with pytest.raises(HeadError) as refused:
         read(data)
     assert refused.value.status == 400

@@ -129,7 +129,7 @@ def test_no_certificate_has_no_names(run: Run, pair: Pair, authority: Pair, bot:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_who_is_not_verified_gets_no_answer(
+def test_a_client_without_a_verified_certificate_gets_no_answer(
     run: Run, pair: Pair, authority: Pair, stranger: Pair, folder: Path, version: ssl.TLSVersion
 ) -> None:
     expired = issue(authority, folder, "expired", ["URI:spiffe://x/bot"], days=-1)

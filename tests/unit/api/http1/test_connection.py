@@ -205,7 +205,7 @@ def test_nothing_is_read_behind_a_request_that_ends_the_connection() -> None:
         assert client.wire.closed
 
 
-def test_who_has_said_all_is_answered_and_hung_up_on() -> None:
+def test_a_half_closed_connection_is_answered_and_then_closed() -> None:
     gate = Gate()
     with serving(gate) as server:
         client = server.connect()
@@ -302,7 +302,7 @@ async def _settled(client: Client) -> bool:
     return not client.connection._reader.unparsed
 
 
-def test_who_has_many_requests_unanswered_is_read_no_further() -> None:
+def test_a_client_with_many_unanswered_requests_is_not_read_further() -> None:
     gate = Gate()
     with serving(gate) as server:
         client = server.connect()

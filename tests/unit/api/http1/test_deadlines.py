@@ -135,7 +135,7 @@ def test_a_reader_that_makes_none_is_cut(closes: bool) -> None:
         assert client.wire.aborted
 
 
-def test_small_answers_that_nobody_takes_are_given_up_too() -> None:
+def test_small_answers_that_nobody_reads_end_the_connection_too() -> None:
     with serving(limits=LIMITS) as server:
         client = server.connect()
         client.wire.is_stalled = True
@@ -145,7 +145,7 @@ def test_small_answers_that_nobody_takes_are_given_up_too() -> None:
         assert client.wire.aborted
 
 
-def test_who_asks_on_without_reading_is_cut() -> None:
+def test_a_client_that_sends_without_reading_is_disconnected() -> None:
     with serving(limits=LIMITS) as server:
         client = server.connect()
         client.wire.is_stalled = True

@@ -26,7 +26,7 @@ def test_an_unfinished_body_is_counted_and_given_back() -> None:
             assert server.memory.used == 0
 
 
-def test_beyond_the_budget_the_newcomer_is_refused() -> None:
+def test_beyond_the_budget_the_new_request_is_refused() -> None:
     data = post(bytes(60 * KIB))
     with serving(memory_bytes=100 * KIB) as server:
         first, second, third = server.connect(), server.connect(), server.connect()
@@ -152,7 +152,7 @@ def test_a_full_server_answers_what_is_essential() -> None:
         assert not any(client.wire.aborted for client in busy)
 
 
-def test_beyond_the_reserve_newcomers_are_turned_away() -> None:
+def test_beyond_the_reserve_new_connections_are_refused() -> None:
     gate = Gate()
     with serving(gate, limits=FEW, essential=frozenset({b"/slow"})) as server:
         for _ in range(6):

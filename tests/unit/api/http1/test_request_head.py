@@ -93,7 +93,7 @@ def test_a_connection_field_may_come_twice() -> None:
         (b"1.0", (b"Expect: the impossible", b"Content-Length: 5"), False),
     ],
 )
-def test_who_expects_continue(version: bytes, fields: tuple[bytes, ...], expected: bool) -> None:
+def test_the_expect_field_of_a_request_is_read(version: bytes, fields: tuple[bytes, ...], expected: bool) -> None:
     assert head_with(*fields, version=version).expects_continue is expected
 
 

@@ -182,7 +182,7 @@ def test_everybody_of_many_clients_at_once_is_answered(
     run(test())
 
 
-def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
+def test_a_connection_from_before_a_drain_is_still_answered(run: Run) -> None:
     async def test() -> None:
         async with listening() as (server, address):
             clients = [socket.create_connection(address) for _ in range(100)]
@@ -197,7 +197,7 @@ def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
     run(test())
 
 
-def test_who_never_ends_its_handshake_keeps_nobody_out(
+def test_an_unfinished_handshake_blocks_no_other_connection(
     run: Run, certificate: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_PENDING", 4)

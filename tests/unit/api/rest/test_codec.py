@@ -227,7 +227,7 @@ def test_null_is_nan_in_floats(datatype: str, nested: bool) -> None:
     assert np.array_equal(found, [[1.5, np.nan, 3]], equal_nan=True)
 
 
-def test_a_byte_order_mark_before_the_json_is_passed_over() -> None:
+def test_a_byte_order_mark_before_the_json_is_ignored() -> None:
     mark = b"\xef\xbb\xbf"
     assert decoded(mark + request(data=[1, 2, 3])).data.tolist() == [[1, 2, 3]]
     header = mark + request(parameters={"binary_data_size": 12})

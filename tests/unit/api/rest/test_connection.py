@@ -78,7 +78,7 @@ def test_a_head_that_is_known_means_the_same(world: World) -> None:
     assert values(*Client(world).say(third)) == [15, 17, 19]
 
 
-def test_what_is_wrong_behind_a_known_head_is_refused_as_ever(world: World) -> None:
+def test_a_fault_behind_a_known_head_is_refused(world: World) -> None:
     client = Client(world)
     good = request("POST", PATH, body(1, 2, 3))
     head = good.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"

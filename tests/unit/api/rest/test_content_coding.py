@@ -16,7 +16,7 @@ from penstock.core.slices import no_pause
 
 
 @given(st.binary(max_size=500), st.sampled_from([b"gzip", b"deflate"]))
-def test_round_trip(body: bytes, coding: bytes) -> None:
+def test_compressed_bodies_survive_a_round_trip(body: bytes, coding: bytes) -> None:
     packed = encode_body([body], coding, None)
     assert packed is not None
     assert inflate(b"".join(packed), coding, 500) == body
@@ -90,7 +90,7 @@ def test_what_is_long_is_for_threads_though_it_inflates_to_nothing(name: str) ->
 
 
 @pytest.mark.parametrize("coding", [b"", b"identity", b" Identity "])
-def test_no_coding(coding: bytes) -> None:
+def test_bodies_without_a_coding_stay_unchanged(coding: bytes) -> None:
     assert inflate(b"plain", coding, 100) == b"plain"
 
 
@@ -102,7 +102,7 @@ def test_a_bomb_is_stopped_while_it_unfolds() -> None:
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"abc", mtime=0)[:-3], zlib.compress(b"abc")])
-def test_broken_bodies(body: bytes) -> None:
+def test_broken_bodies_are_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         inflate(body, b"gzip", 1000)
 

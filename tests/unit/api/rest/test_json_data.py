@@ -211,7 +211,7 @@ def test_rows_of_brackets_are_searched_in_short_slices(depth: int, between: byte
     """A search may look at a byte once for each bracket of a row."""
     pauses = []
     text = rows_of_brackets(depth, between, 4 * BYTE_SLICE)
-    found = json_scan.skeleton(text, lambda: pauses.append(1), 10)
+    found = json_scan.make_skeleton(text, lambda: pauses.append(1), 10)
     assert len(found.lists) == 1
     assert len(pauses) >= depth * (len(text) // BYTE_SLICE)
 
@@ -219,7 +219,7 @@ def test_rows_of_brackets_are_searched_in_short_slices(depth: int, between: byte
 @pytest.mark.parametrize("depth", [MAX_RANK + 1, 1000, 8000])
 def test_lists_deeper_than_any_tensor_are_not_searched(depth: int) -> None:
     text = rows_of_brackets(depth, b"", 4 * BYTE_SLICE)
-    found = json_scan.skeleton(text, no_pause, 10)
+    found = json_scan.make_skeleton(text, no_pause, 10)
     assert (found.text, found.lists) == (text, [])
     assert decoded(big(text), FLOATS) == "InvalidInput"
 
@@ -229,7 +229,7 @@ def test_an_end_may_be_longer_than_a_slice(space: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(json_scan, "BYTE_SLICE", 640)
     end = (b"]" + b" " * space) * 31 + b"]"
     text = b"[" * 32 + b",".join([b"1"] * 3000) + end
-    found = json_scan.skeleton(b'{"data":%b,"rest":[1]}' % text, no_pause, 10)
+    found = json_scan.make_skeleton(b'{"data":%b,"rest":[1]}' % text, no_pause, 10)
     assert found.lists == [(8, 8 + len(text))]
 
 

@@ -182,7 +182,7 @@ def test_without_authentication_the_workers_hear_that_nobody_needs_a_credential(
     asyncio.run(run())
 
 
-def test_a_file_of_another_release_is_no_table(tmp_path: Path) -> None:
+def test_a_file_of_another_release_is_not_read_as_a_table(tmp_path: Path) -> None:
     (tmp_path / "access.json").write_text('{"epoch": 1}')
 
     async def run() -> None:

@@ -97,7 +97,7 @@ def test_an_admin_of_some_models_sees_and_changes_their_keys_alone(keys: Keys) -
     run(act)
 
 
-def test_who_administers_but_does_not_have_may_revoke_and_not_rotate(keys: Keys) -> None:
+def test_an_administrator_without_the_role_of_a_key_may_revoke_it_but_not_rotate_it(keys: Keys) -> None:
     registrar = Caller("reg", CallerKind.KEY, grants_of(["administer"]))
 
     async def act() -> None:

@@ -84,7 +84,7 @@ def test_every_curve_has_its_signature(algorithm: str, curve: str, kid: str) -> 
     verifier().verify(signed({"alg": algorithm, "kid": kid}, CLAIMS, ec_key(curve, kid)), NOW)
 
 
-def test_a_public_key_is_no_secret() -> None:
+def test_a_public_key_is_not_accepted_as_a_secret() -> None:
     """The attack by which a public key, which everybody has, is used as the secret of an HMAC."""
     for public in (rsa_key().as_pem(private=False), json.dumps(rsa_key().as_dict(private=False)).encode()):
         text = f"{part({'alg': 'HS256', 'kid': 'rsa'})}.{part(CLAIMS)}"
@@ -175,7 +175,7 @@ def test_clocks_may_differ_a_little() -> None:
 @pytest.mark.parametrize(
     "token", ["a.b.c", "..", "e30.e30.e30", f"{part([1])}.{part([1])}.a", "\u00e9.b.c", "e30=.a.b"]
 )
-def test_what_is_no_token_is_refused(token: str) -> None:
+def test_a_malformed_token_is_refused(token: str) -> None:
     assert refused(token) == RefusalReason.INVALID_TOKEN
 
 
@@ -209,7 +209,7 @@ def test_two_audiences_of_one_issuer_are_two_issuers() -> None:
         json.dumps({"keys": [1] * 101}),
     ],
 )
-def test_what_is_no_key_set_is_refused(text: str) -> None:
+def test_a_malformed_key_set_is_refused(text: str) -> None:
     with pytest.raises(InvalidKeySet, match="expected"):
         read_key_set(text)
 

@@ -73,13 +73,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("begin", [HEAD, BODY, b""])
-def test_an_answer_that_never_ends_is_given_up(begin: bytes) -> None:
+def test_an_answer_that_never_ends_is_abandoned(begin: bytes) -> None:
     with dripping(begin) as url:
         assert ends(url)
 
 
 @pytest.mark.parametrize("begin", [HEAD, BODY])
-def test_so_it_is_over_tls(begin: bytes, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_never_ends_over_tls_is_abandoned(
+    begin: bytes, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
@@ -87,7 +89,7 @@ def test_so_it_is_over_tls(begin: bytes, certificate: tuple[str, str], monkeypat
         assert ends(url)
 
 
-def test_what_is_cut_off_is_no_answer() -> None:
+def test_a_truncated_answer_is_refused() -> None:
     with (
         dripping(BODY) as url,
         pytest.raises(TimeoutError),
@@ -108,7 +110,7 @@ def test_a_tls_handshake_that_never_ends_is_given_up() -> None:
         assert ends(url.replace("http:", "https:"))
 
 
-def test_a_name_that_is_not_resolved_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
 
     def hanging(*_: object, **__: object) -> list[object]:
@@ -151,7 +153,7 @@ def test_no_more_names_are_resolved_at_a_time_than_there_are_threads(monkeypatch
         assert answer.status == 200  # names are resolved again
 
 
-def test_many_addresses_that_say_nothing_are_given_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_silent_addresses_time_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
         place = full.getsockname()
         for _ in range(8):  # connections that nobody takes: no further one is answered

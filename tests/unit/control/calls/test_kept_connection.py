@@ -106,7 +106,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
     assert server.connections == 2
 
 
-def test_nobody_listens() -> None:
+def test_an_address_without_a_listener_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with pytest.raises(ConnectionRefusedError):

@@ -107,7 +107,7 @@ def test_of_requests_that_took_as_long_the_newest_is_an_exemplar() -> None:
     assert [item.trace_id for _, item in attached.exemplars] == [new.trace_id.hex(), slow.trace_id.hex()]
 
 
-def test_a_request_that_is_kept_for_a_shadow_is_no_exemplar() -> None:
+def test_a_request_that_is_kept_for_a_shadow_does_not_become_an_exemplar() -> None:
     bench = Bench()
     bench.take(record(flags=SPANS | KEPT))
     reading = Distribution(

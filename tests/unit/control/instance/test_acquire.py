@@ -178,7 +178,7 @@ def test_a_failure_afterwards_leaves_an_orphan_as_it_was(stack: ExitStack, homes
     assert opened(stack, homes).instance.path == orphan.instance.path
 
 
-def test_full_memory_is_passed_over(stack: ExitStack, homes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_shared_memory_is_skipped(stack: ExitStack, homes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     create = slots.create
 
     def full(path: Path) -> None:

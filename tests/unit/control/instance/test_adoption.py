@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose
-from penstock.control.instance.options import WorkerOptions, encode_options, fingerprint, options_in
+from penstock.control.instance.options import WorkerOptions, encode_options, make_fingerprint, options_in
 
 OPTIONS = WorkerOptions("127.0.0.1", 8000, 8001)
 SAME = Orphan("same", OPTIONS, alive=True, serving=True)
@@ -37,17 +37,19 @@ TORN = Orphan("", None, alive=True, serving=True)
         ([DEAD, OTHER, SAME, SAME], 8000, 8001, AdoptionPlan(adopt=2, replace=(1, 3), stale=(0,))),
     ],
 )
-def test_choice(orphans: list[Orphan], http: int, grpc: int, choice: AdoptionPlan) -> None:
+def test_the_choice_between_adopting_and_starting(
+    orphans: list[Orphan], http: int, grpc: int, choice: AdoptionPlan
+) -> None:
     assert choose(orphans, RequestedInstance("same", "127.0.0.1", http, grpc)) == choice
 
 
 def test_the_fingerprint_looks_at_everything_but_the_ports() -> None:
-    mark = fingerprint(OPTIONS, "/models", "1.0")
-    assert mark == fingerprint(WorkerOptions("127.0.0.1", 1, 2), "/models", "1.0")
+    mark = make_fingerprint(OPTIONS, "/models", "1.0")
+    assert mark == make_fingerprint(WorkerOptions("127.0.0.1", 1, 2), "/models", "1.0")
     others = (
-        fingerprint(WorkerOptions("127.0.0.1", 8000, 8001, workers=2), "/models", "1.0"),
-        fingerprint(OPTIONS, "/others", "1.0"),
-        fingerprint(OPTIONS, "/models", "1.1"),
+        make_fingerprint(WorkerOptions("127.0.0.1", 8000, 8001, workers=2), "/models", "1.0"),
+        make_fingerprint(OPTIONS, "/others", "1.0"),
+        make_fingerprint(OPTIONS, "/models", "1.1"),
     )
     assert mark not in others
 

@@ -57,7 +57,7 @@ def test_a_port_of_another_program_is_refused(stack: ExitStack) -> None:
         reserve(address_of(stranger), "--http-port")
 
 
-def test_closed_connections_of_a_stranger_are_no_hindrance(stack: ExitStack) -> None:
+def test_closed_connections_of_another_program_do_not_block_a_port(stack: ExitStack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         address = address_of(stranger)
         with socket.create_connection((address.host, address.port)):

@@ -22,7 +22,9 @@ ROUTE = RouteSpec({"1": 7000, "3": 3000}, stable="1")
         ({}, RouteSpec({"1": 10000, "3": 0}, stable="1"), "123", [("1", 1.0)]),
     ],
 )
-def test_shares(aliases: dict[str, str], route: RouteSpec | None, ready: str, shares: list[tuple[str, float]]) -> None:
+def test_shares_of_versions_that_answer(
+    aliases: dict[str, str], route: RouteSpec | None, ready: str, shares: list[tuple[str, float]]
+) -> None:
     model = ModelSpec("m", tuple(VersionSpec(item, "") for item in "123"), aliases, route=route)
     statuses = [
         VersionStatus("m", item, ReadyState.READY if item in ready else ReadyState.UNAVAILABLE) for item in "123"

@@ -101,7 +101,7 @@ def test_one_that_is_refused_holds_up_no_other(tmp_path: Path, database: Databas
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[["m", {"odd": 1}]]'])
-def test_a_file_of_another_form_is_no_event(tmp_path: Path, database: Database, text: str) -> None:
+def test_a_file_of_another_form_is_not_read_as_an_event(tmp_path: Path, database: Database, text: str) -> None:
     file = tmp_path / "events.json"
     file.write_text(text)
     queue = EventQueue(database.emit_event, file)

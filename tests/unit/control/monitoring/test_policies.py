@@ -162,7 +162,7 @@ def test_a_policy_that_is_set_while_others_are_read_is_not_undone(policies: Poli
 GATED = {"gates": {"approvals": 2}, "retraining": {"approval": True}}
 
 
-def test_who_sets_a_policy_cannot_relax_its_controls_without_administering_the_model(policies: Policies) -> None:
+def test_a_policy_writer_cannot_relax_its_controls_without_administer(policies: Policies) -> None:
     asyncio.run(policies.set("m", GATED, ME, caller=ADMIN))
     asyncio.run(policies.set("m", {**GATED, **SHORT}, ME, caller=OPERATOR))
     assert policies.of("m").gates.approvals == 2 and policies.of("m").window_s == 60
@@ -186,7 +186,7 @@ def test_a_gateway_that_has_not_read_them_yet_cannot_relax_them_either(world: Wo
     asyncio.run(here.set("m", {**here.document("m"), **SHORT}, ME, caller=OPERATOR))  # and the owner's sinks stay
 
 
-def test_who_administers_the_model_replaces_what_cannot_be_read(world: World, policies: Policies) -> None:
+def test_an_administrator_of_the_model_replaces_an_unreadable_policy(world: World, policies: Policies) -> None:
     broken = {"capture": {"sample": "all", "mask": 7}, "gates": [], "future": 1}
     MonitorStore(world.database, world.clock).set_policy("m", broken, ME)
     asyncio.run(policies.set("m", SHORT, ME, caller=ADMIN))

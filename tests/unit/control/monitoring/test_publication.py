@@ -53,7 +53,7 @@ def counts(rows: int, requests: int = 0) -> VersionCounts:
     return VersionCounts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
 
 
-def test_words_come_back_as_they_were_packed() -> None:
+def test_packed_counts_are_unpacked_unchanged() -> None:
     cells = np.arange(40, dtype=np.uint64) << np.uint64(33)
     found = unpack(pack(cells), 40)
     assert found is not None
@@ -149,7 +149,7 @@ def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(
     assert [row.gateway for row in store.published()] == ["a"]
 
 
-def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStore, publisher_of: Names) -> None:
+def test_counts_of_another_reference_are_not_added_to_this_one(store: EvidenceStore, publisher_of: Names) -> None:
     other = CountsLayout("another", SHAPE.layout)
     publisher_of("a").publish({KEY: VersionCounts(other, counts(9).cells, 1, counts(0, 4).block)})
     publisher_of("b").publish({KEY: counts(5, 1)})
@@ -250,7 +250,7 @@ def test_a_gateway_that_is_cut_off_is_never_counted_twice_whoever_goes_on_for_it
     assert "before" in dict(steps) or found == rows + others, "only what was tried last may be lost"
 
 
-def test_what_cannot_be_noted_is_not_said(store: EvidenceStore, tmp_path: Path) -> None:
+def test_counts_that_cannot_be_noted_are_not_published(store: EvidenceStore, tmp_path: Path) -> None:
     publisher = Publisher(store, "a", tmp_path / "nowhere" / "notes.json")
     with pytest.raises(OSError, match="nowhere"):
         publisher.publish({KEY: counts(10)})

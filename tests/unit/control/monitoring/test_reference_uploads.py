@@ -11,7 +11,7 @@ import pytest
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
-from penstock.control.monitoring.references.profiling import _reason
+from penstock.control.monitoring.references.profiling import _read_reason
 from penstock.control.monitoring.references.uploads import ReferenceUploads
 from penstock.core.errors import InvalidInput
 from penstock.engine.scratch import is_scratch, sweep
@@ -72,6 +72,6 @@ def test_a_deletion_that_fails_does_not_fail_the_reference(
     assert sweep(tmp_path / "references") == 2
 
 
-@pytest.mark.parametrize("stderr", [b"", b"Killed", b"penstock: /home/x/data.csv is no table"])
+@pytest.mark.parametrize("stderr", [b"", b"Killed", b"penstock: /home/x/data.csv is not a table"])
 def test_a_reason_with_a_path_or_without_words_is_not_passed_on(stderr: bytes) -> None:
-    assert _reason(stderr, Path("/home/x")) == "the data cannot be profiled"
+    assert _read_reason(stderr, Path("/home/x")) == "the data cannot be profiled"

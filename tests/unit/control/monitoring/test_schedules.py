@@ -41,7 +41,7 @@ def seconds(text: str) -> float:
         ("0 3 1 * *", "2026-11-01 00:00:00", "2026-11-21 02:00:00", False),  # missed too long ago
     ],
 )
-def test_schedules(text: str, after: str, until: str, due: bool) -> None:
+def test_schedules_are_due_at_their_times(text: str, after: str, until: str, due: bool) -> None:
     assert parse_schedule(text).due(seconds(after), seconds(until)) is due
 
 
@@ -68,7 +68,7 @@ def test_every_nickname_is_a_schedule(text: str) -> None:
         ("0 0 31 4,6,9,11 *", "bad day"),
     ],
 )
-def test_what_is_no_schedule(text: str, fault: str) -> None:
+def test_malformed_schedules_are_refused(text: str, fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
         parse_schedule(text)
 

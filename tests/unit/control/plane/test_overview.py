@@ -30,7 +30,7 @@ class Serving:
             VersionStatus("split", "1", READY),
             VersionStatus("split", "2", READY),
             VersionStatus("plain", "7", READY),
-            VersionStatus("broken", "", BAD, "it is no model"),
+            VersionStatus("broken", "", BAD, "it is not a model"),
         ]
 
 
@@ -93,7 +93,7 @@ def test_a_row_says_who_answers_and_how_the_versions_are() -> None:
     assert found["plain"]["split"] == {"7": 10_000}
     assert (found["split"]["versions"], found["split"]["states"]) == (2, {"READY": 2})
     assert (found["broken"]["split"], found["broken"]["versions"]) == ({}, 0)
-    assert (found["broken"]["states"], found["broken"]["reason"]) == ({"UNAVAILABLE": 1}, "it is no model")
+    assert (found["broken"]["states"], found["broken"]["reason"]) == ({"UNAVAILABLE": 1}, "it is not a model")
 
 
 def test_drift_and_quality_are_those_of_the_version_that_answers_most() -> None:

@@ -177,7 +177,7 @@ def test_settings_change_by_what_is_named_and_a_wrong_one_changes_nothing(tmp_pa
     at(tmp_path, act)
 
 
-def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> None:
+def test_damage_is_found_and_unneeded_content_is_not_damage(tmp_path: Path) -> None:
     async def act(gateway: Gateway) -> None:
         await gateway.push("1")
         lines = [line async for line in gateway.admin.verify()]

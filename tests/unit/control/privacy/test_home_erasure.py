@@ -15,7 +15,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor import erased_rows
 from penstock.monitor.answer_segments import ALL_ROWS
-from penstock.monitor.capture import CAPTURES, AnsweredRequest, CaptureWriter, records
+from penstock.monitor.capture import CAPTURES, AnsweredRequest, CaptureWriter, read_segment
 from penstock.monitor.columns import input_columns, output_columns
 
 COLUMNS = input_columns([TensorSpec("x", "FP32", (-1, 2))], True), output_columns([], True)
@@ -69,14 +69,14 @@ class Home:
 
     def captured(self) -> set[str]:
         paths = (self.path / CAPTURES).iterdir()
-        return {record.id for path in paths for record, _ in records(path)}
+        return {record.id for path in paths for record, _ in read_segment(path)}
 
     def exported(self) -> list[Any]:
         tables = [parquet.read_table(path) for path in sorted(self.path.glob("retraining/*/rows.parquet"))]
         return [[line["x"][0] for line in table.to_pylist()] for table in tables]
 
 
-def test_one_model(tmp_path: Path) -> None:
+def test_rows_of_one_model_are_erased(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert home.erase("m", "x[0]", "1") == ErasureReport(requests=2, rows=2, answers=2, exported=2, files=4)
     assert home.captured() == {"m12", "other11", "other13"}
@@ -85,7 +85,7 @@ def test_one_model(tmp_path: Path) -> None:
     assert home.erase("m", "x[0]", "1") == ErasureReport()
 
 
-def test_all_models(tmp_path: Path) -> None:
+def test_rows_of_all_models_are_erased(tmp_path: Path) -> None:
     home = Home(tmp_path)
     report = home.erase(None, "x[0]", "1")
     assert (report.requests, report.exported, report.problems) == (3, 3, ())

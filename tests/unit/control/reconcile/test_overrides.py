@@ -22,7 +22,7 @@ def test_it_holds_for_every_version_and_brings_its_policy() -> None:
 
 
 @pytest.mark.parametrize("config", ['{"backend": "tensorrt"}', '{"name": "other"}', "[]", ""])
-def test_one_that_does_not_suit_is_refused(config: str) -> None:
+def test_a_configuration_that_does_not_fit_is_refused(config: str) -> None:
     with pytest.raises(InvalidInput):
         override_config(MODEL, config)
 

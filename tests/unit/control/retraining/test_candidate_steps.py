@@ -147,7 +147,7 @@ def test_what_cannot_be_approved(tmp_path: Path) -> None:
         quiet.act(lambda: quiet.rules.candidates.approve("m", "3", ME))
 
 
-def test_a_second_approval_of_a_version_is_no_second_event(tmp_path: Path) -> None:
+def test_a_second_approval_of_a_version_emits_no_event(tmp_path: Path) -> None:
     setup = Pushed(tmp_path, approval=True)
     for _ in range(2):
         setup.act(lambda: setup.rules.candidates.approve("m", "3", ME))

@@ -244,7 +244,7 @@ def test_a_training_that_could_not_be_started_runs_once_there_is_space(tmp_path:
     assert setup.states() == [("sent", 1)]
 
 
-def test_an_event_without_data_is_given_up_as_others_are(tmp_path: Path) -> None:
+def test_an_event_without_data_is_given_up_like_others(tmp_path: Path) -> None:
     setup = Setup(tmp_path, command("raise SystemExit(3)"))
     setup.ask("a")
     with setup.world.database.writing() as connection:

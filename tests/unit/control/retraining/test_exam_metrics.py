@@ -1,9 +1,9 @@
-"""Exams by metrics that are no share of right answers, and on columns of texts."""
+"""Exams by metrics that are not a share of right answers, and on columns of texts."""
 
 import numpy as np
 import pytest
 
-from penstock.control.retraining.holdout import _tensor, _with_noise, compare
+from penstock.control.retraining.holdout import _make_tensor, _with_noise, compare
 from penstock.core.gates import HoldoutGate
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import Answers, answers_of
@@ -59,5 +59,5 @@ def test_noise_is_on_numbers_alone() -> None:
     ],
 )
 def test_what_a_process_wrote_is_read_as_tensors(data: np.ndarray, datatype: str) -> None:
-    found = _tensor("y", data)
+    found = _make_tensor("y", data)
     assert (found.name, found.datatype, found.data.tolist()) == ("y", datatype, data.tolist())

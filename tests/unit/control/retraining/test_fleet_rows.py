@@ -93,7 +93,7 @@ class Fleet:
             answers.add([id_], [1], reported)
         writer.close()
         if label is not None:
-            AnswerStore(home / ANSWERS).take("m", [Feedback(id_, label) for id_ in ids], 1e9, 1e12)
+            AnswerStore(home / ANSWERS).join_feedback("m", [Feedback(id_, label) for id_ in ids], 1e9, 1e12)
 
     def table(self, share: float = 0.0) -> tuple[list[str], Any]:
         file = self._workspace / "rows.parquet"
@@ -155,7 +155,7 @@ def test_a_command_that_leads_nothing_gets_the_rows_of_all_and_nothing_is_left(f
     operator.close()
 
 
-def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:
+def test_a_fleet_without_rows_writes_no_file(fleet: Fleet) -> None:
     fleet.join("b")
     assert fleet.table()[0] == []
     assert not (fleet._workspace / "rows.parquet").exists()
@@ -183,7 +183,7 @@ def test_an_exam_without_labels_has_no_rows(fleet: Fleet) -> None:
     assert (found, gathered.rows) == (None, 0)
 
 
-def test_who_falls_silent_is_missing_and_not_waited_for(fleet: Fleet) -> None:
+def test_a_silent_gateway_is_reported_missing_and_not_waited_for(fleet: Fleet) -> None:
     for name in "bc":
         fleet.join(name)
         fleet.keep(name, f"{name}1")

@@ -99,7 +99,7 @@ def test_a_champion_of_another_signature_is_not_compared(versions: dict[str, Ver
         ("good", {"columns": ("site",)}, "a column 'site' that the inputs do not have"),
     ],
 )
-def test_who_cannot_be_examined(
+def test_candidates_that_cannot_be_examined_are_refused(
     versions: dict[str, VersionSpec], candidate: str, more: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Refused, match=reason):

@@ -119,7 +119,7 @@ def test_a_version_that_is_decided_on_does_not_answer_when_it_is_pushed(
     assert (champion.version if champion else None) == pinned
 
 
-def test_whoever_decides_who_answers_already_still_does(setup: Setup) -> None:
+def test_an_existing_route_decides_after_a_push_too(setup: Setup) -> None:
     setup.world.promote_champion("2")
     setup.step()
     assert setup.world.store.model("m").aliases[CHAMPION].version == "2"
@@ -196,7 +196,7 @@ def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(setup: Setup
     assert len(setup.outbox.requests_over_time(("m", "2"), 0.0)) == 1
 
 
-def test_people_ask_whatever_the_rules_say(setup: Setup) -> None:
+def test_a_person_can_request_retraining_whatever_the_rules_say(setup: Setup) -> None:
     setup.drifts = False
     [reported] = setup.act(lambda: setup.rules.ask("m", {}, Author("me", "a new season")))
     assert (reported["version"], reported["sinks"]) == ("3", ["log"])

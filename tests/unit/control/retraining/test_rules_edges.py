@@ -75,7 +75,9 @@ def test_only_the_gateway_that_leads_judges(tmp_path: Path, monkeypatch: pytest.
     assert setup.step().in_flight is not None
 
 
-def test_without_rules_the_database_is_not_asked_who_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rules_the_database_is_not_queried_for_the_leader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def asked(*_: Any) -> bool:
         raise AssertionError
 

@@ -71,7 +71,7 @@ def test_counts_are_taken_a_step_apart_and_written_down() -> None:
     assert notes.kept_s >= LONG
 
 
-def test_whoever_leads_next_goes_on_with_what_was_written_down() -> None:
+def test_the_next_leader_goes_on_with_the_stored_counts() -> None:
     notes = Notes()
     first = SloHistories(notes, run)
     before = [add(first, number * 10, number * 100) for number in range(5)][-1]

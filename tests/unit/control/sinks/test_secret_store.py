@@ -43,7 +43,7 @@ def test_the_group_may_read_files_of_root_alone(tmp_path: Path) -> None:
         read_secret_file(path, "a")
 
 
-def test_what_is_no_file_or_too_long_is_refused(tmp_path: Path) -> None:
+def test_a_secret_that_is_not_a_file_or_too_long_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path, fault in ((tmp_path, "is not a file|Is a directory"), (tmp_path / "pipe", "is not a file")):
         with pytest.raises(SecretFault, match=fault):
@@ -79,7 +79,7 @@ def test_a_command_prints_a_secret_which_is_used_for_a_minute(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("script", ["raise SystemExit(1)", f"print('x' * {MOST_BYTES + 1})"])
-def test_a_command_that_fails_is_no_secret(script: str) -> None:
+def test_the_output_of_a_failed_command_is_not_a_secret(script: str) -> None:
     store = SecretStore({"a": SecretSource(command=(sys.executable, "-c", script))})
     with pytest.raises(SecretFault, match="failed, did not end, or printed too much"):
         store.get("a")

@@ -85,7 +85,7 @@ def test_airflow_is_asked_by_a_run_id_that_identifies_repeats(hook: Receiver, ar
     assert "logical_date" not in json.loads(hook.got[1][2])
 
 
-def test_prefect_github_and_alertmanager_are_asked_in_their_words(hook: Receiver, around: SinkContext) -> None:
+def test_prefect_github_and_alertmanager_get_their_own_requests(hook: Receiver, around: SinkContext) -> None:
     sent("prefect", around, url=f"{hook.url}/api", deployment="1234")
     sent("github", around, url=hook.url, repository="o/r", token_file="token")
     sent("alertmanager", around, url=hook.url)
@@ -114,7 +114,7 @@ def test_prefect_github_and_alertmanager_are_asked_in_their_words(hook: Receiver
         ((409, {}), 0.0, False),
     ],
 )
-def test_refusals(
+def test_refusals_of_receivers_are_final_or_retried(
     hook: Receiver, around: SinkContext, answer: tuple[int, dict[str, str]], after_s: float, final: bool
 ) -> None:
     hook.answers = [answer]
@@ -124,7 +124,7 @@ def test_refusals(
     assert hook.got == []  # nobody was redirected to
 
 
-def test_nobody_there_and_no_secret(around: SinkContext) -> None:
+def test_an_unreachable_receiver_and_a_missing_secret_are_faults(around: SinkContext) -> None:
     with pytest.raises(SinkFault, match="does not answer"):
         sent("webhook", around, url="http://127.0.0.1:1/")
     with pytest.raises(SinkFault, match="secret 'nothing' cannot be read"):
@@ -231,9 +231,12 @@ def test_a_message_broker_of_a_policy_is_reached_by_the_same_rules(around: SinkC
 
 def test_a_message_broker_is_reached_by_a_permitted_address_and_its_name_is_kept_for_tls(around: SinkContext) -> None:
     listed = replace(around, trusted=False, hosts=parse_hosts(["127.0.0.0/8"]))
-    assert nats._server("tls://127.0.0.1:4333", listed) == ("tls://127.0.0.1:4333", {"tls_hostname": "127.0.0.1"})
-    assert nats._server("nats://127.0.0.1", listed) == ("nats://127.0.0.1:4222", {})
-    assert nats._server("nats://anywhere", replace(around, trusted=True)) == ("nats://anywhere", {})
+    assert nats._resolve_server("tls://127.0.0.1:4333", listed) == (
+        "tls://127.0.0.1:4333",
+        {"tls_hostname": "127.0.0.1"},
+    )
+    assert nats._resolve_server("nats://127.0.0.1", listed) == ("nats://127.0.0.1:4222", {})
+    assert nats._resolve_server("nats://anywhere", replace(around, trusted=True)) == ("nats://anywhere", {})
 
 
 def test_a_binary_webhook_signs_its_headers_too(hook: Receiver, around: SinkContext) -> None:
@@ -436,7 +439,7 @@ def test_retry_after_is_seconds_or_a_date(stated: str, seconds: float) -> None:
     assert retry_after(stated, now=100.0) == seconds
 
 
-def test_argo_and_kubeflow_are_asked_in_their_words(hook: Receiver, around: SinkContext) -> None:
+def test_argo_and_kubeflow_get_their_own_requests(hook: Receiver, around: SinkContext) -> None:
     sent("argo", around, url=f"{hook.url}/retrain", token_file="token")
     sent("kubeflow", around, url=f"{hook.url}/pipeline", pipeline="p1", version="v2", experiment="e3")
     argo, kubeflow = hook.got

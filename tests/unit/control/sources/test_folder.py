@@ -158,7 +158,7 @@ def test_what_cannot_be_examined_now_is_tried_again_after_a_while(tmp_path: Path
     world.close()
 
 
-def test_a_version_that_is_gone_is_let_go_of_and_a_model_in_two_places_is_not_served(tmp_path: Path) -> None:
+def test_a_removed_version_is_released_and_a_model_in_two_places_is_not_served(tmp_path: Path) -> None:
     put(tmp_path / "models", "m")
     put(tmp_path / "models", "n")
     (tmp_path / "more").mkdir()

@@ -75,8 +75,8 @@ def test_what_cannot_be_read_is_refused_until_it_changes(world: World, tmp_path:
 
 def test_a_refusal_of_the_graph_alone_ends_the_examination(world: World) -> None:
     admission = scripted(world)
-    admission.on_plan = lambda: PreparationPlan(refusal=AdmissionReport("its graph is no graph", {}))
-    assert world.scan()["m"].broken == {"1": "its graph is no graph"}
+    admission.on_plan = lambda: PreparationPlan(refusal=AdmissionReport("its graph is not a graph", {}))
+    assert world.scan()["m"].broken == {"1": "its graph is not a graph"}
     assert admission.examined == []
     world.close()
 

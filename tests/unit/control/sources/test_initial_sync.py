@@ -65,7 +65,7 @@ def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCapt
     assert "attempt 0" in caplog.text
 
 
-def test_what_never_comes_to_rest_is_not_waited_for_for_ever() -> None:
+def test_files_that_keep_changing_are_waited_for_only_so_long() -> None:
     now = 0.0
     offers = [[HERE, DELAYED[0]]] * 3
     first = InitialSync(Script(NoModelsYet("empty"), *offers), lambda: now)

@@ -87,7 +87,7 @@ def test_only_requested_models_are_offered_until_their_folders_are_gone(tmp_path
 
 
 @pytest.mark.parametrize("text", ["..", "../a", "/etc", "a/../b", "", "a/b", ".hidden", "x" * 129])
-def test_what_is_no_model_name_is_never_read(text: str, tmp_path: Path) -> None:
+def test_folders_without_a_model_name_are_never_read(text: str, tmp_path: Path) -> None:
     put(tmp_path / "b", "model")
     requested = RequestedModels()
     requested.add(text)

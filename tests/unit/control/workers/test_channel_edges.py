@@ -51,9 +51,9 @@ def test_gathered_rows_are_handed_on_and_labels_wait_for_who_joins_them(tmp_path
         await ends.until(lambda: len(gathered) == 2)
         assert (gathered[1]["type"], gathered[1]["digest"], gathered[1]["features"]) == (ATTRIBUTIONS, "d", ["x"])
         assert decode_rows(gathered[1]["sizes"]).numbers.tolist() == [[1.0]] * 3
-        link.attributions("m", "2", "d", RowAttributions(problem="it is no tree"))
+        link.attributions("m", "2", "d", RowAttributions(problem="it is not a tree"))
         await ends.until(lambda: len(gathered) == 3)
-        assert (gathered[2]["problem"], gathered[2]["sizes"]["rows"]) == ("it is no tree", 0)
+        assert (gathered[2]["problem"], gathered[2]["sizes"]["rows"]) == ("it is not a tree", 0)
         with pytest.raises(NotReady, match="labels are not accepted yet"):
             await link.feedback("m", [Feedback("r", 1)])
 
@@ -94,7 +94,7 @@ def test_requests_over_the_bound_are_refused_and_late_ones_are_given_up(tmp_path
     asyncio.run(act())
 
 
-def test_nobody_answers_in_time(tmp_path: Path) -> None:
+def test_a_late_answer_of_the_control_process_is_an_error(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         entered = asyncio.Event()
 
@@ -142,7 +142,7 @@ def test_a_worker_that_connects_before_anything_is_published_waits_for_it(tmp_pa
     between(tmp_path, act)
 
 
-def test_a_message_of_a_newer_worker_is_passed_over(tmp_path: Path) -> None:
+def test_a_message_of_a_newer_worker_is_ignored(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         link = ends.link()
         await ends.until(lambda: bool(ends.wanted))

@@ -73,7 +73,7 @@ def test_every_fault_survives_the_wire(kind: type[Fault]) -> None:
 
 
 @pytest.mark.parametrize("line", [b'{"a":1', b"no json\n", b"[1]\n", b"\xff\n", b"x" * 200 + b"\n"])
-def test_a_line_that_is_no_message_breaks_the_channel(line: bytes) -> None:
+def test_a_malformed_line_breaks_the_channel(line: bytes) -> None:
     async def run() -> None:
         reader = asyncio.StreamReader(limit=100)
         reader.feed_data(line)
@@ -370,5 +370,5 @@ def test_a_message_holds_a_thousand_models() -> None:
     assert len(json.dumps(encode_desired(Desired(1, many)))) < LINE_BYTES / 2
 
 
-def test_no_feedback_is_no_message() -> None:
+def test_without_feedback_no_message_is_sent() -> None:
     assert list(feedback_pieces([])) == []

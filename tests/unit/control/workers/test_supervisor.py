@@ -55,7 +55,7 @@ DEAD = replace(HEALTHY, alive=False)
         (replace(DEAD, terminating=True), Reap(0)),
     ],
 )
-def test_one_slot(seen: SlotObservation, action: SupervisorAction | None) -> None:
+def test_decisions_about_one_slot(seen: SlotObservation, action: SupervisorAction | None) -> None:
     assert decide([seen], NOW, LIMITS) == action
 
 
@@ -76,7 +76,7 @@ def test_ended_workers_are_reaped_before_kills_and_kills_come_before_starts(
     assert decide(slots, NOW, LIMITS) == action
 
 
-def test_nobody_is_born_while_the_gateway_ends() -> None:
+def test_no_worker_starts_while_the_gateway_stops() -> None:
     assert decide([VACANT], NOW, LIMITS, spawning=False) is None
     assert decide([DEAD], NOW, LIMITS, spawning=False) == Reap(0)
     assert decide([FROZEN], NOW, LIMITS, spawning=False) == Kill(0, RestartReason.FROZEN)
@@ -151,7 +151,7 @@ def test_a_late_look_proves_little() -> None:
     assert track(Heartbeat(5, 0), 5, 60 * SECOND, 60 * SECOND).silent_ns == 2 * PERIOD_NS
 
 
-def test_announced_work_is_no_missed_heartbeat() -> None:
+def test_announced_work_does_not_count_as_a_missed_heartbeat() -> None:
     assert track(Heartbeat(90 * SECOND, SECOND), 90 * SECOND, 60 * SECOND, PERIOD_NS).silent_ns == 0
 
 
@@ -267,7 +267,7 @@ def test_a_worker_that_uses_the_processor_gets_ten_times_the_timeout() -> None:
     assert stage.lost == [(0, RestartReason.FROZEN)]
 
 
-def test_a_worker_is_not_blamed_for_our_own_absence() -> None:
+def test_a_pause_of_the_control_process_does_not_count_against_a_worker() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.settle()
@@ -337,7 +337,7 @@ def test_an_adopted_worker_is_watched_like_any_other() -> None:
     assert len(stage.born) == 1
 
 
-def test_a_retired_supervisor_buries_without_replacing_or_counting() -> None:
+def test_a_retired_supervisor_reaps_without_replacing_or_counting() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.supervisor.retire()

@@ -44,13 +44,13 @@ def test_an_admin_of_some_models_grants_on_these_alone() -> None:
             check_delegation(FRAUD_ADMIN, ["caller"], models)
 
 
-def test_administering_is_not_having() -> None:
+def test_administer_grants_no_other_permission() -> None:
     check_delegation(ADMINISTERS, ["administer"], ["*"])
     with pytest.raises(Unauthorised):
         check_delegation(ADMINISTERS, ["caller"], ["*"])
 
 
-def test_having_is_not_administering() -> None:
+def test_other_permissions_do_not_include_administer() -> None:
     with pytest.raises(Unauthorised):
         check_delegation(grants_of(["operator"]), ["operator"], ["*"])
     check_delegation(EVERYTHING, ["admin"], ["*"])

@@ -31,7 +31,7 @@ def test_a_changed_character_makes_it_no_key(at: int, character: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "pk", KEY + "\n", " " + KEY, KEY.upper(), KEY[:-1], "Bearer " + KEY])
-def test_other_texts_are_no_keys(text: str) -> None:
+def test_other_texts_are_not_keys(text: str) -> None:
     assert key_id_of(text) is None
 
 

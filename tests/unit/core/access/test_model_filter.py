@@ -28,7 +28,7 @@ def test_what_belongs_to_no_model_is_for_those_who_see_everything() -> None:
 
 
 @pytest.mark.parametrize("kind", CallerKind)
-def test_the_pusher_is_no_approver_where_callers_are_known(kind: CallerKind) -> None:
+def test_the_pusher_cannot_approve_where_callers_are_known(kind: CallerKind) -> None:
     check_approver("ann", "bob", kind)
     if kind in (CallerKind.ANONYMOUS, CallerKind.OWNER):
         check_approver("ann", "ann", kind)

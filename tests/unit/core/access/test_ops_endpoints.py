@@ -44,6 +44,6 @@ def test_a_verb_with_an_entry_of_its_own_comes_before_the_others() -> None:
             assert requirement_of(method, template, {"verb": other[len(stem) :]}) == OPS[other]
 
 
-def test_whoever_reads_the_metrics_needs_their_permission_on_all_models() -> None:
+def test_the_metrics_need_their_permission_on_all_models() -> None:
     assert METRICS_ALL.permissions == {Permission.METRICS}
     assert requirement_of("GET", "/metrics", {}) == METRICS_ALL

@@ -110,7 +110,7 @@ def test_the_target_and_the_host_field_must_both_be_trusted() -> None:
         assert refusal.status == MISDIRECTED
 
 
-def test_a_request_of_http_1_0_without_a_host_is_no_browsers() -> None:
+def test_a_request_of_http_1_0_without_a_host_is_not_from_a_browser() -> None:
     assert OriginPolicy().refusal(b"GET", b"", {}) is None
 
 
@@ -164,7 +164,7 @@ def test_the_hosts_that_are_remembered_are_bounded() -> None:
 
 
 @given(st.binary(max_size=30))
-def test_whatever_is_trusted_is_localhost_or_a_loopback_address(host: bytes) -> None:
+def test_only_localhost_and_loopback_addresses_are_trusted(host: bytes) -> None:
     if host and status(OriginPolicy(), b"GET", host) == 0:
         name = host_of(host)
         address = address_bytes(name)

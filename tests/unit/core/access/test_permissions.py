@@ -57,7 +57,7 @@ def test_a_pattern_names_one_model_or_a_beginning(pattern: str, model: str, expe
 
 
 @pytest.mark.parametrize("text", ["", "**", "a*b", "*a", "a/b", "a b", "a?", "[a]", ".a", "-a", "a" * 200, "é"])
-def test_other_texts_are_no_patterns(text: str) -> None:
+def test_other_texts_are_not_patterns(text: str) -> None:
     assert not is_model_pattern(text)
 
 

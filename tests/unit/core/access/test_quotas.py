@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock.core.access.quotas import (
     SAMPLES,
     RateLimit,
-    allowance,
+    find_allowance,
     place_address,
     place_callers,
     quotas_of,
@@ -85,7 +85,7 @@ def test_waiting_as_long_as_stated_is_enough(steps: list[tuple[float, int]]) -> 
 
 
 def test_allowances_leave_half_for_the_others() -> None:
-    assert [allowance(left, 4) for left in (-5.0, 0.0, 7.9, 8.0, 1000.0)] == [0, 0, 0, 1, 125]
+    assert [find_allowance(left, 4) for left in (-5.0, 0.0, 7.9, 8.0, 1000.0)] == [0, 0, 0, 1, 125]
 
 
 def test_callers_have_places_of_their_own_that_stay() -> None:

@@ -37,7 +37,7 @@ def test_a_text_without_a_checkpoint_is_refused(text: str) -> None:
         read_kept_checkpoints(text)
 
 
-def test_a_note_that_is_no_checkpoint_is_refused() -> None:
+def test_a_note_that_is_not_a_checkpoint_is_refused() -> None:
     with pytest.raises(InvalidInput, match="is not a checkpoint"):
         read_kept_checkpoints(json.dumps({"note": "something else"}))
 

@@ -78,7 +78,7 @@ NO_CHECKPOINTS = [
 
 
 @pytest.mark.parametrize("text", NO_CHECKPOINTS)
-def test_other_texts_are_no_checkpoints(text: str) -> None:
+def test_other_texts_are_not_checkpoints(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_checkpoint(text)
 
@@ -133,6 +133,6 @@ NO_PROOFS = ["", "c2sp.org/tlog-proof@v1\nextra e30=\nindex x", "c2sp.org/tlog-p
 
 
 @pytest.mark.parametrize("text", [*NO_PROOFS, f"c2sp.org/tlog-proof@v2\nextra e30=\nindex 0\n\n{GOOD}"])
-def test_other_texts_are_no_proofs(text: str) -> None:
+def test_other_texts_are_not_proofs(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_proof(text)

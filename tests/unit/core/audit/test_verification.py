@@ -195,7 +195,7 @@ def test_an_audit_goes_on_after_archives() -> None:
     assert (result.unread, result.checkpoints, result.root) == (10, 2, tree(GOOD).root())
 
 
-def test_entries_before_the_chain_are_no_part_of_it() -> None:
+def test_entries_before_the_chain_are_not_part_of_it() -> None:
     verifier = AuditVerifier("id", [])
     verifier.start_after(7)
     link, entry = first_link("id"), {"seq": 8, "at": "2026", "actor": "ann"}

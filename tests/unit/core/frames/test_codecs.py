@@ -1,4 +1,4 @@
-"""Frames survive each of their forms: records, split, columns, CSV and JSON lines; and what is no frame is refused."""
+"""Frames survive each of their forms: records, split, columns, CSV and JSON lines; and what is not a frame is refused."""
 
 import json
 from typing import Any
@@ -215,7 +215,7 @@ def test_columns_that_a_model_takes_as_texts_stay_texts() -> None:
         ("a\n1\r2\n", "row 0|line 2"),
     ],
 )
-def test_what_is_no_csv_is_refused(data: str | bytes, message: str) -> None:
+def test_malformed_csv_is_refused(data: str | bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         from_csv(data)
 
@@ -241,7 +241,7 @@ def test_any_text_is_a_frame_or_a_stated_fault(text: str) -> None:
         ("5\n", "row 0: expected an object"),
     ],
 )
-def test_what_is_no_json_lines_is_refused(data: str | bytes, message: str) -> None:
+def test_malformed_json_lines_are_refused(data: str | bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         from_records(read_json_lines(data))
 

@@ -25,7 +25,7 @@ def saved(array: Any) -> bytes:
 
 @given(st.data(), st.sampled_from(DTYPES), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
 @settings(max_examples=60)
-def test_arrays_survive(data: st.DataObject, dtype: str, shape: tuple[int, ...]) -> None:
+def test_arrays_survive_a_round_trip(data: st.DataObject, dtype: str, shape: tuple[int, ...]) -> None:
     array = data.draw(npst.arrays(dtype, shape))
     for form in (array, np.asfortranarray(array)):
         back = read_array(saved(form))
@@ -34,7 +34,7 @@ def test_arrays_survive(data: st.DataObject, dtype: str, shape: tuple[int, ...])
     assert read_array(write_array(array)).tobytes() == array.astype(array.dtype.newbyteorder("=")).tobytes()
 
 
-def test_texts_survive() -> None:
+def test_texts_survive_a_round_trip() -> None:
     texts = np.array([["a", "\u00e9"], ["", "x\ny"]], object)
     assert read_array(write_array(texts)).tolist() == texts.tolist()
     assert read_array(saved(np.array([b"a", b"bc"]))).tolist() == ["a", "bc"]
@@ -65,7 +65,7 @@ def with_header(header: str) -> bytes:
         (b"\x93NUMPY\x09\x00" + saved(np.zeros(3))[8:], "plain numbers"),
     ],
 )
-def test_what_is_no_plain_array_is_refused(data: bytes, message: str) -> None:
+def test_only_plain_arrays_are_accepted(data: bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         read_array(data)
 

@@ -67,6 +67,6 @@ def test_columns_of_one_name_get_another() -> None:
 @pytest.mark.parametrize(
     "outputs", [[tensor("y", "FP64", 1.0, np.float64)], [OUTPUTS[0], tensor("z", "FP64", [1], float)]]
 )
-def test_outputs_without_rows_in_common_are_no_rows(outputs: list[Tensor]) -> None:
+def test_outputs_without_rows_in_common_are_not_rows(outputs: list[Tensor]) -> None:
     with pytest.raises(InvalidInput, match="no rows in common"):
         outputs_to_frame(outputs, SIGNATURE)

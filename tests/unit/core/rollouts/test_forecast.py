@@ -119,7 +119,7 @@ def test_coarse_times_are_spread_over_fine_ones() -> None:
     assert [FINE_EDGES_NS[place] for place in (0, 12)] == edges  # the last fine bucket of each ends where it does
 
 
-def test_an_estimate_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_stops_after_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "MOST_REQUESTS", 10)
     assert [step.requests for step in forecast_steps(replace(SPEC, guards=(GuardSpec("errors", 0.001),)), SEEN)] == [
         None,

@@ -131,7 +131,7 @@ def test_harm_of_latency_is_the_mean_of_three_tests() -> None:
     assert harm_now(ERRORS, state) == 1.0
 
 
-def test_effects() -> None:
+def test_guards_report_their_effects() -> None:
     harm = Evidence((5.0, 15.0), (2.0, 78.0))
     assert find_effect(ERRORS, GuardState(harm)) == pytest.approx(0.25 - 0.025)
     assert find_effect(GuardSpec("error_ratio", 0.01), GuardState(harm)) == 0.25
@@ -154,7 +154,7 @@ def test_so_many_bins_are_allowed(limit: float, bins: int) -> None:
     assert allowed_bins(GuardSpec("latency", limit)) == bins
 
 
-def test_requests_needed() -> None:
+def test_guards_estimate_the_requests_they_need() -> None:
     """In proportion to the evidence since the test began."""
     growing = GuardState(evidence(-1.0), evidence(1.0))
     assert requests_needed_by(ERRORS, growing, ALPHA) == math.ceil(100 * (PASSES - 1))

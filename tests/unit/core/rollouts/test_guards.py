@@ -80,7 +80,7 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
 
 @pytest.mark.parametrize("metric", ["errors", "error_ratio"])
 @pytest.mark.parametrize("gateways", [2, 5])
-def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> None:
+def test_what_one_unit_may_have_caused_is_not_evidence_of_harm(metric: str, gateways: int) -> None:
     """A unit of a sticky split votes once by each gateway that it comes by, and once more at each step."""
     guard, alpha = GuardSpec(metric, 0.0001), 0.05
 
@@ -152,7 +152,7 @@ def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
         ),
     ],
 )
-def test_verdicts(guard: GuardSpec, batches: list[EvidenceBatch], expected: GuardVerdict) -> None:
+def test_guards_reach_their_verdicts(guard: GuardSpec, batches: list[EvidenceBatch], expected: GuardVerdict) -> None:
     assert judge_guard(guard, after(guard, batches), ALPHA) is expected
 
 
@@ -224,7 +224,7 @@ def test_guards_come_back_as_they_were_stated(stated: dict[str, Any]) -> None:
         {"metric": "promql", "query": "up", "max": 1, "more": 1},
     ],
 )
-def test_what_is_no_guard_is_refused(stated: Any) -> None:
+def test_an_unknown_guard_is_refused(stated: Any) -> None:
     with pytest.raises(InvalidInput, match="guard"):
         parse_guard(stated)
 

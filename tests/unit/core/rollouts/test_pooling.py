@@ -126,7 +126,7 @@ def test_every_comparison_works_by_single_requests(guard: str, weight: int) -> N
 @pytest.mark.simulation
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("weight", [1000, 5000, 9500])
-def test_bursts_of_failures_of_both_versions_are_no_harm(streams: int, weight: int) -> None:
+def test_bursts_of_failures_of_both_versions_are_not_evidence_of_harm(streams: int, weight: int) -> None:
     """Failures come in bursts that hit whoever asks then: the split of a stratum is random whatever happens in it."""
     found = 0
     for seed in range(streams):

@@ -13,7 +13,7 @@ from penstock.core.bins import NumericBinFinder, numeric_bins
 from penstock.core.statistics import change_detection
 from penstock.core.statistics.autocorrelation import variance_inflation
 from penstock.core.statistics.change_detection import ChangeDetector, find_allowance
-from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.distributions import find_shares
 from penstock.core.statistics.special_functions import log_gamma_ratio
 from tests.budgets import THOROUGH, examples
 
@@ -30,7 +30,9 @@ class Watched:
         self.bins = [numeric_bins(str(index), numbers[:, index]) for index in range(features)]
         self.places = NumericBinFinder(self.bins)
         counts = [self.counts(numbers)[index] for index in range(features)]
-        self.panel = ChangeDetector([shares(count) for count in counts], [find_allowance(count) for count in counts])
+        self.panel = ChangeDetector(
+            [find_shares(count) for count in counts], [find_allowance(count) for count in counts]
+        )
 
     def counts(self, numbers: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         places = self.places(numbers)
@@ -40,7 +42,7 @@ class Watched:
 
     def see(self, numbers: NDArray[np.float64], inflation: float = 1.0) -> list[int]:
         self.panel.watch(self.panel.batch(self.counts(numbers)), inflation, 0.0)
-        return self.panel.alarm(BUDGET)
+        return self.panel.find_alarm(BUDGET)
 
 
 def delay(features: int, change: str, seed: int) -> int:
@@ -106,7 +108,7 @@ def test_neighbours_that_are_alike_are_worth_less() -> None:
 
 def test_the_statistic_grows_by_one_a_row_on_average() -> None:
     """Its defining property, summed out for one row of two places after a batch."""
-    reference = shares([70, 30])
+    reference = find_shares([70, 30])
 
     def after(row: NDArray[np.float64] | None) -> float:
         panel = ChangeDetector([reference], [0.0])
@@ -120,7 +122,7 @@ def test_the_statistic_grows_by_one_a_row_on_average() -> None:
 
 
 def test_features_of_unlike_widths_do_not_touch_each_other() -> None:
-    references = [shares([70, 30]), shares([5, 4, 3, 2, 1])]
+    references = [find_shares([70, 30]), find_shares([5, 4, 3, 2, 1])]
     together = ChangeDetector(references, [0.01, 0.01])
     alone = [ChangeDetector([reference], [0.01]) for reference in references]
     generator = np.random.default_rng(3)
@@ -155,7 +157,7 @@ def test_a_small_reference_is_tolerated_more() -> None:
 
 
 def test_it_remembers_since_when() -> None:
-    panel = ChangeDetector([shares([50, 50])], [0.01])
+    panel = ChangeDetector([find_shares([50, 50])], [0.01])
     for now in range(10):
         panel.watch(np.array([[5.0, 5.0]]), 1.0, float(now))
     before = panel.since[0]
@@ -168,4 +170,8 @@ def test_it_remembers_since_when() -> None:
 
 
 def test_no_features_no_alarm() -> None:
-    assert ChangeDetector([], []).alarm(BUDGET) == ChangeDetector([shares([1, 1])], [0.0]).alarm(BUDGET) == []
+    assert (
+        ChangeDetector([], []).find_alarm(BUDGET)
+        == ChangeDetector([find_shares([1, 1])], [0.0]).find_alarm(BUDGET)
+        == []
+    )

@@ -10,7 +10,7 @@ from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.core.statistics.special_functions import chi_square_quantile
 
 
-def test_effect_sizes() -> None:
+def test_effect_sizes_match_their_references() -> None:
     same = compare_counts([100] * 10, [50] * 10)
     assert (same.psi, same.js, same.ks, same.hellinger, same.within_threshold) == pytest.approx(
         (0, 0, 0, 0, True), abs=1e-9

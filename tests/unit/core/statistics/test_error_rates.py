@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from loadtests.errors import CHAIN, LATENT, Case, errors
+from loadtests.errors import CHAIN, LATENT, Case, draw_errors
 from penstock.core.statistics.error_dependence import BLOCK, LAGS, SPACINGS, ErrorAutocorrelation
 from penstock.core.statistics.error_rates import MULTIPLES, WEIGHTS, StartSums
 
 
 def learned(kind: str, rate: float, correlation: float, rows: int) -> ErrorAutocorrelation:
-    found = errors(Case(kind, rate, correlation, True), rate, rows, np.random.default_rng(5)).astype(np.intp)
+    found = draw_errors(Case(kind, rate, correlation, True), rate, rows, np.random.default_rng(5)).astype(np.intp)
     dependence = ErrorAutocorrelation()
     for block in found[: rows - rows % BLOCK].reshape(-1, BLOCK):
         dependence.learn(block)

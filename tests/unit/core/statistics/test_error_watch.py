@@ -25,7 +25,9 @@ def begins(changes: list[ErrorChange]) -> list[bool]:
 
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=40), st.sampled_from([None, (1000, 9000)]))
 @settings(max_examples=examples(20), deadline=None)
-def test_it_is_all_one_how_labels_are_bunched(sizes: list[int], known: tuple[int, int] | None) -> None:
+def test_the_evidence_does_not_depend_on_how_labels_are_batched(
+    sizes: list[int], known: tuple[int, int] | None
+) -> None:
     errors = wrong(0.1, 500, 1) + wrong(0.4, 300, 2)
     whole, parts = ErrorWatch(known, BUDGET), ErrorWatch(known, BUDGET)
     changes, found, start = whole.take(errors), [], 0

@@ -18,7 +18,7 @@ from penstock.core.statistics.change_detection import (
     onset_probability,
     sampling_error,
 )
-from penstock.core.statistics.distributions import Counts, shares
+from penstock.core.statistics.distributions import Counts, find_shares
 from penstock.core.statistics.effect_sizes import compare_counts
 from penstock.core.statistics.evidence import Evidence
 from penstock.core.statistics.paired_comparison import jackknife_advantage, rate_advantage, spend_alpha
@@ -150,7 +150,7 @@ def test_the_distance_of_outputs_is_a_half_normal_mixture() -> None:
 # Effect sizes.
 
 
-def test_effect_sizes_of_places_in_order_leave_out_what_is_no_number() -> None:
+def test_effect_sizes_of_ordered_places_leave_out_missing_numbers() -> None:
     """Two edges have three places; more of them hold what is missing or no number."""
     reference, window = [50, 30, 20, 100], [20, 30, 50, 0]
     found = compare_counts(reference, window, (0.0, 1.0), 2.0)
@@ -304,16 +304,16 @@ def test_a_detector_takes_over_no_evidence_of_other_shapes() -> None:
 
 def test_alarms_are_held_against_the_mean_of_all_features() -> None:
     detector = ChangeDetector(REFERENCES, [0.0, 0.0])
-    assert detector.alarm(1.0) == []
+    assert detector.find_alarm(1.0) == []
 
     def at(*logs: float) -> ChangeDetector:
         detector.restore_state({**detector.export_state(), "log_m": [list(logs), list(logs)]})
         return detector
 
-    assert at(math.log(20), -1e9).alarm(10 - 1e-6) == [0]
-    assert at(math.log(20), -1e9).alarm(10 + 1e-6) == []
-    assert at(math.log(20), math.log(5)).alarm(12) == [0]
-    assert at(math.log(20), math.log(12) + 1e-9).alarm(12) == [0, 1]
+    assert at(math.log(20), -1e9).find_alarm(10 - 1e-6) == [0]
+    assert at(math.log(20), -1e9).find_alarm(10 + 1e-6) == []
+    assert at(math.log(20), math.log(5)).find_alarm(12) == [0]
+    assert at(math.log(20), math.log(12) + 1e-9).find_alarm(12) == [0, 1]
 
 
 def test_distances_of_windows_are_those_of_effect_sizes() -> None:
@@ -491,7 +491,7 @@ def usual(rows: Counts, quarter: int) -> Counts:
 def test_what_is_usual_goes_over_from_hour_to_hour(quarter: int) -> None:
     profile, smoothed = SeasonalProfile(HOURS), smooth(HOURS.astype(float))
     assert profile.counts(quarter).tolist() == pytest.approx(usual(smoothed, quarter).tolist())
-    parts = np.array([shares(item) for item in smoothed])
+    parts = np.array([find_shares(item) for item in smoothed])
     hour, now = (quarter - 2) // 4, usual(parts, quarter)
     around = [parts[(hour + step) % 24] for step in (-1, 0, 1, 2)]
     expected = max(math.log(float((item * item / now).sum())) for item in around)

@@ -146,7 +146,7 @@ def test_a_batch_is_divided_into_parts_that_double(n_a: int, n_b: int, sizes: li
     assert all((x == y).all() for one, other in zip(found, again, strict=True) for x, y in zip(one, other, strict=True))
 
 
-def test_counts_that_are_no_whole_numbers_are_one_part() -> None:
+def test_counts_that_are_not_whole_numbers_stay_one_part() -> None:
     whole, broken = np.array([200.0, 200.0]), np.array([199.5, 200.5])
     assert len(list(split_batch(Evidence(), whole, whole))) == 3
     assert len(list(split_batch(Evidence(), broken, whole))) == len(list(split_batch(Evidence(), whole, broken))) == 1
@@ -389,7 +389,7 @@ def test_a_distribution_that_lies_higher(any_onset: bool) -> None:
         ([2, 2], [1, 1]),
     ],
 )
-def test_isotonic_regression(values: list[float], weights: list[float]) -> None:
+def test_isotonic_regression_pools_adjacent_violators(values: list[float], weights: list[float]) -> None:
     found = two_sample.fit_isotonic(np.array(values, float), np.array(weights, float))
     assert found.tolist() == pytest.approx(monotone(values, weights), rel=EXACT)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loadtests.errors import CHAIN, LATENT, Case, errors
+from loadtests.errors import CHAIN, LATENT, Case, draw_errors
 from penstock.core.statistics.calibration import BETS, GapWatch
 from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.error_dependence import BLOCK, ErrorAutocorrelation, inflations_of_bets
@@ -19,7 +19,7 @@ TILTS = np.array(BETS)
 
 
 def in_runs(rate: float, correlation: float, many: int, seed: int, kind: str = CHAIN) -> NDArray[np.float64]:
-    return errors(Case(kind, rate, correlation, False), rate, many, np.random.default_rng(seed))
+    return draw_errors(Case(kind, rate, correlation, False), rate, many, np.random.default_rng(seed))
 
 
 def changes(watch: GapWatch, chance: float, wrong: NDArray[np.float64]) -> list[tuple[int, bool]]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.statistics.evidence import Evidence
-from penstock.core.statistics.odds_ratio import ODDS_RATIOS, _gains, rate_rises
+from penstock.core.statistics.odds_ratio import ODDS_RATIOS, _find_gains, rate_rises
 from tests.budgets import examples
 
 ALPHA = 0.01
@@ -23,7 +23,7 @@ ALPHA = 0.01
     st.floats(0.0, 1.0),
     st.integers(0, 2**32 - 1),
 )
-def test_a_batch_is_worth_at_most_one_on_average_for_any_canary_that_is_no_worse(
+def test_a_batch_multiplies_the_evidence_by_at_most_one_on_average_where_the_canary_is_not_worse(
     before: list[tuple[int, int, float]], n_a: int, n_b: int, rate: float, better: float, seed: int
 ) -> None:
     """Summed out over all outcomes of a batch, after others under other rates."""
@@ -107,4 +107,4 @@ def test_a_bet_is_the_ratio_of_two_probabilities(canary: tuple[int, int], contro
         canary[0] * math.log(ratio) - math.log(sum(count * ratio**x for x, count in ways.items()) / sum(ways.values()))
         for ratio in ODDS_RATIOS
     ]
-    assert _gains(np.array(canary, float), np.array(control, float)) == pytest.approx(gains, rel=1e-9, abs=1e-9)
+    assert _find_gains(np.array(canary, float), np.array(control, float)) == pytest.approx(gains, rel=1e-9, abs=1e-9)

@@ -44,7 +44,7 @@ def test_the_bound_lies_below_the_estimate_and_falls_with_the_level(
     assert -1 <= strict.lower <= loose.lower <= loose.estimate
 
 
-def test_rows_of_one_request_are_no_votes_of_their_own() -> None:
+def test_rows_of_one_request_count_as_one_unit() -> None:
     candidate, other, units = rows(800, 60, 30, 110)
     alone = rate_advantage(candidate, other, units, 0.05)
     together = rate_advantage(candidate, other, [unit // 10 for unit in units], 0.05)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from penstock.core.statistics.change_detection import find_allowance
-from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.distributions import find_shares
 from penstock.core.statistics.recovery import (
     FURTHER,
     MOST_STARTS,
@@ -40,7 +40,7 @@ def distant(generator: np.random.Generator, share: Floats, margin: float) -> Flo
 def greatest(counts: Floats, usual: Floats, margin: float, worth: float) -> Floats:
     """Each stream's greatest evidence over growing counts [looks, streams, places]."""
     streams = counts.shape[1]
-    shared = np.tile(shares(usual), (streams, 1))
+    shared = np.tile(find_shares(usual), (streams, 1))
     looks = [
         find_recovery_evidence(item, shared, np.full(streams, margin), np.full(streams, worth))
         for item in np.cumsum(counts, axis=0)
@@ -55,7 +55,8 @@ def test_a_change_that_lasts_is_seldom_called_over(places: int, rows: int) -> No
     generator, streams, margin = np.random.default_rng(places * rows), 400, 0.02
     usual = np.full(places, rows / places)
     counts = np.stack(
-        [generator.multinomial(250, distant(generator, shares(usual), margin), size=12) for _ in range(streams)], axis=1
+        [generator.multinomial(250, distant(generator, find_shares(usual), margin), size=12) for _ in range(streams)],
+        axis=1,
     ).astype(float)
     wrong = float((greatest(counts, usual, margin, rows) >= math.log(1 / ALPHA)).mean())
     assert wrong <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / streams)
@@ -67,7 +68,7 @@ def test_a_rare_value_that_stays_more_frequent_is_seldom_called_usual() -> None:
     counts = generator.multinomial(200, [0.4965, 0.4965, 0.007], size=(30, streams)).astype(float)
     wrong = float((greatest(counts, usual, 0.018, 10_000) >= math.log(1 / ALPHA)).mean())
     assert wrong <= ALPHA
-    alike = generator.multinomial(200, shares(usual), size=(30, streams)).astype(float)
+    alike = generator.multinomial(200, find_shares(usual), size=(30, streams)).astype(float)
     assert float((greatest(alike, usual, 0.018, 10_000) >= math.log(1 / ALPHA)).mean()) > 0.9
 
 
@@ -86,9 +87,9 @@ def test_the_end_is_found_however_long_the_change_lasted(lasted: int) -> None:
     usual = np.full(10, 1000.0)
     for seed in range(5 if THOROUGH else 1):
         generator, recovery = np.random.default_rng(seed), Recovery(10)
-        changed = distant(generator, shares(usual), 0.05)
+        changed = distant(generator, find_shares(usual), 0.05)
         assert run(recovery, usual, changed, lasted, generator) is None
-        assert run(recovery, usual, shares(usual), 4000, generator) is not None
+        assert run(recovery, usual, find_shares(usual), 4000, generator) is not None
 
 
 def test_what_is_usual_may_change_with_the_hour() -> None:
@@ -97,11 +98,11 @@ def test_what_is_usual_may_change_with_the_hour() -> None:
     kinds = np.array([[4000.0, 3000, 2000, 1000], [1000.0, 2000, 3000, 4000]])
     for turn in range(200):
         usual = kinds[turn // 10 % 2]
-        recovery.watch(generator.multinomial(20, shares(usual)), usual, 0.018, 1.0)
+        recovery.watch(generator.multinomial(20, find_shares(usual)), usual, 0.018, 1.0)
     assert recovery.is_over(BUDGET)
     wrong = Recovery(4)
     for turn in range(200):
-        wrong.watch(generator.multinomial(20, shares(kinds[0])), kinds[turn // 10 % 2], 0.018, 1.0)
+        wrong.watch(generator.multinomial(20, find_shares(kinds[0])), kinds[turn // 10 % 2], 0.018, 1.0)
     assert not wrong.is_over(BUDGET)
 
 
@@ -110,7 +111,7 @@ def test_rows_that_are_worth_less_take_as_many_more() -> None:
     for inflation in (1.0, 4.0):
         generator, recovery = np.random.default_rng(6), Recovery(10)
         for _ in range(60):
-            recovery.watch(generator.multinomial(20, shares(usual)) * inflation, usual, 0.02, inflation)
+            recovery.watch(generator.multinomial(20, find_shares(usual)) * inflation, usual, 0.02, inflation)
         found.append(recovery.log_e)
     assert found[0] == pytest.approx(found[1])
 

@@ -11,7 +11,7 @@ from penstock.core.statistics.total_variation import distance_below
 from tests.budgets import THOROUGH
 
 
-def test_total_variation() -> None:
+def test_total_variation_is_half_the_absolute_differences() -> None:
     assert total_variation((3, 1), (1, 3)) == 0.5
     assert total_variation((0, 0), (1, 3)) == 0.0
 

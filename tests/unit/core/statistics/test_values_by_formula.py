@@ -8,7 +8,7 @@ import pytest
 from penstock.core.statistics.autocorrelation import MOST, crossing_inflation, variance_inflation
 from penstock.core.statistics.change_detection import ChangeDetector
 from penstock.core.statistics.confidence_sequences import Mean, find_confidence_sequence, log_evidence
-from penstock.core.statistics.distributions import shares, total_variation
+from penstock.core.statistics.distributions import find_shares, total_variation
 from penstock.core.statistics.performance_estimation import CalibrationCurve, calibration_curve, estimate
 from penstock.core.statistics.recovery import _log_0f1
 from penstock.core.statistics.seasons import (
@@ -27,19 +27,19 @@ from penstock.core.statistics.special_functions import chi_square_quantile, log_
 
 
 def test_shares_are_never_zero() -> None:
-    assert shares([0, 3, 1]).tolist() == pytest.approx([0.5 / 5.5, 3.5 / 5.5, 1.5 / 5.5])
+    assert find_shares([0, 3, 1]).tolist() == pytest.approx([0.5 / 5.5, 3.5 / 5.5, 1.5 / 5.5])
 
 
 @pytest.mark.parametrize(
     ("one", "other", "distance"),
     [([1, 1], [3, 1], 0.25), ([1, 0], [0, 9], 1.0), ([0, 0], [1, 1], 0.0), ([1, 1], [0, 0], 0.0), ([2, 2], [1, 1], 0)],
 )
-def test_total_variation(one: list[float], other: list[float], distance: float) -> None:
+def test_total_variation_matches_its_formula(one: list[float], other: list[float], distance: float) -> None:
     assert total_variation(one, other) == pytest.approx(distance)
 
 
 @pytest.mark.parametrize("x", [1e-6, 0.1, 0.5, 1.0, 2.0, 7.5, 100.0, 1e6])
-def test_gamma_functions(x: float) -> None:
+def test_gamma_functions_match_their_formulas(x: float) -> None:
     assert float(log_gamma(np.array([x]))[0]) == pytest.approx(math.lgamma(x), rel=1e-9, abs=1e-8)
     ratio = log_gamma_ratio(np.array([x]), np.array([2.5]))
     assert float(ratio[0]) == pytest.approx(math.lgamma(x + 2.5) - math.lgamma(x), rel=1e-8, abs=1e-8)
@@ -53,11 +53,11 @@ def test_quantiles_of_chi_square(degrees: int, quantile: float) -> None:
 
 
 @pytest.mark.parametrize(("correlation", "inflation"), [(0.0, 1.0), (-1.0, 1.0), (0.5, 3.0), (0.98, 99.0), (1.0, 99.0)])
-def test_variance_inflation(correlation: float, inflation: float) -> None:
+def test_variance_inflation_matches_its_formula(correlation: float, inflation: float) -> None:
     assert variance_inflation(correlation) == pytest.approx(inflation)
 
 
-def test_crossing_inflation() -> None:
+def test_crossing_inflation_matches_its_formula() -> None:
     assert crossing_inflation(0.0) == crossing_inflation(-0.5) == 1.0
     expected = 1 + 4 / math.pi * sum(math.asin(0.5**lag) for lag in range(1, 60))
     assert crossing_inflation(0.5) == pytest.approx(expected)

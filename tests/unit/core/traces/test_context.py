@@ -53,7 +53,7 @@ def test_contexts_of_this_and_later_versions_are_read(text: bytes, sampled: bool
         b"00" + b"-" + GOOD[2:],
     ],
 )
-def test_what_is_no_context_is_ignored(text: bytes) -> None:
+def test_a_malformed_context_is_ignored(text: bytes) -> None:
     assert parse_parent(text) is None
     assert read_sampled(text) is None
 

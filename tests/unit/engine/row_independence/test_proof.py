@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.models import MODELS
 from penstock.core.batching import RowProof
 from penstock.engine.row_independence.proof import prove
@@ -17,7 +17,7 @@ def proof_of(graph: str, opset: int = 18) -> RowProof:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_the_load_tests_are_proven(name: str) -> None:
-    repository(MODELS[name])
+    find_repository(MODELS[name])
     assert prove(read_plain(onnx.load(MODELS[name].file))) == RowProof(True)
 
 
@@ -48,7 +48,7 @@ def test_what_depends_on_no_row_may_be_computed_by_any_operator() -> None:
     assert proof_of(graph).reason == "operator Mul takes a value whose rank is not known"
 
 
-def test_chance_is_not_the_same_for_all_rows_though_it_takes_none() -> None:
+def test_a_random_operator_without_inputs_is_not_the_same_for_all_rows() -> None:
     assert not proof_of(
         "(float[N, 3] x) => (float[N, 3] y) { r = RandomUniform<shape = [3]>() y = Add(x, r) }"
     ).independent

@@ -31,7 +31,7 @@ def decide(mode: int, values: list[float], *, nan_is_true: bool = False) -> list
         ("BRANCH_MEMBER", [False, True, True, False]),
     ],
 )
-def test_each_mode(mode: str, expected: list[bool]) -> None:
+def test_each_mode_of_a_split_compares_as_documented(mode: str, expected: list[bool]) -> None:
     assert decide(MODES[mode], [0, 1, 3, NAN]) == expected
     assert decide(MODES[mode], [0, 1, 3, NAN], nan_is_true=True) == [*expected[:3], True]
 

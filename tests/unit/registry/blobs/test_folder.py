@@ -61,7 +61,7 @@ def test_a_flipped_bit_is_found_and_a_push_of_the_same_bytes_makes_it_good(blobs
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "sha256:" + "g" * 64, "md5:" + "a" * 64])
-def test_what_is_no_digest_leads_nowhere(blobs: FolderBlobs, digest: str) -> None:
+def test_a_malformed_digest_has_no_path(blobs: FolderBlobs, digest: str) -> None:
     with pytest.raises(DataLoss):
         blobs.fetch(digest)
 

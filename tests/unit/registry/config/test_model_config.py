@@ -101,7 +101,7 @@ def test_text_that_does_not_parse_names_the_place(text: str, said: str) -> None:
         "{" + " " * MAX_CONFIG_CHARACTERS + "}",
     ],
 )
-def test_json_that_is_no_configuration(text: str) -> None:
+def test_json_that_is_not_a_configuration_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="the model configuration"):
         parse_json(text)
 
@@ -241,7 +241,7 @@ def test_every_supported_setting(tmp_path: Path) -> None:
         ("version_policy { specific { versions: [ 1, 3 ] } }", VersionPolicy("specific", specific=("1", "3"))),
     ],
 )
-def test_version_policies(text: str, policy: VersionPolicy) -> None:
+def test_version_policies_are_read(text: str, policy: VersionPolicy) -> None:
     assert options(text).version_policy == policy
 
 

@@ -55,7 +55,7 @@ def test_every_change_gives_another_mark(tmp_path: Path) -> None:
         assert len(set(marks)) == len(marks)
 
 
-def test_the_lease_and_the_heartbeat_are_no_change(tmp_path: Path) -> None:
+def test_the_lease_and_the_heartbeat_do_not_count_as_a_change(tmp_path: Path) -> None:
     with closing(opened(tmp_path)) as database:
         before, gateways = database.change_mark(), GatewayStore(database)
         assert before is not None

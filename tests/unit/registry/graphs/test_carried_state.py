@@ -99,7 +99,7 @@ def test_a_dropout_that_drops_nothing_is_served(tmp_path: Path, mode: str) -> No
     admit(tmp_path, graph(f"{NUMBERS} {CHANCE} {{ {off} y = Dropout <seed = 3> (x{mode}) }}"))
 
 
-def test_a_caller_who_decides_on_dropping_is_no_proof(tmp_path: Path) -> None:
+def test_a_caller_who_chooses_to_drop_a_trace_proves_nothing(tmp_path: Path) -> None:
     text = "g (float[N, 2] x, bool t) => (float[N, 2] y) <float r = {0.5}> { y = Dropout <seed = 3> (x, r, t) }"
     with pytest.raises(Refused, match="Dropout y has a seed"):
         admit(tmp_path, graph(text))

@@ -15,13 +15,13 @@ from onnx import TensorProto, helper
 
 from penstock.core.errors import DataLoss, Refused
 from penstock.core.options import ModelOptions
-from penstock.core.protobuf_wire import MalformedMessage, varint
+from penstock.core.protobuf_wire import MalformedMessage, encode_varint
 from penstock.engine.graph import CLASS_LABELS
 from penstock.engine.model import load
 from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.repairs import repair
 from penstock.registry.graphs.rewrite import Rewrite, decode_rewrite, write_edited
-from penstock.registry.graphs.wire_format import fields
+from penstock.registry.graphs.wire_format import iterate_fields
 from penstock.registry.graphs.zipmap import ZIPMAP, ZipMapLabels
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -226,8 +226,8 @@ def test_a_not_a_number_in_the_graph_is_no_difference(tmp_path: Path) -> None:
 def test_parts_in_another_order_and_parts_that_nobody_knows(tmp_path: Path) -> None:
     model = classifier(["a", "b"])
     data = model.SerializeToString()
-    top = [bytes(data[field.begin : field.end]) for field in fields(memoryview(data), 0, len(data))]
-    unknown = varint(1000 << 3 | 2) + varint(3) + b"abc"
+    top = [bytes(data[field.begin : field.end]) for field in iterate_fields(memoryview(data), 0, len(data))]
+    unknown = encode_varint(1000 << 3 | 2) + encode_varint(3) + b"abc"
     path, result = tmp_path / "model.onnx", tmp_path / "cut.onnx"
     path.write_bytes(unknown + b"".join(reversed(top)))
     found = found_in(path)
@@ -239,7 +239,9 @@ def test_parts_in_another_order_and_parts_that_nobody_knows(tmp_path: Path) -> N
 
 def test_a_graph_in_two_pieces_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    piece = varint(7 << 3 | 2) + varint(2) + varint(2 << 3 | 2) + b"\x00"  # more of field graph: an empty name
+    piece = (
+        encode_varint(7 << 3 | 2) + encode_varint(2) + encode_varint(2 << 3 | 2) + b"\x00"
+    )  # more of field graph: an empty name
     path.write_bytes(classifier(["a", "b"]).SerializeToString() + piece)
     with pytest.raises(Refused, match="written in an unusual form; export the model without its ZipMap"):
         found_in(path)
@@ -260,7 +262,7 @@ def test_other_bytes_than_at_admission_are_damaged(tmp_path: Path) -> None:
 def test_any_bytes_are_fields_or_malformed(data: bytes) -> None:
     view = memoryview(data)
     try:
-        found = list(fields(view, 0, len(view)))
+        found = list(iterate_fields(view, 0, len(view)))
     except MalformedMessage:
         return
     assert b"".join(data[item.begin : item.end] for item in found) == data

@@ -290,7 +290,7 @@ def test_a_file_that_is_one_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "files"), [("m", []), ("m", ["readme.md"]), ("m n", ["model.onnx"]), ("", ["x.onnx"])]
 )
-def test_a_folder_that_is_no_model(tmp_path: Path, name: str, files: list[str]) -> None:
+def test_a_folder_without_a_model_is_skipped(tmp_path: Path, name: str, files: list[str]) -> None:
     put(tmp_path, *files)
     with pytest.raises(InvalidInput):
         one_model(LocalTree(tmp_path, one_model=True), name)

@@ -38,7 +38,7 @@ def test_a_forgotten_verdict_is_gone_for_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"basis": {}}', '{"basis": {}, "report": 1, "piece": {}, "content": ""}']
 )
-def test_what_cannot_be_read_is_no_verdict(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_file_is_not_a_verdict(tmp_path: Path, text: str) -> None:
     (tmp_path / "tag.json").write_text(text)
     assert VerdictCache(tmp_path, {}).of("tag") is None
 

@@ -60,7 +60,7 @@ def test_only_the_owner_and_of_mounted_secrets_the_group_may_read(mode: int, own
     assert is_open_to_others(mode, owner) is is_open
 
 
-def test_a_file_that_others_can_read_or_that_is_no_key_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_others_can_read_or_that_is_not_a_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "audit.key"
     read_or_create_key(path)
     path.chmod(0o604)

@@ -249,7 +249,7 @@ def test_what_is_not_a_bundle_of_this_format_is_refused(fault: str, signed: tupl
         parse_bundle(changed(signed[0], CHANGES[fault]))
 
 
-def test_texts_that_are_no_bundle_are_refused(signed: tuple[str, dict[str, str]]) -> None:
+def test_texts_that_are_not_a_bundle_are_refused(signed: tuple[str, dict[str, str]]) -> None:
     for text in ("", "[", "[]", "null", "[" * 100_000, signed[0].replace("{", '{"mediaType": "", ', 1)):
         with pytest.raises(InvalidInput):
             parse_bundle(text)

@@ -60,7 +60,9 @@ def access_of(caller: Caller, dry_run: bool = False, refusal: Fault | None = Non
         (ANONYMOUS, endpoints.OPERATE_ALL, "", None),
     ],
 )
-def test_requirements(caller: Caller, requirement: Requirement, model: str, expected: type[Fault] | None) -> None:
+def test_requirements_allow_or_refuse_a_caller(
+    caller: Caller, requirement: Requirement, model: str, expected: type[Fault] | None
+) -> None:
     access, counts = access_of(caller)
     if expected is None:
         access.check(requirement, model, info)

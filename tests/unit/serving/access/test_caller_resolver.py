@@ -183,7 +183,7 @@ def test_an_address_that_fails_often_gets_another_answer_but_good_keys_go_on() -
     assert isinstance(world.find(b"Bearer wrong").refusal, Unauthenticated)
 
 
-def test_requests_without_credential_are_no_attempts() -> None:
+def test_requests_without_a_credential_do_not_count_as_attempts() -> None:
     world = World()
     for _ in range(2 * BURST):
         assert isinstance(world.find(None).refusal, Unauthenticated)

@@ -373,7 +373,7 @@ def test_explanations_are_bounded_in_number_and_memory(
     serve(models, story)
 
 
-def test_who_goes_away_ends_the_work(models: tuple[ModelSpec, ...]) -> None:
+def test_a_caller_that_disconnects_ends_its_explanation(models: tuple[ModelSpec, ...]) -> None:
     async def story(world: World) -> None:
         call = asked(world, "curve", budget_ms=60_000)
         call.loaded.prepare_inline(call)

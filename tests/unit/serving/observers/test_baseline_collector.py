@@ -91,7 +91,7 @@ def test_rows_are_handed_over_once_there_are_enough() -> None:
     assert (confidence.classes, sum(confidence.counts)) == (2, 10)
 
 
-def test_one_request_is_no_reference() -> None:
+def test_rows_of_one_request_do_not_make_a_reference() -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(1000, requests=50), learned)
     give(gathering, [call(100_000, value=7.0)])
@@ -102,7 +102,7 @@ def test_one_request_is_no_reference() -> None:
 
 
 @pytest.mark.parametrize(("share", "others"), [(0.5, 1), (0.1, 9)])
-def test_one_client_is_no_reference(share: float, others: int) -> None:
+def test_rows_of_one_client_do_not_make_a_reference(share: float, others: int) -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(100, share=share), learned)
     for _ in range(500):
@@ -114,7 +114,7 @@ def test_one_client_is_no_reference(share: float, others: int) -> None:
     assert values(learned)[7.0] <= share * 100
 
 
-def test_one_moment_is_no_reference() -> None:
+def test_rows_of_one_moment_do_not_make_a_reference() -> None:
     learned: Learned = []
     clock = Clock()
     gathering = collector(LearnSpec(200, seconds=60.0), learned, clock=clock)
@@ -190,7 +190,7 @@ def test_wide_rows_are_handed_over_before_they_take_much_memory() -> None:
 
 
 @pytest.mark.parametrize("scores", [np.array([[2.0, 3.0]], np.float32), np.array([[np.nan, 1.0]], np.float32)])
-def test_numbers_that_are_no_probabilities_give_no_confidence(scores: np.ndarray) -> None:
+def test_numbers_that_are_not_probabilities_give_no_confidence(scores: np.ndarray) -> None:
     learned: Learned = []
     gathering = collector(LearnSpec(2), learned)
     give(gathering, [served(call(1).tensors, [Tensor("p", "FP32", scores)]), call(1)])

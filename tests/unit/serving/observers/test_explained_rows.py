@@ -52,7 +52,7 @@ def test_while_many_wait_none_are_taken() -> None:
 
 
 @pytest.mark.parametrize("inputs", [[], [rows()], [rows(0, 3)], [rows(1, MOST_VALUES + 1)]], ids=len)
-def test_what_is_no_row_or_too_large_is_not_taken(inputs: list[Tensor]) -> None:
+def test_calls_that_are_not_rows_or_too_large_are_not_sampled(inputs: list[Tensor]) -> None:
     taken = ExplainedRows(["x"], 1.0, lambda _: None, Clock())
     taken.offer(inputs)
     assert len(taken) == 0 and taken.take() == {}

@@ -91,5 +91,5 @@ def test_masked_outputs_are_not_remembered(tmp_path: Path, hidden: tuple[str, ..
         sampler.flush()
 
     asyncio.run(story())
-    joined = AnswerStore(tmp_path).take("m", [Feedback("r1", 1)], 0.0, 1e12).joined
+    joined = AnswerStore(tmp_path).join_feedback("m", [Feedback("r1", 1)], 0.0, 1e12).joined
     assert [row.answer for row in joined] == ([] if answer is None else [answer])

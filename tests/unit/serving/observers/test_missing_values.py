@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from penstock.core.bins import label
+from penstock.core.bins import make_label
 from penstock.core.frames.terms import DefaultedColumn
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.rows import InputsAndOutputs
@@ -58,7 +58,7 @@ def test_texts_can_be_missing_and_other_inputs_stay() -> None:
     texts: Array = np.array(["a", "b"], object)
     one = call([Tensor("city", "BYTES", texts), Tensor("n", "INT64", np.array([1, 2]))], column("city", 0, 0))
     [city, other] = mark_missing([one], one.tensors)
-    assert [label(value) for value in city.data] == [None, "b"]
+    assert [make_label(value) for value in city.data] == [None, "b"]
     assert other.data is one.tensors[1].data
     assert texts.tolist() == ["a", "b"]
 

@@ -32,7 +32,7 @@ def test_a_row_that_is_too_large_is_not_counted(batching: bool) -> None:
     assert some_rows(np.zeros((1, MAX_ROW_CELLS), np.float32), batching, 10).size == MAX_ROW_CELLS
 
 
-def test_all_is_one_row_where_the_model_does_not_batch() -> None:
+def test_the_whole_call_is_one_row_where_the_model_does_not_batch() -> None:
     output = np.zeros((50, 4), np.float32)
     assert some_rows(output, False, 10) is output
     assert some_rows(np.array(1, np.float32), True, 10).size == 1

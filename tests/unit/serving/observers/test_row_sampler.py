@@ -91,7 +91,7 @@ def test_large_calls_are_few_at_a_time(tmp_path: Path) -> None:
     found = offered(*(call(number, rows) for number in range(5)), answers=writer)
     assert 0 < found.rows <= row_sampler.MAX_CELLS // 4  # two numbers of a row come in, two go out
     assert found.rows + found.dropped == 5 * rows
-    taken = AnswerStore(tmp_path).take("m", [Feedback("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
+    taken = AnswerStore(tmp_path).join_feedback("m", [Feedback("r0", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
     assert len(taken.joined) == MOST_ROWS
 
 
@@ -138,7 +138,7 @@ def test_a_fault_in_counting_is_noticed_by_nobody(caplog: pytest.LogCaptureFixtu
     assert "rows could not be counted" in caplog.text
 
 
-def test_a_busy_worker_makes_bunches_less_often() -> None:
+def test_a_busy_worker_counts_batches_less_often() -> None:
     async def run() -> None:
         watching = RowSampler(Counter())
         doubled = [PAUSE_S * 2**times for times in range(1, 5)]
@@ -200,7 +200,7 @@ def test_calls_that_were_counted_meanwhile_are_not_waited_for() -> None:
 
 def test_answers_of_a_call_with_very_many_rows_are_remembered_in_part(tmp_path: Path) -> None:
     offered(call(1, MOST_ROWS + 5), answers=AnswerWriter(tmp_path, "m", "1"))
-    taken = AnswerStore(tmp_path).take("m", [Feedback("r1", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
+    taken = AnswerStore(tmp_path).join_feedback("m", [Feedback("r1", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
     assert len(taken.joined) == MOST_ROWS
 
 

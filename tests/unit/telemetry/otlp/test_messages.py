@@ -139,7 +139,7 @@ def test_a_partial_success_is_read() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_an_answer_that_is_none_counts_as_success(body: bytes) -> None:
+def test_a_malformed_answer_counts_as_success(body: bytes) -> None:
     rejected, reason = read_rejected(body)
     assert rejected >= 0 and len(reason) <= 200
 

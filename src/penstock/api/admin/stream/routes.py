@@ -31,14 +31,14 @@ def routes(hub: StreamHub) -> list[Route]:
         hub.check_capacity(topics, name)
         if request.method == "HEAD":
             return Response(media_type=MEDIA_TYPE, headers=HEADERS)
-        position = _position(request, topics)
+        position = _read_position(request, topics)
         stream = MessageStream(hub, position, visible, lambda: is_still_valid(request), caller=name)
         return StreamingResponse(stream.messages(), media_type=MEDIA_TYPE, headers=HEADERS)
 
     return build_routes([("GET", "/stream", open_stream)])
 
 
-def _position(request: Request, topics: Sequence[Topic]) -> Position:
+def _read_position(request: Request, topics: Sequence[Topic]) -> Position:
     """Return what the client has: by the header, which browsers send when they connect again, or by the query, which a
     page states when it begins another stream. The page may have dropped documents since; it keeps events."""
     if text := request.headers.get("last-event-id", ""):

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from penstock.api.admin.caller_check import visible_models
 from penstock.api.admin.visible_fleet import visible_fleet
-from penstock.api.console.markup import Child, Markup, badge, element, join, table
+from penstock.api.console.markup import Child, Markup, join, render_badge, render_element, render_table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.core.errors import Fault
 
@@ -20,40 +20,44 @@ async def build(services: ConsoleServices, request: Request, _: Mapping[str, str
     readiness = services.control.readiness()
     workers = f"Workers: {readiness.workers_ready} of {readiness.workers} ready"
     parts = (
-        element("h2", "Gateways"),
-        await _gateways(services, request),
-        element("h2", workers),
-        table("Workers", ("Worker", "Process", "State", "Memory of requests"), map(_worker, processes["workers"])),
-        element("h2", "Tasks"),
-        table("Tasks", ("Task", "State", "Failures"), map(_task, processes["tasks"])),
+        render_element("h2", "Gateways"),
+        await _render_gateways(services, request),
+        render_element("h2", workers),
+        render_table(
+            "Workers", ("Worker", "Process", "State", "Memory of requests"), map(_worker_cells, processes["workers"])
+        ),
+        render_element("h2", "Tasks"),
+        render_table("Tasks", ("Task", "State", "Failures"), map(_task_cells, processes["tasks"])),
     )
     return Page("Fleet", join(*parts))
 
 
-async def _gateways(services: ConsoleServices, request: Request) -> Markup:
+async def _render_gateways(services: ConsoleServices, request: Request) -> Markup:
     try:
         fleet = visible_fleet(await services.traffic.fleet.document(), visible_models(request))
     except Fault as fault:
-        return element("p", str(fault), class_="note warn")
-    rows = [_gateway(gateway) for gateway in fleet["gateways"]]
-    leader = element("p", f"The leader is {fleet['leader'] or 'nobody'}.")
-    return join(leader, table("Gateways", ("Gateway", "Host", "State", "Release", "Serves"), rows))
+        return render_element("p", str(fault), class_="note warn")
+    rows = [_gateway_cells(gateway) for gateway in fleet["gateways"]]
+    leader = render_element("p", f"The leader is {fleet['leader'] or 'nobody'}.")
+    return join(leader, render_table("Gateways", ("Gateway", "Host", "State", "Release", "Serves"), rows))
 
 
-def _gateway(gateway: Document) -> tuple[Child, ...]:
+def _gateway_cells(gateway: Document) -> tuple[Child, ...]:
     alive = gateway.get("state") == "alive"
     serves = ", ".join(f"{model} ({', '.join(versions)})" for model, versions in gateway["serves"].items())
-    state = badge(gateway.get("state", "-"), "good" if alive else "warn")
+    state = render_badge(gateway.get("state", "-"), "good" if alive else "warn")
     return gateway["id"], gateway.get("host", "-"), state, gateway.get("version", "-"), serves
 
 
-def _worker(worker: Document) -> tuple[Child, ...]:
+def _worker_cells(worker: Document) -> tuple[Child, ...]:
     state, memory = worker["state"], worker["memory"]
     used = "-" if memory is None else f"{memory['used_bytes']} of {memory['budget_bytes']} bytes"
     kind = "good" if state == "ready" else "warn"
-    return str(worker["worker"]), str(worker["pid"] or "-"), badge(state, kind), used
+    return str(worker["worker"]), str(worker["pid"] or "-"), render_badge(state, kind), used
 
 
-def _task(task: Document) -> tuple[Child, ...]:
-    state = join(badge("failing", "bad"), " ", task["problem"]) if task["problem"] else badge("ok", "good")
+def _task_cells(task: Document) -> tuple[Child, ...]:
+    state = (
+        join(render_badge("failing", "bad"), " ", task["problem"]) if task["problem"] else render_badge("ok", "good")
+    )
     return task["name"], state, str(task["failures"])

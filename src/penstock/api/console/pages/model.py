@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, badge, description_list, element, join, table
+from penstock.api.console.links import make_href, model_path
+from penstock.api.console.markup import Markup, description_list, join, render_badge, render_element, render_table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.version_facts import format_bytes, format_milliseconds, memory_bytes, run_time_ms
 from penstock.core.errors import Fault
@@ -20,7 +20,7 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     """Build the page; raises ``NotFound`` for an unknown model."""
     model = await services.registry.model(params["model"])
     name, history = model["name"], model.get("alias_history", {})
-    versions = [_version(request, name, version) for version in model["versions"]]
+    versions = [_version_cells(request, name, version) for version in model["versions"]]
     aliases = [
         (alias, version_link(request, name, version), ", ".join(history.get(alias, ())))
         for alias, version in model["aliases"].items()
@@ -29,13 +29,15 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     body = join(
         _note(model.get("reason"), "bad"),
         _note(model.get("problem"), "warn"),
-        await _answers(services, name),
-        element("h2", "Versions"),
-        table(f"Versions of {name}", HEADS, versions, "No versions yet."),
-        element("p", element("a", "Compare versions", href=href(request, model_path(name, "compare")))),
-        element("h2", "Aliases"),
-        table(f"Aliases of {name}", ("Alias", "Version", "Earlier"), aliases, "No aliases."),
-        element("h2", "Settings"),
+        await _render_route(services, name),
+        render_element("h2", "Versions"),
+        render_table(f"Versions of {name}", HEADS, versions, "No versions yet."),
+        render_element(
+            "p", render_element("a", "Compare versions", href=make_href(request, model_path(name, "compare")))
+        ),
+        render_element("h2", "Aliases"),
+        render_table(f"Aliases of {name}", ("Alias", "Version", "Earlier"), aliases, "No aliases."),
+        render_element("h2", "Settings"),
         description_list(settings),
     )
     return Page(name, body)
@@ -43,20 +45,20 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
 
 def version_link(request: Request, model: str, version: str) -> Markup:
     """Return a link to the page of a version."""
-    return element("a", version, href=href(request, model_path(model, "versions", version)))
+    return render_element("a", version, href=make_href(request, model_path(model, "versions", version)))
 
 
 def state_badge(version: Mapping[str, Any]) -> Markup:
     """Return the state of a version as a badge."""
-    return badge(version["state"], STATE_KINDS.get(version["state"], ""))
+    return render_badge(version["state"], STATE_KINDS.get(version["state"], ""))
 
 
 def digest_code(digest: str | None) -> Markup | str:
     """Return a digest, shortened."""
-    return element("code", digest[:DIGEST_CHARACTERS], title=digest) if digest else "-"
+    return render_element("code", digest[:DIGEST_CHARACTERS], title=digest) if digest else "-"
 
 
-def _version(request: Request, model: str, version: Mapping[str, Any]) -> tuple[Markup | str, ...]:
+def _version_cells(request: Request, model: str, version: Mapping[str, Any]) -> tuple[Markup | str, ...]:
     pushed = " by ".join(filter(None, (version.get("created_at"), version.get("created_by"))))
     return (
         version_link(request, model, version["version"]),
@@ -70,14 +72,14 @@ def _version(request: Request, model: str, version: Mapping[str, Any]) -> tuple[
     )
 
 
-async def _answers(services: ConsoleServices, model: str) -> Markup | None:
+async def _render_route(services: ConsoleServices, model: str) -> Markup | None:
     """Return who answers; nothing while that is not known."""
     try:
         route = await services.traffic.traffic.route(model)
     except Fault:
         return None
-    return element("p", str(route.get("answers") or ""))
+    return render_element("p", str(route.get("answers") or ""))
 
 
 def _note(text: str | None, kind: str) -> Markup | None:
-    return element("div", element("p", text), class_=f"note {kind}") if text else None
+    return render_element("div", render_element("p", text), class_=f"note {kind}") if text else None

@@ -6,8 +6,16 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
+from penstock.api.console.links import make_href, model_path
+from penstock.api.console.markup import (
+    Child,
+    Markup,
+    description_list,
+    join,
+    render_badge,
+    render_element,
+    render_table,
+)
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.monitor.shown_columns import ShownColumns
 
@@ -28,20 +36,20 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     document = await services.traffic.monitor.document(model, version, "fleet", shown)
     problem = document.get("problem")
     parts = (
-        element("p", problem, class_="note warn") if problem else None,
-        _summary(document),
-        element("h2", "Columns"),
-        _columns(request, model, document),
-        _quality(document),
-        _latency(document),
-        _performance(document),
+        render_element("p", problem, class_="note warn") if problem else None,
+        _render_summary(document),
+        render_element("h2", "Columns"),
+        _render_columns(request, model, document),
+        _render_quality(document),
+        _render_latency(document),
+        _render_performance(document),
     )
     return Page(f"{model}: monitor", join(*parts))
 
 
 def show_state(state: str) -> Markup:
     """Return a state of the monitor as a badge."""
-    return badge(state.replace("_", " "), KINDS.get(state, ""))
+    return render_badge(state.replace("_", " "), KINDS.get(state, ""))
 
 
 def show_number(value: Any) -> str:
@@ -54,12 +62,12 @@ def show_time(at: Any) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%F %T} UTC" if isinstance(at, int | float) and at else ""
 
 
-def _summary(document: Document) -> Markup:
+def _render_summary(document: Document) -> Markup:
     reference = document.get("reference")
     if not document.get("version"):
-        return element("p", "No version answers.")
+        return render_element("p", "No version answers.")
     if reference is None:
-        return element("p", f"Version {document['version']} has no reference yet: it is learned from traffic.")
+        return render_element("p", f"Version {document['version']} has no reference yet: it is learned from traffic.")
     columns, window = document["columns"], document["window"]
     state = show_state("drift" if columns["drifting"] else "ok")
     text = (
@@ -67,26 +75,26 @@ def _summary(document: Document) -> Markup:
         f" {window['rows']:,} rows in {window['seconds']:g} s against {reference['rows']:,} rows of the"
         f" reference ({reference['source']})."
     )
-    return element("p", state, text)
+    return render_element("p", state, text)
 
 
-def _columns(request: Request, model: str, document: Document) -> Markup:
+def _render_columns(request: Request, model: str, document: Document) -> Markup:
     found = [*document.get("features", ()), *document.get("outputs", ())]
     found.sort(key=lambda item: (item["state"] != "drift", -item["log_e"]))
     heads = ("Column", "State", "Evidence", "Alarm at", "PSI", "By chance at most", "Since", "Moved most")
     threshold = show_number(document.get("log_e_threshold"))
-    rows = (_column(request, model, item, threshold) for item in found)
-    return table("Columns by evidence", heads, rows, "No columns.")
+    rows = (_column_cells(request, model, item, threshold) for item in found)
+    return render_table("Columns by evidence", heads, rows, "No columns.")
 
 
-def _column(request: Request, model: str, column: Document, threshold: str) -> Sequence[Child]:
-    name = element("a", column["name"], href=href(request, model_path(model, "monitor", column["name"])))
+def _column_cells(request: Request, model: str, column: Document, threshold: str) -> Sequence[Child]:
+    name = render_element("a", column["name"], href=make_href(request, model_path(model, "monitor", column["name"])))
     moved = ", ".join(f"{item['bin']} {item['change']:+.1%}" for item in column["moved"][:2])
     evidence, psi, limit = (show_number(column[key]) for key in ("log_e", "psi", "psi_threshold"))
     return name, show_state(column["state"]), evidence, threshold, psi, limit, show_time(column["since"]), moved
 
 
-def _quality(document: Document) -> Markup | None:
+def _render_quality(document: Document) -> Markup | None:
     quality = document.get("quality")
     if quality is None:
         return None
@@ -97,12 +105,14 @@ def _quality(document: Document) -> Markup | None:
         (item["name"], item["kind"].replace("_", " "), f"{item['rates'][item['kind']]:.2%}", show_time(item["since"]))
         for item in quality["violated"]
     )
-    violated = table("Columns with more invalid values than usual", ("Column", "Kind", "Share", "Since"), rows)
-    heading = element("h2", "Data quality")
-    return join(heading, element("p", show_state(quality["state"])), counts, violated if quality["violated"] else None)
+    violated = render_table("Columns with more invalid values than usual", ("Column", "Kind", "Share", "Since"), rows)
+    heading = render_element("h2", "Data quality")
+    return join(
+        heading, render_element("p", show_state(quality["state"])), counts, violated if quality["violated"] else None
+    )
 
 
-def _latency(document: Document) -> Markup | None:
+def _render_latency(document: Document) -> Markup | None:
     latency = document.get("latency")
     if not latency:
         return None
@@ -110,10 +120,10 @@ def _latency(document: Document) -> Markup | None:
     parts = {"whole request": latency, **latency.get("stages", {})}
     rows = ((name, *(f"{part[key]:g} ms" for key in names), f"{part['count']:,}") for name, part in parts.items())
     heads = ("Stage", "p50", "p90", "p99", "p99.9", "Requests")
-    return join(element("h2", "Latency by stage"), table("Latency by stage", heads, rows))
+    return join(render_element("h2", "Latency by stage"), render_table("Latency by stage", heads, rows))
 
 
-def _performance(document: Document) -> Markup | None:
+def _render_performance(document: Document) -> Markup | None:
     performance = document.get("performance")
     if not performance:
         return None
@@ -122,5 +132,5 @@ def _performance(document: Document) -> Markup | None:
     heads = ("Metric", "By the newest labels", "Estimated without labels")
     delay = performance.get("delay")
     delayed = f", which come after {delay['p50_seconds']:g} s (median)" if delay else ""
-    labels = element("p", f"{performance['labels']:,} labels{delayed}.")
-    return join(element("h2", "Performance"), labels, table("Performance", heads, rows, "No labels yet."))
+    labels = render_element("p", f"{performance['labels']:,} labels{delayed}.")
+    return join(render_element("h2", "Performance"), labels, render_table("Performance", heads, rows, "No labels yet."))

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.markup import element, join, table
+from penstock.api.console.markup import join, render_element, render_table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.trial_tables import percent_text, state_badge, trial_link
 
@@ -20,15 +20,15 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
         traffic.rollouts.list_trials(model), traffic.experiments.list_trials(model)
     )
     body = join(
-        element("h2", "Rollouts"),
-        table(
+        render_element("h2", "Rollouts"),
+        render_table(
             "Rollouts",
             ("Version", "State", "Weight", "Began", "By", "Last reason"),
             [_rollout_row(request, model, item) for item in rollouts],
             "No rollout yet.",
         ),
-        element("h2", "Experiments"),
-        table(
+        render_element("h2", "Experiments"),
+        render_table(
             "Experiments",
             ("Arms", "State", "Best arm", "Began", "By"),
             [_experiment_row(request, model, item) for item in experiments],

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.markup import Markup, description_list, element, join, table
+from penstock.api.console.markup import Markup, description_list, join, render_element, render_table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import number
+from penstock.api.console.trial_tables import format_number
 
 Document = Mapping[str, Any]
 
@@ -22,38 +22,41 @@ async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]
     shadow = await services.traffic.traffic.shadow(model, version)
     samples = shadow["samples"] or ()
     body = join(
-        _numbers(shadow),
-        element("h2", "Where it differs most"),
-        None if samples else element("p", "No disagreement was seen since the workers began.", class_="muted"),
-        *(_sample(version, sample) for sample in samples),
+        _render_figures(shadow),
+        render_element("h2", "Where it differs most"),
+        None if samples else render_element("p", "No disagreement was seen since the workers began.", class_="muted"),
+        *(_render_sample(version, sample) for sample in samples),
     )
     return Page(f"{model}: shadow {version}", body)
 
 
-def _numbers(shadow: Document) -> Markup:
+def _render_figures(shadow: Document) -> Markup:
     return description_list(
         (
             ("Compared", f"{shadow['pairs']} of {shadow['mirrored']} mirrored requests"),
             ("Disagreements", str(shadow["disagreements"])),
-            ("Greatest difference", number(shadow["max_abs_diff"])),
-            ("Mean difference", number(shadow["mean_abs_diff"])),
+            ("Greatest difference", format_number(shadow["max_abs_diff"])),
+            ("Mean difference", format_number(shadow["mean_abs_diff"])),
         )
     )
 
 
-def _sample(version: str, sample: Document) -> Markup:
+def _render_sample(version: str, sample: Document) -> Markup:
     heads = ("Output", f"Version {sample['version']}", f"Shadow {version}")
     rows = list(_answer_rows(sample))
-    return join(element("h3", f"Request {sample['id']}"), table(f"Both answers to request {sample['id']}", heads, rows))
+    return join(
+        render_element("h3", f"Request {sample['id']}"),
+        render_table(f"Both answers to request {sample['id']}", heads, rows),
+    )
 
 
 def _answer_rows(sample: Document) -> Iterable[tuple[str, str, str]]:
     """Yield each output with both answers."""
     shadow = {tensor["name"]: tensor for tensor in sample["shadow_outputs"]}
     for tensor in sample["outputs"]:
-        yield tensor["name"], _text(tensor), _text(shadow.get(tensor["name"], {}))
+        yield tensor["name"], _format_tensor(tensor), _format_tensor(shadow.get(tensor["name"], {}))
 
 
-def _text(tensor: Document) -> str:
+def _format_tensor(tensor: Document) -> str:
     text = json.dumps(tensor.get("data"))
     return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

@@ -5,8 +5,16 @@ from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Child, Markup, badge, description_list, element, join, table
+from penstock.api.console.links import make_href, model_path
+from penstock.api.console.markup import (
+    Child,
+    Markup,
+    description_list,
+    join,
+    render_badge,
+    render_element,
+    render_table,
+)
 from penstock.api.console.pages.model import digest_code, state_badge, version_link
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.version_facts import (
@@ -23,15 +31,19 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     """Build the page; raises ``NotFound`` for an unknown model or version."""
     model = await services.registry.model(params["model"])
     version = find_version(model, params["version"])
-    gates = await _gates(services, model["name"], version["version"])
+    gates = await _render_gates(services, model["name"], version["version"])
     body = join(
-        _summary(request, model, version),
-        _section("Admission", description_list(admission_facts(version)) if version.get("admission") else None),
-        _section("Gates", gates),
-        _section("Lineage", _lineage(request, model, version)),
-        _section("Model card", description_list(flat_metadata(version["card"])) if version.get("card") else None),
-        element("h2", "Signature"),
-        table("Inputs and outputs", ("Tensor", "Side", "Datatype", "Shape"), tensor_rows(version), "Not known yet."),
+        _render_summary(request, model, version),
+        _render_section("Admission", description_list(admission_facts(version)) if version.get("admission") else None),
+        _render_section("Gates", gates),
+        _render_section("Lineage", _render_lineage(request, model, version)),
+        _render_section(
+            "Model card", description_list(flat_metadata(version["card"])) if version.get("card") else None
+        ),
+        render_element("h2", "Signature"),
+        render_table(
+            "Inputs and outputs", ("Tensor", "Side", "Datatype", "Shape"), tensor_rows(version), "Not known yet."
+        ),
     )
     return Page(f"{model['name']}: version {version['version']}", body)
 
@@ -45,9 +57,11 @@ def find_version(model: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     raise NotFound(f"model '{model['name']}' has no version '{name[:64]}'")
 
 
-def _summary(request: Request, model: Mapping[str, Any], version: Mapping[str, Any]) -> Markup:
+def _render_summary(request: Request, model: Mapping[str, Any], version: Mapping[str, Any]) -> Markup:
     pushed = " by ".join(filter(None, (version.get("created_at"), version.get("created_by"))))
-    ask = element("a", "Try it", href=href(request, model_path(model["name"], "try"), {"version": version["version"]}))
+    ask = render_element(
+        "a", "Try it", href=make_href(request, model_path(model["name"], "try"), {"version": version["version"]})
+    )
     pairs: list[tuple[str, Child]] = [
         ("state", join(state_badge(version), f" {version.get('reason') or ''}")),
         ("aliases", ", ".join(version.get("aliases") or ()) or "-"),
@@ -55,31 +69,35 @@ def _summary(request: Request, model: Mapping[str, Any], version: Mapping[str, A
         ("digest", digest_code(version.get("digest"))),
         ("size", format_bytes(version.get("size"))),
     ]
-    return join(description_list(pairs), element("p", ask))
+    return join(description_list(pairs), render_element("p", ask))
 
 
-def _section(title: str, content: Markup | None) -> Markup:
-    return join(element("h2", title), content or element("p", "None.", class_="muted"))
+def _render_section(title: str, content: Markup | None) -> Markup:
+    return join(render_element("h2", title), content or render_element("p", "None.", class_="muted"))
 
 
-async def _gates(services: ConsoleServices, model: str, version: str) -> Markup | None:
+async def _render_gates(services: ConsoleServices, model: str, version: str) -> Markup | None:
     """Return the gates of a version; nothing while the registry is away."""
     try:
         results: Sequence[Mapping[str, Any]] = (await services.registry.gates(model, version))["gates"]
     except Fault:
         return None
     items = [
-        element("li", badge("passes", "good") if item["passed"] else badge("fails", "bad"), f" {_gate_text(item)}")
+        render_element(
+            "li",
+            render_badge("passes", "good") if item["passed"] else render_badge("fails", "bad"),
+            f" {_gate_text(item)}",
+        )
         for item in results
     ]
-    return element("ul", *items) if items else None
+    return render_element("ul", *items) if items else None
 
 
 def _gate_text(result: Mapping[str, Any]) -> str:
     return f"{result['gate']}: {result['reason']}" if result.get("reason") else str(result["gate"])
 
 
-def _lineage(request: Request, model: Mapping[str, Any], version: Mapping[str, Any]) -> Markup | None:
+def _render_lineage(request: Request, model: Mapping[str, Any], version: Mapping[str, Any]) -> Markup | None:
     before = lineage_of(model["versions"], version["version"])
     links = [version_link(request, model["name"], item) for item in before]
     pairs: list[tuple[str, Child]] = [("parents", join(*(join(link, " ") for link in links)))] if links else []

@@ -9,7 +9,7 @@ from penstock.api.grpc.http2.answer_memory import MemoryLimit
 from penstock.api.grpc.http2.connection_output import CLOSED, LOST, MAX_BUFFERED_BYTES, OPEN, OutputOwner
 from penstock.api.grpc.http2.control_frames import ControlFrames
 from penstock.api.grpc.http2.frame_reader import FrameReader
-from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
+from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, encode_frame
 from penstock.api.grpc.http2.request_head import NO_LENGTH
 from penstock.api.grpc.http2.request_input import (
     CONNECTION_WINDOW,
@@ -87,7 +87,7 @@ class Http2Connection(ControlFrames):
             frames.MAX_HEADER_LIST_SIZE: HEADER_BYTES,
         }
         more = frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
-        self.send(frames.settings(values) + more)
+        self.send(frames.encode_settings(values) + more)
 
     def _note_certificate(self, transport: asyncio.Transport) -> None:
         """Remember the names in the client's certificate, with which the connection ends."""
@@ -160,7 +160,7 @@ class Http2Connection(ControlFrames):
             self.retire()
         elif not self.pinged_ns and now_ns - self.last_received_ns > keepalive_ns:
             self.pinged_ns = now_ns
-            self.send(frame(frames.PING, 0, 0, _ALIVE))
+            self.send(encode_frame(frames.PING, 0, 0, _ALIVE))
 
     def _stuck(self, now_ns: int) -> list[Http2Stream]:
         """Return the streams whose answers the client does not read."""

@@ -10,7 +10,7 @@ from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
 from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES, AnswerMemory, MemoryLimit
-from penstock.api.grpc.http2.frames import AnswerFrames, ErrorCode, frame
+from penstock.api.grpc.http2.frames import AnswerFrames, ErrorCode, encode_frame
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
@@ -191,7 +191,7 @@ class Http2Output(StreamIo):
 
     def send_head(self, stream: Http2Stream, block: bytes) -> None:
         """Send the first field block of an answer."""
-        self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
+        self.send(encode_frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
     def send_data(self, stream: Http2Stream, data: Payload) -> bool:
         """See ``StreamIo``."""
@@ -205,7 +205,7 @@ class Http2Output(StreamIo):
 
     def send_trailers(self, stream: Http2Stream, block: bytes) -> None:
         """Send the last field block of an answer after all of its data, and end the stream."""
-        last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
+        last = encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
         if stream.unsent_bytes:
             stream.end_frame = last
         else:
@@ -332,27 +332,29 @@ class Http2Output(StreamIo):
         """
         if self._retiring == NOT_RETIRING and self._input_state == OPEN:
             self._retiring = ANNOUNCED
-            self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, RETIRING))
+            self.send(
+                frames.encode_goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + encode_frame(frames.PING, 0, 0, RETIRING)
+            )
             self.loop.call_later(1.0, self._on_retired)
 
     def _on_retired(self) -> None:
         if self._retiring == ANNOUNCED and self._input_state == OPEN:
             self._retiring = RETIRED
-            self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
+            self.send(frames.encode_goaway(self.streams.last_id, ErrorCode.NO_ERROR))
             self._close_if_done()
 
     def dismiss(self) -> None:
         """Close an idle connection; requests that the client sends now can be retried elsewhere."""
         if self._transport is not None and self._input_state == OPEN:
             self._retiring = RETIRED
-            self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
+            self.send(frames.encode_goaway(self.streams.last_id, ErrorCode.NO_ERROR))
             self._close_if_done()
             self.loop.call_later(2.0, self.abort)
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
         """Report a connection error to the client, and close."""
         self._input_state = CLOSED
-        self.send(frames.goaway(self.streams.last_id, code, reason))
+        self.send(frames.encode_goaway(self.streams.last_id, code, reason))
         self.flush()
         self._drop_streams()
         if self._transport is not None:

@@ -6,7 +6,7 @@ from typing import Final
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.answer_memory import MemoryLimit
 from penstock.api.grpc.http2.connection_output import RETIRING, OutputOwner
-from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
+from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, encode_frame
 from penstock.api.grpc.http2.request_input import RequestInput
 from penstock.api.grpc.http2.stream_state import FrameVerdict, StreamEvent, StreamState, transition
 
@@ -49,7 +49,7 @@ class ControlFrames(RequestInput):
         self.limits.control_frame(1 + len(payload) // 60, self.last_received_ns)
         for at in range(0, len(payload), 6):
             self._setting(int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6]))
-        self._send_control(frame(frames.SETTINGS, frames.ACK, 0))
+        self._send_control(encode_frame(frames.SETTINGS, frames.ACK, 0))
         self._fill_soon()
 
     def _setting(self, key: int, value: int) -> None:
@@ -79,7 +79,7 @@ class ControlFrames(RequestInput):
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PING must have eight bytes")
         if not flags & frames.ACK:
             self.limits.control_frame(1, self.last_received_ns)
-            self._send_control(frame(frames.PING, frames.ACK, 0, payload))
+            self._send_control(encode_frame(frames.PING, frames.ACK, 0, payload))
         elif payload == RETIRING:
             self._on_retired()
         else:

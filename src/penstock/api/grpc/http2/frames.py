@@ -78,7 +78,7 @@ class Http2StreamError(Exception):
         self.code = code
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
+def encode_frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """Return a frame."""
     return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream) + payload
 
@@ -112,24 +112,24 @@ class AnswerFrames:
         self._last = FRAME_HEADER.pack(trailers << 8 | HEADERS, END_HEADERS | END_STREAM, 0)[:5]
 
 
-def settings(values: dict[int, int]) -> bytes:
+def encode_settings(values: dict[int, int]) -> bytes:
     """Return a SETTINGS frame."""
-    return frame(SETTINGS, 0, 0, b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items()))
+    return encode_frame(SETTINGS, 0, 0, b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items()))
 
 
 def window_update(stream: int, more: int) -> bytes:
     """Return a WINDOW_UPDATE frame."""
-    return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4))
+    return encode_frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4))
 
 
 def reset(stream: int, code: ErrorCode) -> bytes:
     """Return a RST_STREAM frame."""
-    return frame(RST_STREAM, 0, stream, code.to_bytes(4))
+    return encode_frame(RST_STREAM, 0, stream, code.to_bytes(4))
 
 
-def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
+def encode_goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
     """Return a GOAWAY frame."""
-    return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
+    return encode_frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
 def number_at(data: bytes, at: int) -> int:

@@ -88,7 +88,7 @@ class HeaderDecoder:
         """Decode some fields of the block, and return their number.
 
         Raises:
-            Http2ConnectionError: it is no header block.
+            Http2ConnectionError: it is not a header block.
         """
         try:
             piece = self._block.slice(self._table.maxsize)

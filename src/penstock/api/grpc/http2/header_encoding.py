@@ -8,12 +8,12 @@ STATUS_OK: Final = b"\x88"
 """``:status 200`` in the static table."""
 
 
-def literal(name: bytes, value: bytes) -> bytes:
+def encode_literal(name: bytes, value: bytes) -> bytes:
     """Return one field."""
-    return b"\x00" + _text(name) + _text(value)
+    return b"\x00" + _encode_text(name) + _encode_text(value)
 
 
-def _text(text: bytes) -> bytes:
+def _encode_text(text: bytes) -> bytes:
     size = len(text)
     if size < 127:
         return bytes((size,)) + text
@@ -25,6 +25,6 @@ def _text(text: bytes) -> bytes:
     return bytes(parts) + text
 
 
-def status(code: int) -> bytes:
+def encode_status(code: int) -> bytes:
     """Return ``:status`` with any code."""
-    return literal(b":status", str(code).encode())
+    return encode_literal(b":status", str(code).encode())

@@ -60,11 +60,11 @@ def request_head(fields: list[Field], too_large: bool = False) -> Http2RequestHe
     Raises:
         Http2StreamError: the request is malformed (RFC 9113 section 8.1.1).
     """
-    pseudo, plain = _split(fields)
+    pseudo, plain = _split_fields(fields)
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if pseudo.keys() - _PSEUDO or (not too_large and not _has_target(method, pseudo)):
         raise malformed_request("a request has a method, a scheme and a path")
-    authority = _authority(pseudo, plain)
+    authority = _find_authority(pseudo, plain)
     return Http2RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large, authority)
 
 
@@ -74,7 +74,7 @@ def _has_target(method: bytes, pseudo: Fields) -> bool:
     return method != b"" and b":scheme" in pseudo and pseudo.get(b":path", b"") != b""
 
 
-def _authority(pseudo: Fields, plain: list[Field]) -> bytes:
+def _find_authority(pseudo: Fields, plain: list[Field]) -> bytes:
     """Return the host and port that a request is for; it may state them twice, but not differently."""
     stated = {value for name, value in plain if name == b"host"}
     stated.update([pseudo[b":authority"]] if b":authority" in pseudo else [])
@@ -87,12 +87,12 @@ def _authority(pseudo: Fields, plain: list[Field]) -> bytes:
 
 def check_trailers(fields: list[Field]) -> None:
     """Raise ``Http2StreamError`` if these cannot be the trailers of a request."""
-    pseudo, _ = _split(fields)
+    pseudo, _ = _split_fields(fields)
     if pseudo:
         raise malformed_request("there are pseudo-header fields in the trailers")
 
 
-def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
+def _split_fields(fields: list[Field]) -> tuple[Fields, list[Field]]:
     """Return the pseudo-header fields, and the others with trimmed values."""
     pseudo: Fields = {}
     plain: list[Field] = []

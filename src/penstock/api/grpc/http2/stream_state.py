@@ -78,7 +78,7 @@ def _ignore(state: StreamState) -> StateTransition:
     return StateTransition(state, FrameVerdict.IGNORE)
 
 
-def _table() -> list[StateTransition]:
+def _build_table() -> list[StateTransition]:
     """Return the whole table, indexed by ``state * len(StreamEvent) + event``."""
     idle = StateTransition(_S.IDLE, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR)
     rules: dict[tuple[StreamState, StreamEvent], StateTransition] = {}
@@ -138,7 +138,7 @@ def _table() -> list[StateTransition]:
     return [rules[state, event] for state in _S for event in _E]
 
 
-TRANSITIONS: Final = _table()
+TRANSITIONS: Final = _build_table()
 _EVENTS: Final = len(StreamEvent)
 
 

@@ -33,7 +33,7 @@ def target_of(spec: ts.ModelSpec) -> Target:
 
 
 def spec_of(model: str, version: str, signature: str = "") -> ts.ModelSpec:
-    """Return the ModelSpec of an answer; a version that is no number is stated as ``version_label``."""
+    """Return the ModelSpec of an answer; a version that is not a number is stated as ``version_label``."""
     spec = ts.ModelSpec(name=model, signature_name=signature)
     number = version_number(version)
     if number is None:

@@ -10,7 +10,7 @@ from penstock.api.common.tensorflow_rules import (
     version_states,
 )
 from penstock.api.grpc.message_form import MessageForm
-from penstock.api.grpc.methods import Method, ServerCall, only_message, unary
+from penstock.api.grpc.methods import Method, ServerCall, make_unary, only_message
 from penstock.api.grpc.tensorflow_serving.datatypes import MODEL_SERVICE, NUMBERS, PREDICTION_SERVICE
 from penstock.api.grpc.tensorflow_serving.examples import ExampleForm
 from penstock.api.grpc.tensorflow_serving.model_spec import spec_of, target_of
@@ -51,40 +51,40 @@ class ModelQueries:
         """Return the methods of both services by name."""
         return {
             PREDICTION_SERVICE: {
-                "GetModelMetadata": unary(ts.GetModelMetadataRequest, self._metadata),
-                "MultiInference": _refused(_MULTI_INFERENCE),
+                "GetModelMetadata": make_unary(ts.GetModelMetadataRequest, self._metadata),
+                "MultiInference": _refuse_method(_MULTI_INFERENCE),
             },
             MODEL_SERVICE: {
-                "GetModelStatus": unary(ts.GetModelStatusRequest, self._status),
-                "HandleReloadConfigRequest": _refused(_RELOAD),
+                "GetModelStatus": make_unary(ts.GetModelStatusRequest, self._status),
+                "HandleReloadConfigRequest": _refuse_method(_RELOAD),
             },
         }
 
     def _status(self, request: ts.GetModelStatusRequest, call: ServerCall) -> ts.GetModelStatusResponse:
-        model, version = _described(request.model_spec, call)
+        model, version = _find_target(request.model_spec, call)
         response = ts.GetModelStatusResponse()
         for state in version_states(self._plane.routing_table.entry(model), version):
             _add_status(response, state)
         return response
 
     def _metadata(self, request: ts.GetModelMetadataRequest, call: ServerCall) -> ts.GetModelMetadataResponse:
-        target = _described(request.model_spec, call)
+        target = _find_target(request.model_spec, call)
         _check_fields(list(request.metadata_field))
         loaded = self._plane.routing_table.find(target)[0]
         described = ts.SignatureDefMap()
         signature = described.signature_def[DEFAULT_SIGNATURE]
         signature.method_name = PREDICT
         for spec in loaded.signature.inputs:
-            signature.inputs[spec.name].CopyFrom(_info(spec))
+            signature.inputs[spec.name].CopyFrom(_describe_tensor(spec))
         for spec in loaded.signature.outputs:
-            signature.outputs[spec.name].CopyFrom(_info(spec))
+            signature.outputs[spec.name].CopyFrom(_describe_tensor(spec))
         response = ts.GetModelMetadataResponse(model_spec=spec_of(target[0], loaded.identity.version))
         packed = response.metadata[SIGNATURE_DEF]
         packed.type_url, packed.value = _TYPE_URL, described.SerializeToString()
         return response
 
 
-def _described(spec: ts.ModelSpec, call: ServerCall) -> Target:
+def _find_target(spec: ts.ModelSpec, call: ServerCall) -> Target:
     """Return what a request asks about, if its caller may know of that model."""
     target = target_of(spec)
     call.access.check(DESCRIBE, target[0], call.info)
@@ -99,7 +99,7 @@ def _check_fields(fields: list[str]) -> None:
             raise InvalidInput(f"the metadata field '{field[:64]}' is not supported; expected '{SIGNATURE_DEF}'")
 
 
-def _info(spec: TensorSpec) -> tf.TensorInfo:
+def _describe_tensor(spec: TensorSpec) -> tf.TensorInfo:
     dims = [tf.TensorShapeProto.Dim(size=size) for size in spec.shape]
     return tf.TensorInfo(
         name=f"{spec.name}:0",
@@ -109,14 +109,14 @@ def _info(spec: TensorSpec) -> tf.TensorInfo:
 
 
 def _add_status(response: ts.GetModelStatusResponse, state: ModelVersionState) -> None:
-    """Add the state of a version; the message has no place for versions that are no numbers."""
+    """Add the state of a version; the message has no place for versions that are not numbers."""
     number = version_number(state.version)
     if number is not None:
         status: Any = response.model_version_status.add(version=number, state=state.state)
         status.status.error_code, status.status.error_message = state.code, state.reason
 
 
-def _refused(reason: str) -> Method:
+def _refuse_method(reason: str) -> Method:
     """Return a method that is not offered; what it is sent is not parsed."""
 
     async def refuse(call: ServerCall) -> None:

@@ -3,7 +3,7 @@ paths."""
 
 from typing import Any, Final
 
-from penstock.api.rest.openapi import document
+from penstock.api.rest.openapi import describe_openapi
 
 _INPUT: Final[dict[str, Any]] = {
     "type": "object",
@@ -26,11 +26,11 @@ def describe(form: str, version: str) -> dict[str, Any] | None:
     """Return the description in the form "2" (Swagger) or "3" (OpenAPI), None for another; ``version`` is that of
     Penstock."""
     if form == "2":
-        return _swagger(version)
-    return _openapi(version) if form == "3" else None
+        return _describe_swagger(version)
+    return _describe_openapi(version) if form == "3" else None
 
 
-def _swagger(version: str) -> dict[str, Any]:
+def _describe_swagger(version: str) -> dict[str, Any]:
     body = {"name": "body", "in": "body", "required": True, "schema": {"$ref": "#/definitions/Rows"}}
     answer = {"200": {"description": "Success", "schema": {"$ref": "#/definitions/Predictions"}}}
     return {
@@ -45,8 +45,8 @@ def _swagger(version: str) -> dict[str, Any]:
     }
 
 
-def _openapi(version: str) -> dict[str, Any]:
-    described = document(version)
+def _describe_openapi(version: str) -> dict[str, Any]:
+    described = describe_openapi(version)
     post = {
         "operationId": "score",
         "summary": _SUMMARY,

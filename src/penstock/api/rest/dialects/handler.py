@@ -63,7 +63,7 @@ class DialectHandler(InferHandler):
         self._dialect = dialect
 
     def accepts_binary(self, exchange: DialectExchange) -> bool:
-        """Whether the body of a request is no text."""
+        """Whether the body of a request is not a text."""
         return bool(self._dialect.accepts_binary(exchange.head.fields))
 
     def _added_bytes(self, fields: Fields, raw: bytes) -> int:

@@ -46,9 +46,9 @@ def encode_rows(call: InferCall, work: RequestWork, *, tokens: bool = False) -> 
 
 
 def encode_output_rows(outputs: Sequence[Tensor], work: RequestWork, *, tokens: bool = False) -> Sequence[bytes]:
-    """Return the same of outputs that are no run's own; see ``encode_rows``."""
+    """Return the same of outputs that are not run's own; see ``encode_rows``."""
     count_work(outputs, work)
-    return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _objects(outputs, work, tokens)
+    return encode_tensor(outputs[0], work, tokens) if len(outputs) == 1 else _encode_objects(outputs, work, tokens)
 
 
 def encode_lines(call: InferCall, work: RequestWork) -> Sequence[bytes]:
@@ -105,7 +105,7 @@ def encode_records(call: InferCall, work: RequestWork) -> Sequence[bytes]:
         if texts:
             return (b"[", texts[call.place], b"]")
     count_work(call.outputs, work)
-    return _objects(_flatten(call.outputs), work, False)
+    return _encode_objects(_flatten(call.outputs), work, False)
 
 
 def encode_by_name(call: InferCall, work: RequestWork) -> Sequence[bytes]:
@@ -141,7 +141,7 @@ def encode_tensor(tensor: Tensor, work: RequestWork, tokens: bool = False) -> li
     """Return the values of a tensor as nested JSON lists, in parts."""
     data = json_numbers(tensor)
     most = TEXT_SLICE if tensor.datatype == "BYTES" else NUMBER_SLICE
-    return [_dump(data, tokens)] if data.size <= most else list(_pieces(data, most, work, tokens))
+    return [_dump(data, tokens)] if data.size <= most else list(_encode_pieces(data, most, work, tokens))
 
 
 def json_numbers(tensor: Tensor) -> Array:
@@ -153,7 +153,7 @@ def json_numbers(tensor: Tensor) -> Array:
     return tensor.data
 
 
-def _pieces(data: Array, most: int, work: RequestWork, tokens: bool) -> Iterator[bytes]:
+def _encode_pieces(data: Array, most: int, work: RequestWork, tokens: bool) -> Iterator[bytes]:
     """Yield a long array in parts of at most ``most`` values."""
     yield b"["
     inner = data.size // len(data)
@@ -163,7 +163,7 @@ def _pieces(data: Array, most: int, work: RequestWork, tokens: bool) -> Iterator
             yield b","
             work.pause()
         if inner > most:
-            yield from _pieces(data[start], most, work, tokens)
+            yield from _encode_pieces(data[start], most, work, tokens)
         else:
             yield _dump(data[start : start + step], tokens)[1:-1]
     yield b"]"
@@ -198,7 +198,7 @@ def _is_small(outputs: Sequence[Tensor]) -> bool:
     return all(tensor.data.size <= INLINE_NUMBERS and tensor.datatype != "BYTES" for tensor in outputs)
 
 
-def _objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
+def _encode_objects(outputs: Sequence[Tensor], work: RequestWork, tokens: bool) -> list[bytes]:
     """Return the JSON list of rows of several outputs, in parts."""
     count = row_count(outputs)
     size = sum([tensor.data.size for tensor in outputs])
@@ -255,19 +255,19 @@ def row_count(outputs: Sequence[Tensor]) -> int:
 def _row_texts(outputs: Sequence[Tensor], tokens: bool) -> list[bytes]:
     """Return the JSON of each row: the value of the only output, else an object."""
     if len(outputs) == 1:
-        return _values(json_numbers(outputs[0]), tokens)
+        return _encode_values(json_numbers(outputs[0]), tokens)
     return _record_texts(outputs, tokens)
 
 
 def _record_texts(outputs: Sequence[Tensor], tokens: bool) -> list[bytes]:
     """Return the JSON of each row as an object of values by output."""
-    columns = [_values(json_numbers(tensor), tokens) for tensor in outputs]
+    columns = [_encode_values(json_numbers(tensor), tokens) for tensor in outputs]
     names = [json_string(tensor.name).replace(b"%", b"%%") for tensor in outputs]
     form = b"{%b}" % b",".join([name + b":%b" for name in names])
     return [form % row for row in zip(*columns, strict=True)]
 
 
-def _values(data: Array, tokens: bool) -> list[bytes]:
+def _encode_values(data: Array, tokens: bool) -> list[bytes]:
     """Return the JSON of each element of the first axis."""
     if not data.size or data.ndim > 2 or data.dtype.char == "O":
         return [_dump(np.asarray(item), tokens) for item in data]

@@ -2,7 +2,7 @@
 depth holds the event loop.
 
 A slice ends at a comma between two elements. Where that is, is guessed from the brackets around it and proven by the
-parser: text from the start of an element up to a comma inside of a string or of a nested list is no valid JSON.
+parser: text from the start of an element up to a comma inside of a string or of a nested list is not valid JSON.
 """
 
 import json
@@ -46,7 +46,7 @@ def read_object(body: bytes, work: RequestWork, *, tokens: bool = False) -> dict
     """Return the JSON object that a body is; ``tokens`` allows NaN, Infinity and -Infinity.
 
     Raises:
-        InvalidInput: it is no JSON object.
+        InvalidInput: it is not a JSON object.
         TooLarge: it has too many lists and objects, or a long object in it has too many members.
         LargeWork: it has to be read on a thread.
     """
@@ -69,7 +69,7 @@ def parse_json(text: str, tokens: bool = False) -> Any:
     ``NumberBeyondRange``, which no input takes.
 
     Raises:
-        InvalidInput: it is no JSON.
+        InvalidInput: it is not JSON.
     """
     try:
         return _decode(text)
@@ -216,7 +216,7 @@ class _Scan:
             at = end
 
     def _broken(self, at: int) -> InvalidInput:
-        """Return the error for text that is no JSON."""
+        """Return the error for text that is not JSON."""
         return InvalidInput(f"the body is not valid JSON: it is malformed near character {at}")
 
 

@@ -30,7 +30,7 @@ def read_media_type(value: bytes) -> MediaType:
     """Return the type that ``content-type`` states.
 
     Raises:
-        InvalidInput: it is no media type.
+        InvalidInput: it is not a media type.
     """
     if len(value) > MAX_LENGTH:
         raise InvalidInput(f"content-type has more than {MAX_LENGTH} characters")
@@ -42,11 +42,11 @@ def _read(value: bytes) -> MediaType:
     text = value.decode("latin-1")
     match = _TYPE.match(text)
     if match is None:
-        raise InvalidInput("content-type is no media type such as application/json")
-    return MediaType(match[1].lower(), _parameters(text[match.end() :]))
+        raise InvalidInput("content-type is not a media type such as application/json")
+    return MediaType(match[1].lower(), _parse_parameters(text[match.end() :]))
 
 
-def _parameters(text: str) -> dict[str, str]:
+def _parse_parameters(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     at = 0
     while text[at:].strip():
@@ -68,12 +68,12 @@ def choose_type(accept: bytes, offered: Sequence[str]) -> str:
 
 @lru_cache(maxsize=256)
 def _choose(accept: bytes, offered: tuple[str, ...]) -> str:
-    ranges = _ranges(accept.decode("latin-1"))
-    best = max(offered, key=lambda name: (_quality(name, ranges), -offered.index(name)))
-    return best if _quality(best, ranges) > 0 else ""
+    ranges = _parse_ranges(accept.decode("latin-1"))
+    best = max(offered, key=lambda name: (_find_quality(name, ranges), -offered.index(name)))
+    return best if _find_quality(best, ranges) > 0 else ""
 
 
-def _ranges(text: str) -> dict[str, float]:
+def _parse_ranges(text: str) -> dict[str, float]:
     """Return the quality of each media range; of the types' own parameters nothing is looked at."""
     found: dict[str, float] = {}
     for item in text.split(",")[:_MOST_RANGES]:
@@ -84,7 +84,7 @@ def _ranges(text: str) -> dict[str, float]:
     return found
 
 
-def _quality(name: str, ranges: Mapping[str, float]) -> float:
+def _find_quality(name: str, ranges: Mapping[str, float]) -> float:
     """Return how much a client likes a type: what the most specific range says."""
     for candidate in (name, f"{name.partition('/')[0]}/*", "*/*"):
         if candidate in ranges:

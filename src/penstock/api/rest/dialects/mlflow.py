@@ -99,7 +99,7 @@ def media_type_of(fields: Fields) -> str:
     """Return the type of a body: JSON if none is stated.
 
     Raises:
-        UnsupportedMediaType: it is no type that MLflow's server reads, not in UTF-8, or has other parameters.
+        UnsupportedMediaType: it is not a type that MLflow's server reads, not in UTF-8, or has other parameters.
     """
     stated = fields.get(b"content-type", b"").decode("latin-1")
     kind, *parameters = [part.strip() for part in stated.lower().split(";")]

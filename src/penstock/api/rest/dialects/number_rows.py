@@ -100,16 +100,16 @@ def pack_rows(rows: list[list[float]], signature: Signature) -> list[Tensor] | b
 def _pack_batch(rows: list[list[float]], row: RowForm) -> list[Tensor] | None:
     if set(map(len, rows)) != {row.elements}:
         return None
-    return _tensor(list(chain.from_iterable(rows)), (len(rows), row.elements), row)
+    return _make_tensors(list(chain.from_iterable(rows)), (len(rows), row.elements), row)
 
 
 def _pack_values(values: list[float], row: RowForm) -> list[Tensor] | bytes | None:
     if len(values) == 1:
         return row.pack(values[0])
-    return _tensor(values, (len(values),), row) if values else None
+    return _make_tensors(values, (len(values),), row) if values else None
 
 
-def _tensor(values: list[float], shape: tuple[int, ...], row: RowForm) -> list[Tensor]:
+def _make_tensors(values: list[float], shape: tuple[int, ...], row: RowForm) -> list[Tensor]:
     """Return numbers as a tensor; raises ``OverflowError`` or ``FloatingPointError`` for those out of range."""
     count = len(values)
     if count <= MAX_PACKED:

@@ -90,12 +90,12 @@ class Sagemaker(Dialect):
         lines = attribute_lines(fields)
         if media.name == BINARY or (media.name == JSON and has_tensors(request.body)):
             body = self._v2.read(request, media)
-            return _completed(body, AnswerForm(media.name, lines, body.form), fields)
+            return _complete_body(body, AnswerForm(media.name, lines, body.form), fields)
         reader = READERS.get(media.name)
         if reader is None:
             raise UnsupportedMediaType(f"expected content-type {', '.join(READERS)} or {BINARY}")
         kind = choose_answer(media, fields.get(b"accept", b""), len(request.signature.outputs))
-        return _completed(reader(request, media), AnswerForm(kind, lines), fields)
+        return _complete_body(reader(request, media), AnswerForm(kind, lines), fields)
 
     def encode(self, call: InferCall, verb: str, form: object, work: RequestWork) -> RowsAnswer:
         """See ``Dialect``."""
@@ -155,7 +155,7 @@ def attribute_lines(fields: Fields) -> bytes:
     return b"%b: %b\r\n" % (_ATTRIBUTES, value) if _VISIBLE.fullmatch(value) else b""
 
 
-def _completed(body: RowsBody, form: AnswerForm, fields: Fields) -> RowsBody:
+def _complete_body(body: RowsBody, form: AnswerForm, fields: Fields) -> RowsBody:
     """Return a body with the form of its answer, and with the id that SageMaker gave to the request."""
     stated = body.id or fields.get(_INFERENCE_ID, b"").decode("ascii", "replace")
     return RowsBody(body.inputs, form, body.requested, body.timeout_ns, stated, body.defaulted)

@@ -51,7 +51,7 @@ def read_json(request: RowsRequest, media: MediaType) -> RowsBody:
         return RowsBody(rows)
     document = read_object(body, request.work, tokens=True)
     instances = document.get("instances")
-    if instances is None and _features(document) is not document:
+    if instances is None and _read_features(document) is not document:
         instances = [document]
     if not isinstance(instances, list):
         raise InvalidInput(_EXPECTED)
@@ -89,12 +89,12 @@ def check_charset(media: MediaType) -> None:
 def plain_instances(instances: Sequence[Any], columns: Sequence[str]) -> Sequence[Any]:
     """Return rows without what wraps their features, unless the model has such a column."""
     first = instances[0] if instances else None
-    if _features(first) is first or {"features", "data"}.intersection(columns):
+    if _read_features(first) is first or {"features", "data"}.intersection(columns):
         return instances
-    return [_features(instance) for instance in instances]
+    return [_read_features(instance) for instance in instances]
 
 
-def _features(instance: Any) -> Any:
+def _read_features(instance: Any) -> Any:
     """Return the values in ``{"features": [...]}`` or ``{"data": {"features": {"values": [...]}}}``; anything else as
     it is."""
     if not isinstance(instance, dict) or len(instance) != 1:

@@ -60,7 +60,7 @@ class DialectTable:
     def __init__(self, setup: DialectSetup, cors: CorsPolicy) -> None:
         self._setup = setup
         self._dialects = [build_dialect(name, setup) for name in setup.names]
-        self._infer = [endpoint for dialect in self._dialects for endpoint in _endpoints(dialect, setup, cors)]
+        self._infer = [endpoint for dialect in self._dialects for endpoint in _make_endpoints(dialect, setup, cors)]
         public = [path.encode() for (_, path), (need, _) in self.endpoints().items() if need.public]
         self.probes = frozenset([*public, *(path + b"/" for path in public)])
 
@@ -163,13 +163,13 @@ def _admit(
     return None if quota is None else quota.admit(began_ns, max(0, head.length))
 
 
-def _endpoints(dialect: Dialect, setup: DialectSetup, cors: CorsPolicy) -> list[_InferEndpoint]:
+def _make_endpoints(dialect: Dialect, setup: DialectSetup, cors: CorsPolicy) -> list[_InferEndpoint]:
     handler = DialectHandler(setup.plane, cors, dialect)
     needs = DIALECTS[dialect.name]
-    return [_endpoint(path, needs, dialect, handler) for path in dialect.infer_paths]
+    return [_make_endpoint(path, needs, dialect, handler) for path in dialect.infer_paths]
 
 
-def _endpoint(
+def _make_endpoint(
     path: InferPath, needs: Mapping[str, Requirement], dialect: Dialect, handler: DialectHandler
 ) -> _InferEndpoint:
     method, template = path.endpoint.partition(" ")[0].encode(), dialect.path_of(path.endpoint)

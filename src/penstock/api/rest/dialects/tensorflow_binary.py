@@ -45,9 +45,9 @@ class _Decoder:
             self._steps = 0
             self._work.pause()
         try:
-            raw = b64decode(_padded(encoded), validate=True)
+            raw = b64decode(_pad_base64(encoded), validate=True)
         except ValueError:
-            raise InvalidInput('a value of "b64" is no base64') from None
+            raise InvalidInput('a value of "b64" is not base64') from None
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -59,7 +59,7 @@ def _holds_more(items: list[Any]) -> bool:
     return any(isinstance(item, list | dict) for item in items)
 
 
-def _padded(encoded: str) -> str:
+def _pad_base64(encoded: str) -> str:
     """Return base64 with its padding, which TensorFlow Serving does not require."""
     return encoded + "=" * (-len(encoded) % 4)
 
@@ -73,14 +73,14 @@ def encode_binary(outputs: Sequence[Tensor], work: RequestWork) -> Sequence[Tens
     """Return the outputs of an answer with their bytes in this form; raises ``LargeWork`` or ``TooLarge``."""
     if not has_binary(outputs):
         return outputs
-    return [_encoded(tensor, work) if _is_binary(tensor) else tensor for tensor in outputs]
+    return [_encode_binary(tensor, work) if _is_binary(tensor) else tensor for tensor in outputs]
 
 
 def _is_binary(tensor: Tensor) -> bool:
     return tensor.datatype == "BYTES" and tensor.name.endswith(SUFFIX)
 
 
-def _encoded(tensor: Tensor, work: RequestWork) -> Tensor:
+def _encode_binary(tensor: Tensor, work: RequestWork) -> Tensor:
     work.texts(tensor.name, tensor.data.size)
     values = np.empty(tensor.data.size, object)
     for index, text in enumerate(tensor.data.ravel().tolist()):

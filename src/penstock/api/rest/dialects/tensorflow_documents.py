@@ -33,8 +33,8 @@ def status_document(entry: ModelEntry, asked: str = "") -> dict[str, Any]:
 def metadata_document(model: str, version: str, signature: Signature) -> dict[str, Any]:
     """Return the inputs and outputs of a version as a signature definition."""
     described = {
-        "inputs": _infos(signature.inputs),
-        "outputs": _infos(signature.outputs),
+        "inputs": _describe_tensors(signature.inputs),
+        "outputs": _describe_tensors(signature.outputs),
         "method_name": PREDICT,
         "defaults": {},
     }
@@ -44,11 +44,11 @@ def metadata_document(model: str, version: str, signature: Signature) -> dict[st
     }
 
 
-def _infos(specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    return {spec.name: _info(spec) for spec in specs}
+def _describe_tensors(specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    return {spec.name: _describe_tensor(spec) for spec in specs}
 
 
-def _info(spec: TensorSpec) -> dict[str, Any]:
+def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
     dims = [{"size": str(size), "name": ""} for size in spec.shape]
     return {
         "name": f"{spec.name}:0",

@@ -123,14 +123,14 @@ def _read_predict(request: RowsRequest) -> RowsBody:
     if form == COLUMNS:
         return replace(request.bind_values(values), form=form)
     if not isinstance(values, list):
-        raise InvalidInput('"instances" is no list; expected one element for each row')
+        raise InvalidInput('"instances" is not a list; expected one element for each row')
     return replace(request.bind_instances(values), form=form)
 
 
 def _check_name(document: Mapping[str, Any], method: str) -> None:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise InvalidInput('"signature_name" is no text')
+        raise InvalidInput('"signature_name" is not a text')
     check_signature(name, method)
 
 
@@ -149,19 +149,19 @@ def _read_examples(request: RowsRequest) -> RowsBody:
         raise InvalidInput('expected "examples", a list with an object of features for each row')
     if b'"b64"' in request.body:
         listed, context = decode_binary(listed, request.work), decode_binary(context, request.work)
-    shared = _features(context, "the context")
+    shared = _read_example(context, "the context")
     examples = []
     for index, example in enumerate(listed):
-        examples.append(merge_context(shared, _features(example, f"example {index}"), index))
+        examples.append(merge_context(shared, _read_example(example, f"example {index}"), index))
         if index % EXAMPLE_SLICE == 0:
             request.work.pause()
     rows = bind_features(request.signature, request.layout, examples, request.work)
     return RowsBody(rows.inputs, defaulted=rows.defaulted)
 
 
-def _features(example: Any, what: str) -> Example:
+def _read_example(example: Any, what: str) -> Example:
     if not isinstance(example, dict):
-        raise InvalidInput(f"{what} is no object; expected features by name")
+        raise InvalidInput(f"{what} is not an object; expected features by name")
     return {name: value if isinstance(value, list) else [value] for name, value in example.items()}
 
 

@@ -15,14 +15,14 @@ def describe_change(change: DriftChange, columns: Sequence[str]) -> str:
     if not change.begins:
         return f"{change.feature} {_recovered_text(change)}{_others_text(columns, change.feature, 'still affected')}"
     evidence = change.evidence
-    parts = [f"{change.feature} {_begins(change)}"]
+    parts = [f"{change.feature} {_describe_start(change)}"]
     if evidence.get("since"):
         parts.append(f"since {_duration_text(evidence['since'])}")
     parts.append(f"with log evidence {evidence['log_e']:.1f} (an alarm needs {evidence['log_e_threshold']:.1f})")
-    return " ".join(parts) + _sizes(evidence) + _others_text(columns, change.feature, "also affected")
+    return " ".join(parts) + _describe_sizes(evidence) + _others_text(columns, change.feature, "also affected")
 
 
-def _begins(change: DriftChange) -> str:
+def _describe_start(change: DriftChange) -> str:
     if change.about == QUALITY:
         return f"has more {change.evidence['kind'].replace('_', ' ')} values than its reference"
     return "drifts from its reference"
@@ -32,7 +32,7 @@ def _recovered_text(change: DriftChange) -> str:
     return "is sound again" if change.about == QUALITY else "looks like its reference again"
 
 
-def _sizes(evidence: dict[str, Any]) -> str:
+def _describe_sizes(evidence: dict[str, Any]) -> str:
     """Describe the size of the change, as far as the evidence has it."""
     parts = []
     if evidence.get("psi_threshold") is not None:

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from penstock.core.statistics.column_state import ColumnPhase
-from penstock.core.statistics.distributions import shares
+from penstock.core.statistics.distributions import find_shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
@@ -151,7 +151,7 @@ class _BinSeries:
             (*key, feature.bins.name, label) for feature in features for label in feature.bins.public_labels()
         )
         # The detector's shares, none of them 0, so that recording rules match the gateway.
-        self._shares = tuple(float(share) for feature in features for share in shares(feature.counts))
+        self._shares = tuple(float(share) for feature in features for share in find_shares(feature.counts))
         ratios = [[count / max(1, feature.rows) for count in feature.counts] for feature in features]
         self._shares_below = tuple(share for ratio in ratios for share in accumulate(ratio))
 

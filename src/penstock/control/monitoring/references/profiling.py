@@ -39,12 +39,12 @@ def profile_file(data: Path, graph: Path, config: str, files: Path, features: Se
         except subprocess.TimeoutExpired:
             raise DeadlineExceeded(f"the data was not profiled within {SECONDS:g} s") from None
         if done.code:
-            raise InvalidInput(_reason(done.errors, data.parent))
+            raise InvalidInput(_read_reason(done.errors, data.parent))
         document: Document = json.loads(output.read_text())
         return document
 
 
-def _reason(stderr: bytes, home: Path) -> str:
+def _read_reason(stderr: bytes, home: Path) -> str:
     """Return the reason on the last line, without a path of this machine."""
     lines = [line for line in stderr.decode(errors="replace").splitlines() if line.startswith("penstock: ")]
     if not lines or str(home) in lines[-1]:

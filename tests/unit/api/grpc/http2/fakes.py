@@ -78,7 +78,9 @@ class Owner:
         connection.loop.call_soon(connection.flush)  # type: ignore[attr-defined]
 
 
-def connected(wire: Wire, owner: Owner, greeting: bytes = frames.PREFACE + frames.settings({})) -> Http2Connection:
+def connected(
+    wire: Wire, owner: Owner, greeting: bytes = frames.PREFACE + frames.encode_settings({})
+) -> Http2Connection:
     """A connection whose client has greeted; on the running loop."""
     connection = Http2Connection(owner, 100, 10**12, MemoryBudget(1 << 30))
     connection.connection_made(cast(asyncio.Transport, wire))

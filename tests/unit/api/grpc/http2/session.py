@@ -8,7 +8,7 @@ from typing import NamedTuple, ParamSpec, cast
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.connection import Http2Connection
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.serving.memory_budget import MemoryBudget
 from tests.unit.api.grpc.http2.fakes import Owner, Silent, Wire
@@ -142,7 +142,7 @@ class Session:
         self.memory = MemoryBudget(memory)
         self.connection = Http2Connection(self.server, max_streams, AGE_NS, self.memory)
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
-        self.send(frames.PREFACE + frames.settings(settings or {}))
+        self.send(frames.PREFACE + frames.encode_settings(settings or {}))
         self.read()
 
     def send(self, *parts: bytes) -> None:
@@ -181,12 +181,12 @@ class Session:
 
 def headers(number: int, block: bytes = BLOCK, ends: bool = False) -> bytes:
     """The frame of a whole field block."""
-    return frame(frames.HEADERS, frames.END_HEADERS | (frames.END_STREAM if ends else 0), number, block)
+    return encode_frame(frames.HEADERS, frames.END_HEADERS | (frames.END_STREAM if ends else 0), number, block)
 
 
 def data(number: int, content: bytes, ends: bool = False) -> bytes:
     """A DATA frame."""
-    return frame(frames.DATA, frames.END_STREAM if ends else 0, number, content)
+    return encode_frame(frames.DATA, frames.END_STREAM if ends else 0, number, content)
 
 
 def request(number: int, content: bytes) -> bytes:

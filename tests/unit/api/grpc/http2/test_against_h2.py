@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from tests.budgets import examples
 from tests.unit.api.grpc.http2.fakes import Owner, Wire, connected
 
 BLOCK = b"\x83\x86\x04\x02/a\x01\x01x"  # literals only, so that the table stays as it is
 UNDECODABLE = b"\xbf"
-ACK_WITH_PAYLOAD = frame(frames.SETTINGS, frames.ACK, 0, bytes(6))
+ACK_WITH_PAYLOAD = encode_frame(frames.SETTINGS, frames.ACK, 0, bytes(6))
 TRAILERS = b"\x00\x01a\x01b"
 
 
@@ -51,7 +51,7 @@ ARGUED: dict[str, Differs] = {
         number in before.ended and kind in (frames.DATA, frames.HEADERS, frames.WINDOW_UPDATE)
     ),
     # h2 ends the connection; section 8.1.1 makes a malformed request an error of the stream
-    "field blocks that are no request, and second ones that do not end it": lambda before, kind, number, part: (
+    "field blocks that are not a request, and second ones that do not end it": lambda before, kind, number, part: (
         kind == frames.HEADERS and (number in before.begun) != part.endswith(TRAILERS)
     ),
     # h2 resets the stream; nothing can have been sent on it, so it is an error of the connection, as on an idle one
@@ -109,7 +109,7 @@ def read_by_h2(parts: list[bytes]) -> list[Codes]:
     config = h2.config.H2Configuration(client_side=False, header_encoding=None)
     connection = h2.connection.H2Connection(config)
     connection.initiate_connection()
-    connection.receive_data(frames.PREFACE + frames.settings({}))
+    connection.receive_data(frames.PREFACE + frames.encode_settings({}))
     written, found = connection.data_to_send()[:0], list[Codes]()
     for part in parts:
         try:
@@ -123,46 +123,48 @@ def read_by_h2(parts: list[bytes]) -> list[Codes]:
 
 
 def headers(number: int, ends: bool) -> bytes:
-    return frame(frames.HEADERS, frames.END_HEADERS | (frames.END_STREAM if ends else 0), number, BLOCK)
+    return encode_frame(frames.HEADERS, frames.END_HEADERS | (frames.END_STREAM if ends else 0), number, BLOCK)
 
 
 STREAMS = st.sampled_from([1, 3, 5])
 FRAMES = st.one_of(
     st.builds(headers, STREAMS, st.booleans()),
     st.builds(
-        lambda number, ends, data: frame(frames.DATA, frames.END_STREAM if ends else 0, number, data),
+        lambda number, ends, data: encode_frame(frames.DATA, frames.END_STREAM if ends else 0, number, data),
         STREAMS,
         st.booleans(),
         st.binary(min_size=1, max_size=9),
     ),
-    st.builds(lambda number: frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, TRAILERS), STREAMS),
+    st.builds(
+        lambda number: encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, TRAILERS), STREAMS
+    ),
     st.builds(frames.window_update, st.sampled_from([0, 1, 3, 5]), st.integers(1, 99)),
     st.just(frames.window_update(0, 0)),
     st.just(frames.window_update(0, frames.MAX_WINDOW)),
-    st.just(frame(frames.PING, 0, 0, bytes(8))),
-    st.just(frame(frames.PING, 0, 1, bytes(8))),
-    st.just(frame(frames.PING, 0, 0, bytes(7))),
-    st.just(frames.settings({frames.INITIAL_WINDOW_SIZE: 100})),
-    st.just(frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31})),
-    st.just(frames.settings({frames.MAX_FRAME_SIZE: 1})),
-    st.just(frame(frames.SETTINGS, 0, 0, b"12345")),
-    st.just(frame(frames.SETTINGS, 0, 1)),
-    st.just(frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"")),
-    st.just(frame(frames.PUSH_PROMISE, frames.END_HEADERS, 1, b"\0\0\0\2" + BLOCK)),
-    st.just(frame(frames.DATA, 0, 0, b"x")),
+    st.just(encode_frame(frames.PING, 0, 0, bytes(8))),
+    st.just(encode_frame(frames.PING, 0, 1, bytes(8))),
+    st.just(encode_frame(frames.PING, 0, 0, bytes(7))),
+    st.just(frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 100})),
+    st.just(frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1 << 31})),
+    st.just(frames.encode_settings({frames.MAX_FRAME_SIZE: 1})),
+    st.just(encode_frame(frames.SETTINGS, 0, 0, b"12345")),
+    st.just(encode_frame(frames.SETTINGS, 0, 1)),
+    st.just(encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"")),
+    st.just(encode_frame(frames.PUSH_PROMISE, frames.END_HEADERS, 1, b"\0\0\0\2" + BLOCK)),
+    st.just(encode_frame(frames.DATA, 0, 0, b"x")),
     st.just(headers(2, True)),
     st.just(headers(0, True)),
-    st.just(frame(0x42, 0, 0, b"unknown")),
+    st.just(encode_frame(0x42, 0, 0, b"unknown")),
     st.builds(frames.reset, st.sampled_from([0, 1, 3, 5]), st.sampled_from([ErrorCode.CANCEL, ErrorCode.NO_ERROR])),
-    st.builds(lambda number: frame(frames.PRIORITY, 0, number, b"\0\0\0\x07\x10"), st.sampled_from([0, 1, 3])),
+    st.builds(lambda number: encode_frame(frames.PRIORITY, 0, number, b"\0\0\0\x07\x10"), st.sampled_from([0, 1, 3])),
     st.builds(frames.window_update, STREAMS, st.just(frames.MAX_WINDOW)),
-    st.just(frame(frames.RST_STREAM, 0, 1, b"123")),
-    st.just(frame(frames.WINDOW_UPDATE, 0, 0, b"123")),
+    st.just(encode_frame(frames.RST_STREAM, 0, 1, b"123")),
+    st.just(encode_frame(frames.WINDOW_UPDATE, 0, 0, b"123")),
     st.just(ACK_WITH_PAYLOAD),
-    st.just(frame(frames.GOAWAY, 0, 1, bytes(8))),
-    st.just(frames.settings({frames.ENABLE_PUSH: 2})),
-    st.builds(lambda number: frame(frames.DATA, frames.PADDED, number, b"\x09short"), STREAMS),
-    st.builds(lambda number: frame(frames.HEADERS, frames.END_HEADERS, number, UNDECODABLE), STREAMS),
+    st.just(encode_frame(frames.GOAWAY, 0, 1, bytes(8))),
+    st.just(frames.encode_settings({frames.ENABLE_PUSH: 2})),
+    st.builds(lambda number: encode_frame(frames.DATA, frames.PADDED, number, b"\x09short"), STREAMS),
+    st.builds(lambda number: encode_frame(frames.HEADERS, frames.END_HEADERS, number, UNDECODABLE), STREAMS),
 )
 
 

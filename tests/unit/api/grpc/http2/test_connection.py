@@ -8,7 +8,7 @@ import pytest
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.connection import FRAME_WORK, IDLE_NS, STUCK_NS, WORK_PER_TURN, Http2Connection
 from penstock.api.grpc.http2.connection_output import DROPPED_PER_TURN, MAX_BUFFERED_BYTES, RETIRING
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.api.grpc.http2.request_input import GATHERED_BYTES, HEADER_BYTES, MAX_UNREAD
 from penstock.serving.memory_budget import MemoryBudget
 from tests.harness import PATIENCE_S
@@ -29,7 +29,7 @@ from tests.unit.api.grpc.http2.session import (
 
 SECOND = 1_000_000_000
 KEEPALIVE, TIMEOUT = 600 * SECOND, 20 * SECOND
-PING = frame(frames.PING, 0, 0, bytes(8))
+PING = encode_frame(frames.PING, 0, 0, bytes(8))
 EMPTY_WINDOWS = {frames.INITIAL_WINDOW_SIZE: 0}
 
 
@@ -215,8 +215,11 @@ async def test_a_request_means_the_same_in_whatever_frames_it_comes() -> None:
     session.send(request(3, b"ab"))
     session.send(headers(5), data(5, b"a"), data(5, b"b", ends=True))
     session.send(headers(7), data(7, b"ab"), headers(7, TRAILERS, ends=True))
-    session.send(frame(frames.HEADERS, 0, 9, BLOCK[:3]), frame(frames.CONTINUATION, frames.END_HEADERS, 9, BLOCK[3:]))
-    session.send(frame(frames.DATA, frames.END_STREAM | frames.PADDED, 9, b"\x03ab\0\0\0"))
+    session.send(
+        encode_frame(frames.HEADERS, 0, 9, BLOCK[:3]),
+        encode_frame(frames.CONTINUATION, frames.END_HEADERS, 9, BLOCK[3:]),
+    )
+    session.send(encode_frame(frames.DATA, frames.END_STREAM | frames.PADDED, 9, b"\x03ab\0\0\0"))
     session.send(headers(11), frames.window_update(0, 1), data(11, b"ab", ends=True))
     session.send(headers(13, ends=True))
     assert session.stream(1).events == [b"known from now on", "end"]
@@ -268,7 +271,7 @@ async def test_requests_over_the_limit_are_refused_and_cost_no_one_else() -> Non
 
 
 @on_loop
-async def test_who_reads_in_tiny_pieces_begins_no_more_once_much_is_unread() -> None:
+async def test_a_client_that_reads_in_tiny_pieces_starts_no_new_request_while_much_is_unread() -> None:
     session = Session(EMPTY_WINDOWS)
     for number in range(1, 2 * MAX_UNREAD, 2):
         stream = session.open(number, ends=True)
@@ -301,12 +304,12 @@ async def test_a_large_field_block_is_decoded_as_it_comes_and_ends_its_stream_al
     field = b"\x00\x01a" + b"\x7f\x81\x7e" + bytes(b"v" * (127 + 1 + (0x7E << 7)))
     block = BLOCK + field * 5
     assert len(block) > GATHERED_BYTES > HEADER_BYTES
-    session.send(frame(frames.HEADERS, frames.END_STREAM, 1, block[:60_000]))
-    session.send(frame(frames.CONTINUATION, 0, 1, block[60_000:70_000]))
+    session.send(encode_frame(frames.HEADERS, frames.END_STREAM, 1, block[:60_000]))
+    session.send(encode_frame(frames.CONTINUATION, 0, 1, block[60_000:70_000]))
     await asyncio.sleep(0)
-    session.send(frame(frames.CONTINUATION, 0, 1, block[70_000:80_000]))
+    session.send(encode_frame(frames.CONTINUATION, 0, 1, block[70_000:80_000]))
     await asyncio.sleep(0)
-    session.send(frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[80_000:]))
+    session.send(encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[80_000:]))
     for _ in range(10):
         await asyncio.sleep(0)
     assert session.stream(1).head.too_large
@@ -332,7 +335,7 @@ LENGTH_9 = BLOCK + b"\x00\x0econtent-length\x019"
         (headers(1, ends=True) + data(1, b"x"), ErrorCode.STREAM_CLOSED),
         (headers(1) + frames.window_update(1, 0), ErrorCode.PROTOCOL_ERROR),
         (headers(1) + frames.window_update(1, frames.MAX_WINDOW), ErrorCode.FLOW_CONTROL_ERROR),
-        (headers(1) + frame(frames.PRIORITY, 0, 1, b"1234"), ErrorCode.FRAME_SIZE_ERROR),
+        (headers(1) + encode_frame(frames.PRIORITY, 0, 1, b"1234"), ErrorCode.FRAME_SIZE_ERROR),
         (headers(1) + frames.reset(1, ErrorCode.CANCEL) + data(1, b"x"), ErrorCode.STREAM_CLOSED),
     ],
 )
@@ -353,27 +356,27 @@ def test_an_error_of_a_stream_ends_that_stream_alone(sent: bytes, code: ErrorCod
 @pytest.mark.parametrize(
     ("sent", "code", "reason"),
     [
-        (frame(frames.HEADERS, 0, 1, BLOCK) + PING, ErrorCode.PROTOCOL_ERROR, "interrupted"),
-        (frame(frames.HEADERS, 0, 1, BLOCK) + headers(3), ErrorCode.PROTOCOL_ERROR, "interrupted"),
+        (encode_frame(frames.HEADERS, 0, 1, BLOCK) + PING, ErrorCode.PROTOCOL_ERROR, "interrupted"),
+        (encode_frame(frames.HEADERS, 0, 1, BLOCK) + headers(3), ErrorCode.PROTOCOL_ERROR, "interrupted"),
         (
-            frame(frames.HEADERS, 0, 1, BLOCK) + frame(frames.CONTINUATION, 0, 3, b""),
+            encode_frame(frames.HEADERS, 0, 1, BLOCK) + encode_frame(frames.CONTINUATION, 0, 3, b""),
             ErrorCode.PROTOCOL_ERROR,
             "has not begun",
         ),
         (headers(2), ErrorCode.PROTOCOL_ERROR, "HEADERS is not allowed"),
         (data(1, b"x"), ErrorCode.PROTOCOL_ERROR, "is not allowed"),
-        (frame(frames.DATA, frames.PADDED, 1, b"\x09ab"), ErrorCode.PROTOCOL_ERROR, "longer than the frame"),
+        (encode_frame(frames.DATA, frames.PADDED, 1, b"\x09ab"), ErrorCode.PROTOCOL_ERROR, "longer than the frame"),
         (
-            frame(frames.HEADERS, frames.END_HEADERS | frames.HAS_PRIORITY, 1, b"1234"),
+            encode_frame(frames.HEADERS, frames.END_HEADERS | frames.HAS_PRIORITY, 1, b"1234"),
             ErrorCode.FRAME_SIZE_ERROR,
             "short",
         ),
-        (frame(frames.PRIORITY, 0, 0, b"12345"), ErrorCode.PROTOCOL_ERROR, "stream 0"),
-        (frame(frames.PRIORITY, 0, 1, b"1234"), ErrorCode.FRAME_SIZE_ERROR, "five bytes"),
-        (frame(frames.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR, "on a stream"),
-        (frame(frames.DATA, 0, 1)[:3] + b"\x00" + bytes(5), ErrorCode.PROTOCOL_ERROR, "is not allowed"),
-        (frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), ErrorCode.FRAME_SIZE_ERROR, "has a payload"),
-        (frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), ErrorCode.FLOW_CONTROL_ERROR, "too large"),
+        (encode_frame(frames.PRIORITY, 0, 0, b"12345"), ErrorCode.PROTOCOL_ERROR, "stream 0"),
+        (encode_frame(frames.PRIORITY, 0, 1, b"1234"), ErrorCode.FRAME_SIZE_ERROR, "five bytes"),
+        (encode_frame(frames.GOAWAY, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR, "on a stream"),
+        (encode_frame(frames.DATA, 0, 1)[:3] + b"\x00" + bytes(5), ErrorCode.PROTOCOL_ERROR, "is not allowed"),
+        (encode_frame(frames.SETTINGS, frames.ACK, 0, bytes(6)), ErrorCode.FRAME_SIZE_ERROR, "has a payload"),
+        (frames.encode_settings({frames.INITIAL_WINDOW_SIZE: 1 << 31}), ErrorCode.FLOW_CONTROL_ERROR, "too large"),
         (frames.window_update(0, frames.MAX_WINDOW), ErrorCode.FLOW_CONTROL_ERROR, "too large"),
         (b"\xff\xff\xff" + bytes(6), ErrorCode.FRAME_SIZE_ERROR, ""),
     ],
@@ -397,15 +400,15 @@ def test_an_error_of_the_connection_ends_it_and_says_why(sent: bytes, code: Erro
 @pytest.mark.parametrize(
     "sent",
     [
-        frame(frames.PRIORITY, 0, 1, b"12345"),  # of a stream that has not begun
-        headers(1) + frames.reset(1, ErrorCode.CANCEL) + frame(frames.PRIORITY, 0, 1, b"1234"),
+        encode_frame(frames.PRIORITY, 0, 1, b"12345"),  # of a stream that has not begun
+        headers(1) + frames.reset(1, ErrorCode.CANCEL) + encode_frame(frames.PRIORITY, 0, 1, b"1234"),
         headers(1) + frames.reset(1, ErrorCode.CANCEL) + frames.window_update(1, 5),
-        frame(frames.GOAWAY, 0, 0, bytes(8)),
-        frame(0x42, 0, 0, b"unknown"),
+        encode_frame(frames.GOAWAY, 0, 0, bytes(8)),
+        encode_frame(0x42, 0, 0, b"unknown"),
         headers(1) + data(1, b""),
-        frame(frames.HEADERS, 0, 1, BLOCK)
-        + frame(frames.CONTINUATION, 0, 1, b"")
-        + frame(frames.CONTINUATION, frames.END_HEADERS, 1),
+        encode_frame(frames.HEADERS, 0, 1, BLOCK)
+        + encode_frame(frames.CONTINUATION, 0, 1, b"")
+        + encode_frame(frames.CONTINUATION, frames.END_HEADERS, 1),
     ],
 )
 def test_what_is_merely_late_or_unknown_is_let_pass(sent: bytes) -> None:
@@ -454,7 +457,7 @@ async def test_a_retiring_connection_takes_what_is_on_the_wire_and_then_refuses_
     assert [item.kind for item in announced] == [frames.GOAWAY, frames.PING]
     assert int.from_bytes(announced[0].payload[:4]) == frames.STREAM_MASK
     stream = session.open(1, ends=True)
-    session.send(frame(frames.PING, frames.ACK, 0, RETIRING))
+    session.send(encode_frame(frames.PING, frames.ACK, 0, RETIRING))
     (last,) = session.read()
     assert (last.kind, int.from_bytes(last.payload[:4])) == (frames.GOAWAY, 1)
     session.send(headers(3))
@@ -463,7 +466,7 @@ async def test_a_retiring_connection_takes_what_is_on_the_wire_and_then_refuses_
     assert stream.io.respond(stream, b"\x88", b"x", TRAILERS)
     await asyncio.sleep(0)
     assert session.transport.is_closed
-    session.send(frame(frames.PING, frames.ACK, 0, RETIRING))
+    session.send(encode_frame(frames.PING, frames.ACK, 0, RETIRING))
     assert [reply.kind for reply in session.read()] == [frames.HEADERS, frames.DATA, frames.HEADERS]
 
 

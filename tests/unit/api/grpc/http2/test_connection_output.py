@@ -12,7 +12,7 @@ from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.answer_memory import MAX_MOVING_BYTES, MAX_STALLED_BYTES, SMALL_BYTES, SPARE_BYTES
 from penstock.api.grpc.http2.connection_output import STALLED_NS
 from penstock.api.grpc.http2.frames import ErrorCode
-from penstock.api.grpc.http2.header_encoding import STATUS_OK, literal, status
+from penstock.api.grpc.http2.header_encoding import STATUS_OK, encode_literal, encode_status
 from tests.harness import PATIENCE_S
 from tests.unit.api.grpc.http2.session import TRAILERS, Frame, Session, data, on_loop
 
@@ -234,11 +234,11 @@ def sweep(session: Session, after_ns: int = 2 * STALLED_NS) -> None:
 @given(st.binary(min_size=1, max_size=400), st.binary(max_size=40_000), st.integers(100, 999))
 def test_any_field_says_to_a_decoder_what_it_was_made_of(name: bytes, value: bytes, code: int) -> None:
     decoder = hpack.Decoder(1 << 20)
-    assert decoder.decode(literal(name, value), raw=True) == [(name, value)]
-    codes = [value for _, value in decoder.decode(status(code) + STATUS_OK, raw=True)]
+    assert decoder.decode(encode_literal(name, value), raw=True) == [(name, value)]
+    codes = [value for _, value in decoder.decode(encode_status(code) + STATUS_OK, raw=True)]
     assert codes == [str(code).encode(), b"200"]
 
 
 @pytest.mark.parametrize("size", [126, 127, 254, 255, 127 + 16_383, 127 + 16_384])
 def test_lengths_at_the_edges_of_their_encoding(size: int) -> None:
-    assert hpack.Decoder(1 << 20).decode(literal(b"a", b"v" * size), raw=True) == [(b"a", b"v" * size)]
+    assert hpack.Decoder(1 << 20).decode(encode_literal(b"a", b"v" * size), raw=True) == [(b"a", b"v" * size)]

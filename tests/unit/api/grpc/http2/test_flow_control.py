@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.connection import FRAME_BYTES, Http2Connection
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import ErrorCode, encode_frame
 from penstock.api.grpc.http2.request_input import STREAM_WINDOW
 from tests.budgets import examples
 from tests.unit.api.grpc.http2.fakes import Owner, Silent, Wire, connected
@@ -211,13 +211,13 @@ def test_more_than_a_window_ends_its_stream_and_full_windows_end_nothing(streams
         connection = connected(wire, Owner())
         block = b"\x83\x86\x04\x02/a\x01\x01x"
         for number in range(1, 2 * streams, 2):
-            connection.data_received(frame(frames.HEADERS, frames.END_HEADERS, number, block))
+            connection.data_received(encode_frame(frames.HEADERS, frames.END_HEADERS, number, block))
             for _ in range(STREAM_WINDOW // FRAME_BYTES):
-                connection.data_received(frame(frames.DATA, 0, number, bytes(FRAME_BYTES)))
+                connection.data_received(encode_frame(frames.DATA, 0, number, bytes(FRAME_BYTES)))
         connection.flush()
         wire.written.clear()
         if resets is not None:
-            connection.data_received(frame(frames.DATA, 0, 1, b"x"))
+            connection.data_received(encode_frame(frames.DATA, 0, 1, b"x"))
         connection.flush()
         return bytes(wire.written)
 

@@ -68,7 +68,7 @@ def test_pieces_mean_what_the_whole_means(
     [b"\x40\x7f\xff\x7f" + b"n" * 5000, b"n"],  # within a name that is left out
     [b"\x40\x7f\x81\x26" + b"n" * 4992, b""],  # and before its value
 ])  # fmt: skip
-def test_what_ends_within_a_field_is_no_block(pieces: list[bytes]) -> None:
+def test_a_truncated_field_makes_the_block_malformed(pieces: list[bytes]) -> None:
     with pytest.raises(Http2ConnectionError):
         decoded(decoder(), pieces)
 

@@ -116,7 +116,7 @@ def test_the_application_reads_a_head_once() -> None:
 
 
 @pytest.mark.parametrize("block", [b"\xff\xff\xff", b"\xbf", b"\x00\x05abc", b"\x3f\xff\xff\xff\xff\x7f"])
-def test_what_is_no_header_block(block: bytes) -> None:
+def test_malformed_header_blocks_are_refused(block: bytes) -> None:
     with pytest.raises(Http2ConnectionError) as caught:
         fields_of(decoder(), block)
     assert caught.value.code == ErrorCode.COMPRESSION_ERROR

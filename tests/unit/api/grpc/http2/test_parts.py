@@ -14,7 +14,7 @@ from penstock.api.grpc.http2.abuse_limits import (
 )
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frame_reader import FrameReader
-from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
+from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, encode_frame
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.send_queue import SendQueue
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
@@ -38,7 +38,7 @@ def stream(number: int, window: int = 65_535) -> Http2Stream:
 )
 def test_frames_are_the_same_however_the_bytes_come(sent: list[tuple[int, int, int, bytes]], cuts: list[int]) -> None:
     reader, found = FrameReader(1 << 14), []
-    wire = frames.PREFACE + b"".join(frame(*item) for item in sent)
+    wire = frames.PREFACE + b"".join(encode_frame(*item) for item in sent)
     at, index = 0, 0
     while at < len(wire):
         size = cuts[index % len(cuts)]
@@ -51,7 +51,7 @@ def test_frames_are_the_same_however_the_bytes_come(sent: list[tuple[int, int, i
     assert not reader.has_more
 
 
-def test_what_is_no_preface_and_frames_that_are_too_large() -> None:
+def test_a_wrong_preface_and_oversized_frames_are_refused() -> None:
     with pytest.raises(Http2ConnectionError, match="prior knowledge"):
         FrameReader(1 << 14).feed(b"GET / HTTP/1.1\r\n")
     reader = FrameReader(1 << 14)

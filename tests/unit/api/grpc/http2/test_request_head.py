@@ -30,7 +30,7 @@ def test_a_request_is_read_from_its_fields() -> None:
         ([(b":method", b"POST")], True),  # the rest was not kept
     ],
 )
-def test_what_is_a_request(fields: list[Field], too_large: bool) -> None:
+def test_valid_requests_are_read(fields: list[Field], too_large: bool) -> None:
     head = request_head(fields, too_large)
     assert head.method == fields[0][1]
     assert head.too_large is too_large
@@ -68,7 +68,7 @@ def test_what_is_a_request(fields: list[Field], too_large: bool) -> None:
         ([*POST, (b"content-length", b"1" * 19)], "not a number"),
     ],
 )
-def test_what_is_no_request(fields: list[Field], reason: str) -> None:
+def test_malformed_requests_are_refused(fields: list[Field], reason: str) -> None:
     with pytest.raises(Http2StreamError, match=reason) as caught:
         request_head(fields)
     assert caught.value.code == ErrorCode.PROTOCOL_ERROR

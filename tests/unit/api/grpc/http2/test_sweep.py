@@ -7,7 +7,7 @@ import pytest
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.connection import PREFACE_NS, STUCK_NS, Http2Connection
-from penstock.api.grpc.http2.frames import frame
+from penstock.api.grpc.http2.frames import encode_frame
 from tests.unit.api.grpc.http2.fakes import Owner, Wire, connected
 
 SECOND = 1_000_000_000
@@ -35,7 +35,9 @@ class Cut(Wire):
         return found
 
 
-def swept(work: Callable[[Http2Connection, Cut], None], greeting: bytes = frames.PREFACE + frames.settings({})) -> None:
+def swept(
+    work: Callable[[Http2Connection, Cut], None], greeting: bytes = frames.PREFACE + frames.encode_settings({})
+) -> None:
     async def run() -> None:
         wire = Cut()
         connection = connected(wire, Owner(), greeting)
@@ -53,7 +55,7 @@ def sweep(connection: Http2Connection, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"P", frames.PREFACE[:-1]])
-def test_who_does_not_begin_is_cut_however_slowly_the_bytes_come(sent: bytes) -> None:
+def test_a_client_that_never_starts_is_disconnected_however_slowly_it_sends(sent: bytes) -> None:
     def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, PREFACE_NS / SECOND - 1)
         assert not wire.is_cut
@@ -72,14 +74,14 @@ def test_an_idle_connection_is_pinged_and_stays_if_it_answers() -> None:
         assert wire.kinds() == [frames.PING]
         sweep(connection, 80)
         assert wire.kinds() == []  # it is asked once
-        connection.data_received(frame(frames.PING, frames.ACK, 0, b"penstock"))
+        connection.data_received(encode_frame(frames.PING, frames.ACK, 0, b"penstock"))
         sweep(connection, 82)
         assert not wire.is_cut
 
     swept(work)
 
 
-def test_who_has_vanished_is_cut() -> None:
+def test_a_vanished_client_is_disconnected() -> None:
     def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 61)
         sweep(connection, 80)
@@ -92,7 +94,7 @@ def test_who_has_vanished_is_cut() -> None:
 
 def test_a_field_block_has_to_be_whole_in_time_however_often_a_piece_comes() -> None:
     def work(connection: Http2Connection, wire: Cut) -> None:
-        connection.data_received(frame(frames.HEADERS, 0, 1, b"\x83"))
+        connection.data_received(encode_frame(frames.HEADERS, 0, 1, b"\x83"))
         sweep(connection, STUCK_NS / SECOND - 1)
         assert not wire.is_cut
         connection.last_received_ns = connection.began_ns + int(STUCK_NS)  # more of it came a moment ago
@@ -103,7 +105,7 @@ def test_a_field_block_has_to_be_whole_in_time_however_often_a_piece_comes() -> 
     swept(work)
 
 
-def test_who_is_old_is_sent_away() -> None:
+def test_an_old_connection_is_asked_to_reconnect() -> None:
     def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 1001)  # the fake's connections live for 1000 s
         assert frames.GOAWAY in wire.kinds()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import UPDATES_AT_ONCE
-from penstock.api.grpc.http2.frames import AnswerFrames, ErrorCode, frame
+from penstock.api.grpc.http2.frames import AnswerFrames, ErrorCode, encode_frame
 from penstock.api.grpc.http2.request_input import MAX_UNREAD, SMALL_WINDOW, STREAM_WINDOW
 from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.api.grpc.http2.stream_state import StreamState
@@ -40,7 +40,7 @@ def greeted(first_settings: dict[int, int], kind: type[Http2Stream], max_streams
     for number, block in zip((1, 3), BLOCKS, strict=True):
         session.send(headers(number, block), data(number, b"ab", ends=True))
         session.send(frames.reset(number, ErrorCode.CANCEL))
-    session.send(frames.settings(first_settings))
+    session.send(frames.encode_settings(first_settings))
     session.read()
     return session
 
@@ -84,14 +84,14 @@ INCREMENTS = st.sampled_from([0, 1, 5, 100_000, frames.MAX_WINDOW - frames.DEFAU
 UPDATES = st.one_of(
     st.builds(frames.window_update, NUMBERS, INCREMENTS),
     st.builds(frames.window_update, st.just(0), INCREMENTS),
-    st.builds(lambda number: frame(frames.WINDOW_UPDATE, 0, number, b"123"), NUMBERS),
+    st.builds(lambda number: encode_frame(frames.WINDOW_UPDATE, 0, number, b"123"), NUMBERS),
 )
 OTHERS = st.one_of(
     UPDATES,
-    st.just(frame(frames.PING, 0, 0, bytes(8))),
+    st.just(encode_frame(frames.PING, 0, 0, bytes(8))),
     st.builds(frames.reset, NUMBERS, st.just(ErrorCode.CANCEL)),
     st.builds(lambda number, ends: headers(number, TRAILERS, ends), NUMBERS, st.booleans()),
-    st.builds(lambda size: frames.settings({frames.INITIAL_WINDOW_SIZE: size}), st.sampled_from([0, 3, 70_000])),
+    st.builds(lambda size: frames.encode_settings({frames.INITIAL_WINDOW_SIZE: size}), st.sampled_from([0, 3, 70_000])),
 )
 
 
@@ -111,7 +111,7 @@ def requests(draw: st.DrawFn) -> list[bytes]:
     elif unusual == 1:
         parts[-1] = data(number, content)
     elif unusual == 2:
-        parts[-1] = frame(frames.DATA, frames.END_STREAM | frames.PADDED, number, b"\x01ab\0")
+        parts[-1] = encode_frame(frames.DATA, frames.END_STREAM | frames.PADDED, number, b"\x01ab\0")
     elif unusual == 3:
         parts[0] = headers(number, block, ends=True)
     elif unusual == 4:
@@ -185,10 +185,10 @@ LARGE = [data(5, bytes(1 << 16)) for _ in range(STREAM_WINDOW >> 16)]
             {frames.INITIAL_WINDOW_SIZE: SMALL_WINDOW - 1 - 1023},
             id="answers that are not read",
         ),
-        pytest.param([*CORE[:2], frame(frames.PING, 0, 0, bytes(8)), *CORE[2:]], {}, id="a ping between"),
+        pytest.param([*CORE[:2], encode_frame(frames.PING, 0, 0, bytes(8)), *CORE[2:]], {}, id="a ping between"),
         pytest.param([headers(5, OF_TWO_BYTES), data(5, b"abc", ends=True)], {}, id="more than was stated"),
         pytest.param(
-            [frame(frames.HEADERS, 0, 5, BLOCK[:3]), headers(7), data(7, b"ab", ends=True)],
+            [encode_frame(frames.HEADERS, 0, 5, BLOCK[:3]), headers(7), data(7, b"ab", ends=True)],
             {},
             id="within a field block",
         ),
@@ -222,7 +222,7 @@ async def test_an_answer_alone_is_written_at_once_and_one_of_several_with_the_ot
     third.io.respond(third, b"\x88", b"third", TRAILERS)  # alone by now, but not before the other
     assert b"second" not in written
     assert [item.payload for item in session.read() if item.kind == frames.DATA] == [b"first", b"second", b"third"]
-    session.send(frame(frames.PING, 0, 0, bytes(8)))
+    session.send(encode_frame(frames.PING, 0, 0, bytes(8)))
     fourth = session.open(11, ends=True)
     fourth.io.respond(fourth, b"\x88", b"fourth", TRAILERS)
     kinds = [item.kind for item in session.read()]
@@ -251,9 +251,9 @@ def test_the_frames_of_an_answer_are_those_that_the_parts_have(
     writer = AnswerFrames()
     for number, head, message, trailers in answers * (2 if repeats else 1):
         expected = [
-            frame(frames.HEADERS, frames.END_HEADERS, number, head),
-            frame(frames.DATA, 0, number, message),
-            frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, trailers),
+            encode_frame(frames.HEADERS, frames.END_HEADERS, number, head),
+            encode_frame(frames.DATA, 0, number, message),
+            encode_frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, number, trailers),
         ]
         assert writer.write(number, head, message, trailers) == b"".join(expected)
 

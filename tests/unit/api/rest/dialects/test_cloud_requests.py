@@ -71,7 +71,7 @@ def test_long_bodies_are_read_and_written_on_a_thread(sagemaker: DialectClient) 
         (b"1,2,1e999\n", 400, ""),
     ],
 )
-def test_csv(sagemaker: DialectClient, body: bytes, status: int, answer: str) -> None:
+def test_csv_bodies_become_rows(sagemaker: DialectClient, body: bytes, status: int, answer: str) -> None:
     found = post(sagemaker, body, "text/csv")
     assert found[0] == status, found
     assert found[1] == answer if status == 200 else answer in str(found[1])
@@ -153,7 +153,7 @@ def test_health_is_that_of_the_default_model(world: World, dialect: str, path: s
         world.plane.routing_table = table
 
 
-def test_vertex(world: World) -> None:
+def test_vertex_requests_become_rows(world: World) -> None:
     client = DialectClient(world, "vertex", default_model="row")
     rows = {"instances": [[1, 2, 3]]}
     assert client.ask("/predict", rows)[1] == {"predictions": [[3, 5, 7]]}
@@ -193,7 +193,7 @@ def test_permissions_are_those_for_the_model_that_a_request_is_led_to(world: Wor
     assert table.find_target(head) == ("row", "1")
 
 
-def test_azure(world: World) -> None:
+def test_azure_requests_become_rows(world: World) -> None:
     client = DialectClient(world, "azure", default_model="row")
     columns = {"columns": ["x[1]", "x[0]", "x[2]"], "index": [7], "data": [[2, 1, 3]]}
     for body in (

@@ -111,7 +111,7 @@ def test_outputs_without_rows_have_no_row_form() -> None:
     assert b"".join(encode_rows(scalar, ON_THREAD)) == b"1.5"
 
 
-def test_texts_that_are_no_unicode_are_refused() -> None:
+def test_texts_that_are_not_unicode_are_refused() -> None:
     with pytest.raises(InvalidInput, match="surrogate"):
         encode_rows(answered(Tensor("t", "BYTES", np.array(["\ud800"], object))), ON_THREAD)
 

@@ -50,7 +50,7 @@ def test_rows_of_every_form(client: DialectClient, body: Any, predictions: Any) 
         assert fields["x-request-id"]
 
 
-def test_texts(client: DialectClient) -> None:
+def test_text_rows_are_answered(client: DialectClient) -> None:
     assert client.ask("/v1/models/words:predict", {"instances": [["a", "b"]]})[1] == {"predictions": [["a", "b"]]}
 
 
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused(client: DialectClient, body: Any, message:
     assert fields["penstock-model-version"] == "1"
 
 
-def test_unknown_models(client: DialectClient) -> None:
+def test_unknown_models_are_refused(client: DialectClient) -> None:
     assert client.ask("/v1/models/no:predict", {"instances": [[1]]})[:2] == (
         404,
         {"error": "Request for unknown model 'no'"},

@@ -40,7 +40,7 @@ def test_the_collector_is_off_until_the_last_body_is_read() -> None:
     assert gc.isenabled()
 
 
-def test_the_collector_is_not_off_for_ever() -> None:
+def test_the_collector_is_switched_on_again_after_a_time_limit() -> None:
     clock = Clock()
     pause = CollectorPause(clock)
     with pause:

@@ -28,7 +28,7 @@ def test_a_type_and_its_parameters(value: bytes, name: str, parameters: dict[str
 
 
 @pytest.mark.parametrize("value", [b"", b"csv", b"text/", b"text/csv; charset", b"text/csv x", b"a/b;" + b"c=d;" * 999])
-def test_what_is_no_type_is_refused(value: bytes) -> None:
+def test_a_malformed_media_type_is_refused(value: bytes) -> None:
     with pytest.raises(InvalidInput, match="content-type"):
         read_media_type(value)
 

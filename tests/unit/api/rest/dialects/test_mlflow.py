@@ -54,7 +54,7 @@ def test_missing_values_may_be_nan_as_mlflows_client_sends_them(client: DialectC
 
 
 @pytest.mark.parametrize("kind", ["text/csv", "application/csv; charset=UTF-8"])
-def test_csv(client: DialectClient, kind: str) -> None:
+def test_csv_bodies_are_answered(client: DialectClient, kind: str) -> None:
     body = b"a,b,c\r\n1,2,3\r\n4,5,6\r\n"
     assert client.ask("/invocations", body, fields={"content-type": kind})[1] == {"predictions": RECORDS}
     many = b"a,b,c\n" + b"1,2,3\n" * 4000
@@ -104,7 +104,7 @@ def test_errors_have_mlflows_form(client: DialectClient, body: Any, message: str
     assert fields["penstock-model-version"] == "1"
 
 
-def test_other_errors(client: DialectClient, world: World) -> None:
+def test_other_errors_have_their_status(client: DialectClient, world: World) -> None:
     assert client.ask("/invocations", {"messages": []})[:2] == (
         501,
         {

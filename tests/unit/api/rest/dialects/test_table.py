@@ -78,7 +78,7 @@ def test_the_only_model_is_the_default_one(world: World) -> None:
         world.plane.routing_table = table
 
 
-def test_another_method_is_no_prediction(world: World) -> None:
+def test_another_method_does_not_predict(world: World) -> None:
     table = DialectTable(setup_of(world, "kserve_v1"), CorsPolicy(()))
     head = read_head(b"GET /v1/models/row:predict HTTP/1.1\r\nhost: x\r\n\r\n")
     assert table.find_target(head) is None

@@ -66,10 +66,10 @@ def test_nan_travels_as_a_token(client: DialectClient) -> None:
         (b'{"instances": [[NotANumber]]}', "not valid JSON"),
         ({}, "expected one of"),
         ({"instances": [[1, 2, 3]], "inputs": [[1, 2, 3]]}, "expected one of"),
-        ({"instances": {"x": [[1, 2, 3]]}}, '"instances" is no list'),
+        ({"instances": {"x": [[1, 2, 3]]}}, '"instances" is not a list'),
         ({"instances": []}, "no rows"),
         ({"instances": [[1, 2]]}, "row 0"),
-        ({"instances": [[1, 2, 3]], "signature_name": 5}, '"signature_name" is no text'),
+        ({"instances": [[1, 2, 3]], "signature_name": 5}, '"signature_name" is not a text'),
         ({"instances": [[1, 2, 3]], "signature_name": "other"}, 'Serving signature name: "other" not found'),
     ],
 )
@@ -116,8 +116,8 @@ def test_classify_by_names_of_inputs_and_columns(client: DialectClient) -> None:
     ("body", "message"),
     [
         ({}, 'expected "examples"'),
-        ({"examples": [5]}, "example 0 is no object"),
-        ({"examples": [{"x": [1, 2, 3]}], "context": 5}, "the context is no object"),
+        ({"examples": [5]}, "example 0 is not an object"),
+        ({"examples": [{"x": [1, 2, 3]}], "context": 5}, "the context is not an object"),
         ({"examples": [{"x": [1, 2, 3]}], "context": {"x": 1}}, "in the context too"),
         ({"examples": []}, "no examples"),
         ({"examples": [{"x": [1, "a", 3]}]}, "not FP32"),

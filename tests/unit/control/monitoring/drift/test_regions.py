@@ -54,7 +54,7 @@ def test_another_control_process_finds_the_regions_and_a_torn_file_is_none(tmp_p
     assert list(memory.opened()) == []
 
 
-def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> None:
+def test_versions_that_are_not_served_release_their_counters(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     memory.regions.assign(ONE, "a", HALF, (), [ONE, TWO])
     memory.regions.assign(TWO, "b", REGION_CELLS - HALF, (), [ONE, TWO])
@@ -68,7 +68,7 @@ def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> N
     st.lists(st.tuples(st.integers(0, REGION_CELLS), st.integers(1, REGION_CELLS // 4)), max_size=8),
     st.integers(1, REGION_CELLS),
 )
-def test_words_are_given_out_once(places: list[tuple[int, int]], size: int) -> None:
+def test_counters_are_assigned_once(places: list[tuple[int, int]], size: int) -> None:
     taken = [CounterRegion("", offset, length) for offset, length in places if offset + length <= REGION_CELLS]
     found = free_offset(taken, size)
     starts = [0, *(item.offset + item.size for item in taken)]

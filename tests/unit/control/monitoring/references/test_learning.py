@@ -157,7 +157,7 @@ def test_one_that_cannot_be_learned_of_holds_up_no_other_and_is_tried_again(lear
     assert learner.learning.problem(ONE) == ""
 
 
-def test_rows_that_are_forgotten_are_no_reference(learner: Learner) -> None:
+def test_forgotten_rows_do_not_make_a_reference(learner: Learner) -> None:
     learner.gather(ONE, ENOUGH)
     learner.learning.forget(ONE)
     assert learner.learn() == {}

@@ -3,7 +3,7 @@
 import { html, valueTo } from "../lib/html.js";
 
 /**
- * Chooses a text such as a version; one that is no choice any more stays in the list.
+ * Chooses a text such as a version; one that is not a choice any more stays in the list.
  * @param {{title: string, value: string, choices: string[], onChange: (value: string) => void, none?: string}} props
  */
 export function ChoiceField({ title, value, choices, onChange, none }) {
