@@ -83,7 +83,7 @@ DEFAULT_URLS = {"github": "https://api.github.com"}
 """The addresses of kinds that have one by default."""
 
 RUN_ONCE = frozenset({"command"})
-"""Kinds that get an event once, and again only where a person asks for it: training twice is not a repeat of a message."""
+"""Kinds that get an event once, and again only where a person asks for it: training twice repeats no message."""
 
 _CHOICES = {("webhook", "mode"): ("structured", "binary"), ("airflow", "api"): ("v2", "v1")}
 

@@ -31,7 +31,7 @@ def frame_from_bytes(data: bytes, limits: FrameLimits = DEFAULT_LIMITS) -> Frame
     try:
         return frame_of(_one_batch(_make_table(data, limits), limits))
     except (pa.ArrowException, OSError):  # of the reader: there is no file here
-        raise InvalidInput("the data is not Parquet and no Arrow file, or it is damaged") from None
+        raise InvalidInput("the data is neither a Parquet nor an Arrow file, or it is damaged") from None
 
 
 def _make_table(data: bytes, limits: FrameLimits) -> Any:

@@ -55,7 +55,7 @@ def _read_csv(file: Path) -> Table:
         text = file.read_text(encoding="utf-8-sig")
         rows = list(csv.reader(io.StringIO(text)))
     except (UnicodeDecodeError, csv.Error):
-        raise InvalidInput("the data is not CSV, Parquet or npz file") from None
+        raise InvalidInput("the data is not a CSV, Parquet or npz file") from None
     rows = [row for row in rows if row]
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise InvalidInput("the CSV data needs a line of names, and as many values in every line")

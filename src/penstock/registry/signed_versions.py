@@ -54,8 +54,8 @@ class SignedVersions:
         """Add a bundle to a version that was pushed, or will be.
 
         Raises:
-            Refused: it is not a bundle, is not signed by a trusted signer, or is about other files; this is added to the
-                audit. Where signatures are off or only warn, a bundle of this format is enough.
+            Refused: it is not a bundle, is not signed by a trusted signer, or is about other files; this is added to
+                the audit. Where signatures are off or only warn, a bundle of this format is enough.
         """
         try:
             signers = self._signers(model, version, bundle)

@@ -30,8 +30,8 @@ def with_requested(parameters: Mapping[str, Any], requested: Sequence[RequestedO
 
 
 def explain_instead(plane: DataPlane, call: InferCall, parameters: Mapping[str, Any]) -> None:
-    """Make a call that has not begun one for an explanation, as its parameters say. It is not a prediction then: nothing
-    is mirrored, monitored or compared.
+    """Make a call that has not begun one for an explanation, as its parameters say. It is then not a prediction:
+    nothing is mirrored, monitored or compared.
 
     Raises:
         InvalidInput: a parameter has an impossible value.

@@ -14,8 +14,8 @@ HOME: Final = "/console/models"
 def base_of(request: Request) -> str:
     """Return the root of the ops port relative to the page, such as "../../".
 
-    It follows from the path as it was sent: an encoded slash in a name is not a step. A proxy that removes a prefix leaves
-    the steps below it as they are.
+    It follows from the path as it was sent: an encoded slash in a name is not a step. A proxy that removes a prefix
+    leaves the steps below it as they are.
     """
     raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     return "../" * (raw.partition(b"?")[0].count(b"/") - 1) or "./"

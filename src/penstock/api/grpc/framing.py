@@ -185,7 +185,7 @@ def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None)
             data, FORMATS[encoding], message_too_large(max_bytes), max_bytes, members=False, pause=pause
         )
     except NotInflatable:
-        raise Internal(f"the message is not a {encoding} data") from None
+        raise Internal(f"the message is not {encoding} data") from None
 
 
 def message_too_large(max_bytes: int) -> TooLarge:

@@ -117,8 +117,8 @@ def _nothing_to_replay(text: str, model: str) -> str:
     if Path(text).exists():
         return f"{text} holds no captured requests of model '{model}'"
     return (
-        f"'{text}' is not a file or folder, and the gateway on this machine has captured no requests of such a model; set "
-        "'capture' in the model's policy, or name a file"
+        f"'{text}' is not a file or folder, and the gateway on this machine has captured no requests of such a model; "
+        "set 'capture' in the model's policy, or name a file"
     )
 
 

@@ -28,7 +28,7 @@ class Connections(Protocol):
         """Return a connection for a change of rows that no other change depends on."""
 
     def renewing(self) -> AbstractContextManager[sa.Connection]:
-        """Return a connection for what this process renews every few seconds, which is not a change to ``change_mark``."""
+        """Return a connection for what this process renews every few seconds; ``change_mark`` does not count it."""
 
     def change_mark(self) -> ChangeMark | None:
         """Return a mark that is another one after every change, None where it cannot be known; does not wait."""

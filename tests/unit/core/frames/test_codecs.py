@@ -1,4 +1,4 @@
-"""Frames survive each of their forms: records, split, columns, CSV and JSON lines; and what is not a frame is refused."""
+"""Frames survive each of their forms: records, split, columns, CSV and JSON lines; other data is refused."""
 
 import json
 from typing import Any

@@ -45,7 +45,7 @@ class FrameReader:
         """Take the next bytes.
 
         Raises:
-            Http2ConnectionError: they are not connection preface, or a frame is larger than MAX_FRAME_SIZE.
+            Http2ConnectionError: they are not a connection preface, or a frame is larger than MAX_FRAME_SIZE.
         """
         if self._preface_bytes < len(PREFACE):
             data = self._preface(data)

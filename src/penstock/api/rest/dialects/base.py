@@ -190,7 +190,7 @@ class Dialect(ABC):
         return FaultAnswer(status_of(fault), error_body(str(fault)))
 
     def accepts_binary(self, fields: Fields) -> bool:
-        """Whether a body is not a text, so that ``limits.max_body_bytes`` bounds it, and not ``limits.max_json_bytes``."""
+        """Whether a body is binary, so that ``limits.max_body_bytes`` bounds it, and not ``limits.max_json_bytes``."""
         return False
 
     def endpoints(self) -> Mapping[str, Endpoint]:

@@ -16,8 +16,8 @@ MOST_NS: Final = 10_000_000_000
 class CollectorPause:
     """The time in which the garbage collector is off, as a context manager of any number of threads.
 
-    The rows of a body of 8 MB are millions of lists that are not garbage, and a collection walks them all without giving
-    the interpreter lock back: 0.1 s and more.
+    The rows of a body of 8 MB are millions of lists that are not garbage, and a collection walks them all without
+    giving the interpreter lock back: 0.1 s and more.
     """
 
     def __init__(self, clock: Callable[[], int] = monotonic_ns) -> None:
