@@ -66,8 +66,8 @@ def test_every_form_gives_the_same_input(tmp_path: Path, name: str) -> None:
         ("rows.csv", b"age\n1\n,2\n", "rows.csv: row 1 of the CSV data has 2 fields"),
         ("rows.json", b"{", "rows.json is not JSON"),
         ("rows.txt", b"", "unknown ending; expected one of .csv"),
-        ("rows.parquet", b"PAR1", "no Parquet"),
-        ("rows.npy", b"", "no .npy file"),
+        ("rows.parquet", b"PAR1", "neither a Parquet"),
+        ("rows.npy", b"", "not a .npy file"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -50,7 +50,7 @@ def test_a_file_without_rows_has_columns() -> None:
     "data", [b"", b"a,b\n1,2\n", b"PAR1", b"ARROW1\x00\x00", frame_to_parquet(FRAME)[:-9], b"\x07" * 999]
 )
 def test_a_file_that_is_not_a_table_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidInput, match="no Parquet and no Arrow"):
+    with pytest.raises(InvalidInput, match="neither a Parquet nor an Arrow"):
         frame_from_bytes(data)
 
 

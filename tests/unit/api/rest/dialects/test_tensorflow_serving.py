@@ -94,7 +94,7 @@ def test_texts_may_be_base64(client: DialectClient) -> None:
     for body, member in (({"instances": [[encoded, "c"]]}, "predictions"), ({"inputs": [[encoded, "c"]]}, "outputs")):
         status, found, _ = client.ask(f"{TEXTS}:predict", body)
         assert (status, found) == (200, {member: [["äb", "c"]]})
-    assert "no base64" in client.ask(f"{TEXTS}:predict", {"instances": [[{"b64": "?"}]]})[1]["error"]
+    assert "is not base64" in client.ask(f"{TEXTS}:predict", {"instances": [[{"b64": "?"}]]})[1]["error"]
 
 
 def test_regress_as_documented(client: DialectClient) -> None:

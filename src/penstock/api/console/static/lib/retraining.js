@@ -25,7 +25,7 @@ export function evidenceText(evidence) {
   const { statistic, feature, value, threshold, features } = evidence;
   const names = Array.isArray(features) ? features.map((item) => item.name).join(", ") : "";
   const subject = [feature, statistic === "e-SR" ? "drifting columns" : statistic].filter(Boolean).join(": ");
-  const parts = [`${subject} ${valueText(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${valueText(threshold)}`];
+  const parts = [`${subject} ${scoreText(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${scoreText(threshold)}`];
   return parts.filter(Boolean).join(", ") + (names ? ` (${names})` : "");
 }
 
@@ -33,11 +33,11 @@ export function evidenceText(evidence) {
  * @param {any} value
  * @returns {string}
  */
-function valueText(value) {
+function scoreText(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(Math.round(value * 10000) / 10000);
   if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${valueText(item)}`).join(", ");
+  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${scoreText(item)}`).join(", ");
 }
 
 /**

@@ -17,7 +17,7 @@ function RolloutPage({ params }) {
   if (!rollout) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`<${RolloutSummary} model=${model} rollout=${rollout} />
     <${Actions} model=${model} path=${path} actions=${rolloutActions(rollout)} what="version ${rollout.to} of ${model}" onDone=${again} />
-    <${Progress} rollout=${rollout} />
+    <${RolloutProgress} rollout=${rollout} />
     <${GuardCards} rollout=${rollout} history=${withNewest(whole.evidence_history, rollout, Date.now() / 1000)} />
     <${TrialHistory} changes=${whole.changes} />`;
 }
@@ -38,7 +38,7 @@ function RolloutSummary({ model, rollout }) {
 }
 
 /** @param {{rollout: any}} props */
-function Progress({ rollout }) {
+function RolloutProgress({ rollout }) {
   if (!isOpen(rollout)) return null;
   return html`<section aria-label="What is still needed"><h2>What is still needed</h2>
     <ul>${rollout.progress.map((/** @type {string} */ text) => html`<li key=${text}>${text}</li>`)}</ul>
