@@ -211,7 +211,7 @@ def test_text_columns_are_not_explained_as_numbers() -> None:
     many = graph(node("OneHotEncoder", "x", "a", ML, cats_int64s=[0, 1]), trees(inputs="a"))
     with pytest.raises(NotExact, match="several features are encoded"):
         read_exact_model(many, "y").prepare(BACKGROUND)
-    with pytest.raises(NotExact, match="no number"):
+    with pytest.raises(NotExact, match="not a number"):
         read_exact_model(graph(trees()), "y").prepare(np.array([["a"] * FEATURES], dtype=object))
 
 
