@@ -16,8 +16,8 @@ KEY = "lazy_collection"
 
 
 def suits(config: pytest.Config) -> bool:
-    """Return whether whole files are to be run, each in one process."""
-    return config.getoption("dist") == "loadfile" and not any("::" in argument for argument in config.args)
+    """Return whether whole files are to be run, each in one process; never so without pytest-xdist."""
+    return config.getoption("dist", "no") == "loadfile" and not any("::" in argument for argument in config.args)
 
 
 @pytest.hookimpl(optionalhook=True)

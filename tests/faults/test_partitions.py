@@ -23,6 +23,7 @@ from tests.integration.traffic.drive import (
     begin,
     look,
     promote_champion,
+    push_version,
     scorer,
     serve,
     traffic,
@@ -120,7 +121,7 @@ def test_a_bucket_that_swallows_everything_holds_up_only_what_needs_it(tmp_path:
         }
         server = harness.launch(None, tmp_path / "a", "--workers", "1", env=env)
         try:
-            assert server.push("m", GOOD, scorer().SerializeToString()).status == 201
+            push_version(server, GOOD, scorer())
             promote_champion(server, GOOD)
             answers: list[tuple[int, str]] = []
             pushing = threading.Thread(target=lambda: answers.append(push(server, "9")), daemon=True)

@@ -155,7 +155,10 @@ def test_a_version_whose_record_was_changed_behind_its_back_is_not_loaded(tmp_pa
         for version in (1, 2):
             assert add(server, "lin", str(version), signature(graph(version), tmp_path)).status == 201
             assert server.push("lin", str(version), graph(version)).status == 201
-        wait_until(lambda: ask(server, "lin", "1").status == 200, PATIENCE_S, "the version with its own record")
+        # at every worker: one that has not loaded it yet has nothing to keep
+        wait_until(
+            lambda: ask_state(server, "lin")["1"]["state"] == "READY", PATIENCE_S, "the version as it was pushed"
+        )
         with sqlite3.connect(folder / "home" / "registry.db", timeout=PATIENCE_S) as database:
             names = "digest, size, files, facts"
             row = database.execute(f"SELECT {names} FROM versions WHERE version = '2'").fetchone()

@@ -384,8 +384,12 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert server.admin("POST", f"{path}/99/approve", {}).status == 404
         assert server.admin("POST", "/admin/v1/models/m/retrain", {"reason": "try"}).status == 201
         push("2", TURNED)
-        wait_until(lambda: candidates().get("2", {}).get("state") == "waiting", PATIENCE_S, "an exam without labels")
-        assert "60 are asked" in candidates()["2"]["reasons"][0]
+
+        def waits_for_labels() -> bool:  # at first the candidate waits until it is served
+            found = candidates().get("2", {})
+            return found.get("state") == "waiting" and "60 are asked" in found["reasons"][0]
+
+        wait_until(waits_for_labels, PATIENCE_S, "an exam without labels")
         answer_and_label(server, 400)
         wait_until(lambda: candidates()["2"]["state"] == "refused", PATIENCE_S, "the exam")
         refused = candidates()["2"]

@@ -11,7 +11,15 @@ import pytest
 from tests import harness, postgres
 from tests.commands import DEADLINE_FACTOR
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import GOOD, SAME, ask_many, promote_champion, scorer
+from tests.integration.traffic.drive import (
+    GOOD,
+    SAME,
+    ask_many,
+    promote_champion,
+    push_version,
+    repeat_until_in_time,
+    scorer,
+)
 from tests.postgres import Postgres
 
 ROUTE = "/admin/v1/models/m/route"
@@ -54,9 +62,9 @@ def gateway(tmp_path: Path) -> Iterator[tuple[Server, Postgres]]:
         )
         try:
             for version in (GOOD, SAME):
-                assert server.push("m", version, scorer().SerializeToString()).status == 201
+                push_version(server, version, scorer())
             promote_champion(server, GOOD)
-            assert server.admin("GET", ROUTE).status == 200
+            repeat_until_in_time(lambda: server.admin("GET", ROUTE), 200)
             yield server, database
         finally:
             server.kill()

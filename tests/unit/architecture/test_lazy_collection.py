@@ -79,3 +79,10 @@ def test_names_and_marks_select_tests_and_not_files(tmp_path: Path) -> None:
     assert "1 passed" in by_name.stdout, by_name.stdout
     by_mark = run(tmp_path, "--numprocesses", "1", "--dist", "loadfile", "-m", "slow", "--ignore", "test_c.py")
     assert "1 failed" in by_mark.stdout, by_mark.stdout
+
+
+@pytest.mark.processes
+def test_without_xdist_files_are_collected_as_ever(tmp_path: Path) -> None:
+    """Mutation testing runs so."""
+    result = run(tmp_path, "-p", "no:xdist", "test_a.py")
+    assert "2 passed" in result.stdout, result

@@ -17,12 +17,14 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.placement import INLINE_BUDGET_NS, NOTE_EVERY
+from penstock.core.queueing import WINDOW_NS
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals, count_load
 from penstock.registry.config import model_config
+from penstock.serving import admission, worker_pool
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import BatchResult, InferCall
@@ -258,8 +260,13 @@ def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
     story(World(model, BatchRules(8)), outcomes)
 
 
-def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
+def test_a_queue_that_only_grows_is_cut(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = monotonic_ns()
+    for module in (admission, worker_pool):  # one window for each round, however long the machine takes for it
+        monkeypatch.setattr(module, "monotonic_ns", lambda: now)
+
     async def outcomes(world: World) -> None:
+        nonlocal now
         world.limiter._call_ns = world.limiter._run_ns = 5e6
         calls = []
         for _ in range(5):
@@ -269,7 +276,8 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
                     world.enter(calls[-1])
                 except Overloaded as fault:
                     world.outcomes[calls[-1]] = fault
-            await asyncio.sleep(0.03)
+            await world.running(1)
+            now += WINDOW_NS
         refused = [call for call in calls if call in world.outcomes]
         assert len(refused) == 150 - 16
         assert all(world.kind(call) == "overloaded" for call in refused)

@@ -16,7 +16,7 @@ from penstock.app.owner_socket import NAME
 from penstock.cli.console import say
 
 PORTS = {"http": 8000, "grpc": 8001, "ops": 8002}
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
 

@@ -53,7 +53,7 @@ from penstock.engine.scratch import scratch_folder, temporary_folder
 SAMPLES = 3
 CALL_SECONDS = 10.0
 TRAFFIC_SECONDS = 5.0
-ROLLOUT_SECONDS = 40.0
+ROLLOUT_SECONDS = 180.0
 ROLLOUT_ROWS = 200
 GUARDS = ({"metric": "errors", "max_increase": 0.01}, {"metric": "latency", "max_ratio": 3}, {"metric": "outputs"})
 """Of both rollouts. The first bound is proven by some hundred requests, the default of 0.002 by thousands."""

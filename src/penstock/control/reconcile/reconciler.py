@@ -129,8 +129,8 @@ class Reconciler:
     def wait(self, reason: str, publish: bool) -> None:
         """Serve nothing until ``begin``, and refuse load requests; ``reason`` says why. ``publish`` says whether the
         workers are sent the empty state; otherwise they keep serving what they have."""
-        first, self._waiting_for = not self._waiting_for, reason
-        if publish and first:
+        self._waiting_for = reason
+        if publish and not self.desired.waiting:
             self._publish(self._state)
 
     def materialized_version(self, model: str, version: str) -> MaterializedVersion | None:
@@ -174,8 +174,8 @@ class Reconciler:
         for key in departed:
             self._fleet.clear(self._state.blocks[key])
         blocks = {key: block for key, block in self._state.blocks.items() if key not in departed}
-        self._state = replace(self._state, blocks=blocks)
-        self._fleet.save(self._state)
+        self._fleet.save(state := replace(self._state, blocks=blocks))
+        self._state = state
 
     async def refresh(self) -> None:
         """Scan the whole source and publish what has changed; a model that cannot be read keeps its state.
@@ -305,10 +305,10 @@ class Reconciler:
         """Handle the death of a worker; a version whose loading kills several workers is quarantined."""
         loading = [version for version in report.versions.values() if version.state is ReadyState.LOADING]
         for version in loading:
-            case = (version.model, version.version, version.tag)
+            case = (*(key := (version.model, version.version)), version.tag)
             self._fatal[case] += 1
-            if self._fatal[case] == FATAL_LOADS:
-                self._quarantine((version.model, version.version))
+            if self._fatal[case] >= FATAL_LOADS and key not in self._state.quarantine:
+                self._quarantine(key)
 
     def _refuse_problem(self, source: SourceModel) -> None:
         if not source.problem:
@@ -348,15 +348,16 @@ class Reconciler:
         raise unknown_model(model)
 
     def _publish_if_new(self) -> None:
-        if self._make_plan(self._state).desired.models != self.desired.models:
+        desired = self._make_plan(self._state).desired
+        if (desired.models, desired.waiting) != (self.desired.models, self.desired.waiting):
             self._publish(self._state)
 
     def _publish(self, state: ControllerState) -> None:
         planned = self._make_plan(state)
         for block in planned.cleared:
             self._fleet.clear(block)
+        self._fleet.save(planned.state)  # first: what could not be stored is not published, and is planned again
         self._state, self.desired = planned.state, planned.desired
-        self._fleet.save(self._state)
         self._fleet.publish(self.desired)
 
     def _make_plan(self, state: ControllerState) -> ReconcilePlan:
