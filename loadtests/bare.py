@@ -39,6 +39,10 @@ LONG = ("gbm", "transformer", "cnn")
 CODECS = {codec.name: codec for codec in (BINARY, GRPC, JSON)}
 
 _WARM_UP_S = 0.5
+_SETTLE_S = 2.0
+"""Seconds that a gateway gets after its start: for one of them it releases what only the start needed, and its control
+process takes a tenth of the core."""
+
 _WIDTH = 120
 
 
@@ -150,6 +154,7 @@ def open_comparison(model: BenchModel, codec: Codec, cores: Sequence[int]) -> It
     with ExitStack() as stack:
         server = stack.enter_context(run_server(penstock(model.folder, "--workers", "1"), cores))
         bare = [stack.enter_context(bare_runs(model, threads, cores)) for threads in sorted({1, len(cores)})]
+        time.sleep(_SETTLE_S)
         yield BareComparison(model, codec, server, bare, len(cores))
 
 

@@ -13,7 +13,7 @@ from penstock.api.common import request_rules
 from penstock.api.common.content_coding import BOM
 from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import INLINE_JSON, RequestWork
-from penstock.api.rest.infer_body import InferBody, KnownHeader
+from penstock.api.rest.infer_body import InferBody, KnownHeader, KnownRowText
 from penstock.api.rest.json_scan import JsonSkeleton, make_skeleton
 from penstock.api.rest.json_space import without_long_space
 from penstock.api.rest.messages import FlatFloats, FlatRequest, JsonOutput, JsonRequest, RequestFields
@@ -22,7 +22,7 @@ from penstock.api.rest.tensor_reader import TensorReader
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
-from penstock.core.signature import Signature
+from penstock.core.signature import RowForm, Signature
 from penstock.core.slices import PauseWork
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Shape, Tensor, from_raw, numpy_type
 from penstock.serving.requested_outputs import RequestedOutput
@@ -32,10 +32,10 @@ MAX_PACKED: Final = 4096
 """Minimum length of a list that NumPy converts, which needs no argument for each element."""
 
 MAX_HEADERS: Final = 256
-"""Maximum number of cached JSON parts of binary requests; clients choose them."""
+"""Maximum number of cached JSON parts of binary requests, and of JSON around a row; clients choose them."""
 
 MAX_HEADER: Final = 4096
-"""Maximum bytes of a cached JSON part."""
+"""Maximum bytes of a cached JSON part, or of the JSON around a row."""
 
 _CODES: Final = {"FP32": "f", "FP64": "d"}
 _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
@@ -43,16 +43,32 @@ _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
 _packer = lru_cache(maxsize=256)(Struct)
 _decode = msgspec.json.Decoder(JsonRequest).decode
 _decode_flat = msgspec.json.Decoder(FlatRequest).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+
+_DATA: Final = b'"data"'
+_COLON: Final = b":"
+_SPACE: Final = b" \t\r\n"
+_WRONG: Final = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    KeyError,
+    ValueError,
+    OverflowError,
+    WrongCount,
+)
+"""What decoding in one pass raises: the general way names what is wrong."""
 
 
 class BodyDecoder:
-    """Decodes the bodies of infer requests, and caches the JSON parts of binary ones."""
+    """Decodes the bodies of infer requests; caches the JSON parts of binary ones, and the JSON around single rows."""
 
     def __init__(self, limits: RequestLimits, regions: SharedRegions) -> None:
         self._limits = limits
         self._flat_bytes = min(INLINE_JSON, limits.max_json_bytes)
         self._regions = regions
         self._headers: BoundedCache[bytes, KnownHeader] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
+        self._row_texts: BoundedCache[bytes, KnownRowText] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
         self._known_length: tuple[bytes, int] = (b"0", 0)
 
     def read_length(self, value: bytes) -> int:
@@ -90,7 +106,7 @@ class BodyDecoder:
         """
         if header_length is None:
             if signature.all_floats and len(body) <= self._flat_bytes:
-                flat = self._flat_floats(body, signature, owner)
+                flat = self._known_row(body, signature.row) or self._flat_floats(body, signature, owner)
                 if flat is not None:
                     return flat
             return self._decode(body, b"", signature, owner, RequestWork(self._limits, pause))
@@ -109,6 +125,40 @@ class BodyDecoder:
         binary = memoryview(body)[header_length:]
         return self._decode(header, binary, signature, owner, RequestWork(self._limits, pause))
 
+    def _known_row(self, body: bytes, row: RowForm | None) -> InferBody | None:
+        """Decode a request of one row that differs from an earlier one in its numbers only. Return None for any other,
+        including invalid ones.
+        """
+        start = body.find(b"[", body.find(_DATA))
+        text = self._row_texts.get(body[:start]) if start > 0 else None
+        if text is None or row is None or not text.fits(row) or not body.endswith(text.after):
+            return None
+        numbers = body[start : len(body) - len(text.after)]
+        try:
+            packed = row.pack(*_decode_floats(numbers))
+        except _WRONG:
+            return None
+        return InferBody("", packed, None, False, None, False)
+
+    def _learn_row(self, body: bytes, row: RowForm) -> None:
+        """Cache the JSON around the numbers of a request that has one row, and nothing of its own but the numbers.
+
+        ``data`` may stand anywhere in a text, so the place of the numbers is tried: they must be those that are put
+        there. Then whatever stands there is the row, as the rest of the JSON is the same.
+        """
+        at = body.find(_DATA)
+        start = body.find(b"[", at)
+        stop = body.find(b"]", start) + 1
+        before, after = body[:start], body[stop:]
+        size = len(before) + len(after)
+        if at < 0 or size > MAX_HEADER or body[at + len(_DATA) : start].strip(_SPACE) != _COLON:
+            return
+        for numbers in ([], [0.5]):
+            request = _decode_flat(before + msgspec.json.encode(numbers) + after)
+            if [item.data for item in request.inputs] != [numbers]:
+                return
+        self._row_texts.put(before, KnownRowText(after, row), size)
+
     def _flat_floats(self, body: bytes, signature: Signature, owner: str) -> InferBody | None:
         """Decode the most common request in one pass: flat lists of FP32 or FP64. Return None for any other, including
         invalid ones.
@@ -120,7 +170,10 @@ class BodyDecoder:
             if row is not None and len(inputs) == 1:
                 item = inputs[0]
                 if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
-                    return self._to_infer_body(request, row.pack(*item.data), signature, owner)
+                    packed = row.pack(*item.data)
+                    if not request.id and not request.parameters and not request.outputs:
+                        self._learn_row(body, row)
+                    return self._to_infer_body(request, packed, signature, owner)
             tensors = [
                 Tensor(
                     item.name,
@@ -129,16 +182,8 @@ class BodyDecoder:
                 )
                 for item in inputs
             ]
-        except (
-            msgspec.DecodeError,
-            UnicodeDecodeError,
-            RecursionError,
-            KeyError,
-            ValueError,
-            OverflowError,
-            WrongCount,
-        ):
-            return None  # the general way names what is wrong
+        except _WRONG:
+            return None
         return self._to_infer_body(request, tensors, signature, owner)
 
     def _decode(

@@ -60,13 +60,14 @@ class RestAnswerTemplate:
     An answer is ``prefix``, the id, then for each output its head up to the shape, the shape, and the data.
     """
 
-    __slots__ = ("_heads", "_limits", "_prefix", "_shapes", "_texts")
+    __slots__ = ("_heads", "_joint", "_limits", "_prefix", "_shapes", "_texts")
 
     def __init__(self, model: str, version: str, outputs: Sequence[TensorSpec], limits: RequestLimits) -> None:
         self._prefix = b'{"model_name":%b,"model_version":%b,"id":' % (orjson.dumps(model), orjson.dumps(version))
         self._heads = {(spec.name, spec.datatype): _encode_head(spec.name, spec.datatype) for spec in outputs}
         self._shapes: dict[Shape, bytes] = {}
         self._texts: dict[tuple[Shape, ...], OutputTexts] = {}
+        self._joint: dict[tuple[Shape, ...], OutputTexts] = {}  # of one row of outputs of these shapes
         self._limits = limits
 
     def answer(
@@ -161,9 +162,16 @@ class RestAnswerTemplate:
         """Return the texts around a row of the outputs of a batch run; the first call looks them up."""
         texts: OutputTexts | None = joint.encoded_cache.get(OutputTexts)
         if texts is None:
-            shapes = tuple([(1, *array.shape[1:]) for array in joint.arrays])
-            texts = self._texts.get(shapes) or self._output_texts(call.outputs, shapes)
-            joint.encoded_cache[OutputTexts] = texts
+            shapes = tuple([array.shape for array in joint.arrays])
+            texts = joint.encoded_cache[OutputTexts] = self._joint.get(shapes) or self._row_texts(call, shapes)
+        return texts
+
+    def _row_texts(self, call: InferCall, shapes: tuple[Shape, ...]) -> OutputTexts:
+        """Return the texts around a row of outputs of these shapes (rows x ...)."""
+        rows = tuple([(1, *shape[1:]) for shape in shapes])
+        texts = self._texts.get(rows) or self._output_texts(call.outputs, rows)
+        if len(self._joint) < MAX_SHAPES:
+            self._joint[shapes] = texts
         return texts
 
     def _own_answer(
@@ -270,8 +278,8 @@ def _json_columns(call: InferCall, joint: BatchResult) -> list[list[bytes]]:
             return []
         if array.size > INLINE_NUMBERS:
             return []
-        text = orjson.dumps(np.ascontiguousarray(array), option=_NUMPY)
-        if b"null" in text:
+        text = _dump_array(array)
+        if _N in text:
             return []
         columns.append(text[1:-1].split(b",") if array.ndim == 1 else text[2:-2].split(b"],["))
     return columns
@@ -343,6 +351,15 @@ def _encode_head(name: str, datatype: str) -> bytes:
     return b'{"name":%b,"datatype":"%b","shape":[' % (orjson.dumps(name), datatype.encode())
 
 
+def _dump_array(array: Array) -> bytes:
+    """Return an array of numbers as JSON lists. Arrays are contiguous nearly always, and a question costs more than an
+    exception that does not come."""
+    try:
+        return orjson.dumps(array, None, _NUMPY)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(np.ascontiguousarray(array), None, _NUMPY)
+
+
 def json_data(tensor: Tensor, nulls: bool = False) -> bytes:
     """Return the flat JSON list of a tensor's elements, row-major; floats in the shortest form that reads back the
     same.
@@ -356,7 +373,8 @@ def json_data(tensor: Tensor, nulls: bool = False) -> bytes:
         raise InvalidInput(
             f"output '{tensor.name}' is {tensor.datatype}, which has no JSON form; ask for it with binary_data"
         )
-    text = orjson.dumps(tensor.data.ravel(), option=_NUMPY)
+    data = tensor.data
+    text = _dump_array(data if data.ndim == 1 else data.ravel())
     if not nulls and tensor.datatype in _FLOATS and _N in text:
         raise InvalidInput(
             f"output '{tensor.name}' holds NaN or infinity, which JSON cannot carry; "

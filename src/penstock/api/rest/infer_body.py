@@ -1,4 +1,4 @@
-"""A decoded infer request, and a cached header of repeated requests."""
+"""A decoded infer request, and what is cached of repeated ones: the header, or the JSON around the numbers of a row."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -62,3 +62,24 @@ class KnownHeader:
             for name, datatype, dtype, count, offset, shape in self.inputs
         ]
         return InferBody("", tensors, self.requested, self.binary, self.timeout_ns, self.nulls)
+
+
+class KnownRowText:
+    """The JSON around the numbers of a request with one row: the next request with the same text before them and
+    ``after`` them differs in its numbers only."""
+
+    __slots__ = ("_row", "after")
+
+    def __init__(self, after: bytes, row: RowForm) -> None:
+        self.after = after
+        self._row = row
+
+    def fits(self, row: RowForm) -> bool:
+        """Whether the text states this row; compared once for each version."""
+        known = self._row
+        if row is known:
+            return True
+        if (row.name, row.datatype, row.dims) != (known.name, known.datatype, known.dims):
+            return False
+        self._row = row
+        return True
