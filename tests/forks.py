@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from penstock import cli
+from penstock.engine.confinement import child
+from penstock.engine.confinement import program as confined_program
 from penstock.engine.confinement.child import clean_environment
 from penstock.registry.admission import examiner
 
@@ -101,6 +103,9 @@ forks, and all else itself."""
 OF_SCRIPTS = ("onnx", "pyarrow.parquet", "skl2onnx", "sklearn.datasets", "sklearn.linear_model", "sklearn.tree")
 """What files on pages of the documents import to train a model."""
 
+CONFINED = "confined"
+"""The name of a program that confines itself, as `engine/confinement/program.py` does."""
+
 LENGTH = struct.Struct("I")
 NUMBER = struct.Struct("i")
 
@@ -111,6 +116,7 @@ def start_server(*modules: str) -> str:
     folder = Path(tempfile.mkdtemp(prefix="penstock-forks-"))
     atexit.register(_remove, folder, os.getpid())
     address = str(folder / "socket")
+    _write_caller(Path(folder, CONFINED), address)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
@@ -174,8 +180,9 @@ def call(server: socket.socket, program: str, environment: Mapping[str, str], fi
 
 
 def use_server(address: str) -> None:
-    """Let this process start its sandboxes by a server."""
+    """Let this process start its sandboxes, and what it runs confined, by a server."""
     vars(examiner)["_spawn"] = partial(ForkedSandbox, address)
+    vars(child)["_program_command"] = lambda: [str(Path(address).with_name(CONFINED))]
 
 
 def _serve(listener: socket.socket, address: str, modules: Sequence[str]) -> None:
@@ -261,6 +268,11 @@ def _run_sandbox() -> None:
     sandbox_program.main()
 
 
+def _run_confined() -> None:
+    """Confine this process, and run the module that the arguments name."""
+    sys.exit(confined_program.main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+
+
 def _run_script() -> None:
     """Run the file that the first argument names."""
     del sys.argv[0]
@@ -268,4 +280,9 @@ def _run_script() -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-PROGRAMS: Mapping[str, Callable[[], None]] = {"penstock": cli.main, "python": _run_script, "sandbox": _run_sandbox}
+PROGRAMS: Mapping[str, Callable[[], None]] = {
+    "penstock": cli.main,
+    "python": _run_script,
+    "sandbox": _run_sandbox,
+    CONFINED: _run_confined,
+}

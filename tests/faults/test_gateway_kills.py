@@ -163,7 +163,7 @@ class Caller:
 
     def _work(self) -> None:
         connection = HTTPConnection(self._address, timeout=PATIENCE_S)
-        while not self._over.wait(0.005):
+        while not self._over.wait(0.02):
             try:
                 connection.request("POST", "/v2/models/m/infer", BODY)
                 answer = connection.getresponse()

@@ -18,10 +18,11 @@ def infer(server: Server, model: str = "pair") -> None:
 
 def metric(server: Server, name: str, **labels: str) -> float:
     """The sum of a metric's series with these labels."""
-    text = server.admin("GET", "/metrics").body.decode()
+    lines = server.admin("GET", "/metrics").body.decode().splitlines()
+    text = "\n".join(line for line in lines if line.startswith(name))  # all of it takes ten times as long to read
     return sum(
         sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(f"{text}\n")
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )

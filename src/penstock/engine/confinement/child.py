@@ -112,7 +112,12 @@ def confined_command(module: str, arguments: Sequence[str], paths: AllowedPaths,
         open_files=_OPEN_FILES,
     )
     plan = json.dumps({**encode_program(SandboxedProgram(paths, limits)), "required": _Requirement.is_complete})
-    return [sys.executable, "-P", "-m", PROGRAM, plan, module, *arguments]
+    return [*_program_command(), plan, module, *arguments]
+
+
+def _program_command() -> list[str]:
+    """Return the command that runs ``program``."""
+    return [sys.executable, "-P", "-m", PROGRAM]
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
