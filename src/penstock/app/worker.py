@@ -29,7 +29,7 @@ from penstock.control.instance.ports import Address, is_loopback, share
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import encode_tensors
-from penstock.control.workers.slots import SlotFile, totals
+from penstock.control.workers.slots import SlotFile, sum_totals
 from penstock.core.access.origins import OriginPolicy
 from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
@@ -111,7 +111,7 @@ class Worker:
         self._memory = MemoryBudget(options.memory_bytes or read_memory() // MEMORY_SHARE // options.workers)
         self._plane = DataPlane(
             self._slot,
-            totals(slots),
+            sum_totals(slots),
             self._link if options.repository_control else UncontrolledRepository(self._link),
             int(options.deadline_s * 1e9),
             regions,
@@ -119,7 +119,7 @@ class Worker:
             _request_limits(options),
             authenticator=Authenticator(time.time),
             other_slots=[slot for slot in slots if slot is not self._slot],
-            tracer=_tracer(options),
+            tracer=_build_tracer(options),
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
         link = self._link
@@ -327,7 +327,7 @@ class Worker:
             log.warning("a model still runs %g s after the last answer; exiting without waiting for it", CLOSE_S)
 
 
-def _tracer(options: WorkerOptions) -> Tracer | None:
+def _build_tracer(options: WorkerOptions) -> Tracer | None:
     """Return the tracer of a worker; None if nothing is to be traced or logged."""
     limits = TraceLimits(options.trace_ratio, options.traces_forced_per_second, options.access_log_ratio)
     return Tracer(limits) if limits.is_on else None

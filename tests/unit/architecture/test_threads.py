@@ -18,7 +18,7 @@ ALLOWED = {
     "app/gateway_process.py:_finish_start": "changes permissions of files and returns memory, once, beside requests",
     "app/gateway_process.py:_run": "imports the admin API",
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
-    "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",
+    "control/calls/http_deadline.py:send_request": "closes the sockets of an exchange out of time; does not block",
     "control/calls/http_deadline.py:_resolve": "resolves names, a few at once, with a deadline",
     "control/calls/kept_connection.py:_exchange": "closes the socket of an exchange out of time; does not block",
     "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",

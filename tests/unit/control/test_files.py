@@ -112,7 +112,7 @@ def test_a_slot_is_shared_memory(tmp_path: Path) -> None:
     writer.slot.take_over(41)
     writer.slot.block(3).set_in_flight(1)
     assert reader.slot.pid == 41
-    assert slots.totals([reader.slot, reader.slot])(3).inflight == 2
+    assert slots.sum_totals([reader.slot, reader.slot])(3).inflight == 2
     with pytest.raises((TypeError, ValueError)):
         reader.slot.beat(1)
     writer.close()

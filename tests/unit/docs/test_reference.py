@@ -85,11 +85,11 @@ class Anything:
 def test_every_call_of_the_admin_api_is_described() -> None:
     anything: Any = Anything()
     found = [
-        *admin.routes(anything),
-        *traffic.routes(anything, anything),
-        *stream.routes(anything),
-        *overview.routes(anything, anything),
-        *access.routes(anything),
+        *admin.list_routes(anything),
+        *traffic.list_routes(anything, anything),
+        *stream.list_routes(anything),
+        *overview.list_routes(anything, anything),
+        *access.list_routes(anything),
     ]
     assert sorted(first_cells("admin-api.md")) == sorted(call for route in found for call in calls_of(route))
 

@@ -45,7 +45,7 @@ class AccessApi:
     sessions: Sessions = field(default_factory=Sessions)
 
 
-def routes(keys: KeyService) -> list[Route]:
+def list_routes(keys: KeyService) -> list[Route]:
     """Return the routes below ``/admin/v1`` for access."""
     calls = _AccessCalls(keys)
     table = [

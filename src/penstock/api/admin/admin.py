@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
 from penstock.api.admin.audit import AuditService
-from penstock.api.admin.audit import routes as audit_routes
+from penstock.api.admin.audit import list_routes as audit_routes
 from penstock.api.admin.caller_check import visible_models
 from penstock.api.admin.incoming import (
     query_number,
@@ -132,7 +132,7 @@ class RegistryService(Protocol):
         """Handle a webhook of MLflow."""
 
 
-def routes(registry_admin: RegistryService) -> list[Route]:
+def list_routes(registry_admin: RegistryService) -> list[Route]:
     """Return the routes below ``/admin/v1`` for models and the registry."""
     calls = _RegistryEndpoints(registry_admin)
     version, alias = "/models/{model}/versions/{version}", "/models/{model}/aliases/{alias}"

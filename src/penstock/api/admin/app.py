@@ -112,11 +112,11 @@ def build_app(
     }
     routes = [
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()),
-        *admin.routes(registry_admin),
-        *traffic.routes(services, registry_admin),
-        *overview.routes(services.overview, control),
-        *stream.routes(hub),
-        *access.routes(access_api.keys),
+        *admin.list_routes(registry_admin),
+        *traffic.list_routes(services, registry_admin),
+        *overview.list_routes(services.overview, control),
+        *stream.list_routes(hub),
+        *access.list_routes(access_api.keys),
         *console.routes,
         runbook.route(),
     ]

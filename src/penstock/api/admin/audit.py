@@ -40,7 +40,7 @@ class AuditService(Protocol):
         """Yield all entries and checkpoints as JSON lines."""
 
 
-def routes(audit: AuditService) -> list[Route]:
+def list_routes(audit: AuditService) -> list[Route]:
     """Return the routes below ``/admin/v1`` for the audit."""
     calls = _AuditEndpoints(audit)
     table = [

@@ -58,13 +58,13 @@ def _read_author(request: Request, caller: Caller, stated: str, reason: str) -> 
         reason=reason,
         method=caller.kind.value,
         key_id=caller.key_id,
-        address=_address(request),
+        address=client_address(request),
         request_id=_request_id(request),
         on_behalf_of=stated if caller.is_proven and "penstock-actor" in request.headers else "",
     )
 
 
-def _address(request: Request) -> str:
+def client_address(request: Request) -> str:
     """Return the address of the client, "" on a unix socket."""
     return "" if request.client is None else f"{request.client.host}:{request.client.port}"
 

@@ -26,7 +26,7 @@ class ProcessService(Protocol):
         """Return the workers, and the periodic tasks of all processes."""
 
 
-def routes(overview: OverviewService, processes: ProcessService) -> list[Route]:
+def list_routes(overview: OverviewService, processes: ProcessService) -> list[Route]:
     """Return the routes below ``/admin/v1``."""
 
     async def models(request: Request) -> Response:

@@ -122,7 +122,7 @@ class TrafficApi:
     overview: OverviewService
 
 
-def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
+def list_routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
     """Return the routes below ``/admin/v1`` for traffic; ``pushed`` knows whose versions are approved."""
     calls, approvers = _Calls(services.traffic), ApproverCheck(pushed)
     rollouts = _TrialCalls(services.rollouts, "rollouts", approvers)

@@ -47,7 +47,7 @@ ELSEWHERE: Final = "/console/{path:path}"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def routes(services: ConsoleServices) -> list[Route]:
+def list_routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
     pages = [_route(path, _make_page(services, name)) for path, name in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]

@@ -12,7 +12,7 @@ from penstock.core.access.delegation import PREFIX as DELEGATED
 from penstock.core.access.delegation import read_delegation
 from penstock.core.access.keys import PREFIX, digest_of, key_id_of
 from penstock.core.access.permissions import ROLES, grants_of
-from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.refusals import RefusalReason, make_unauthenticated
 from penstock.core.access.table import AccessTable, Issuer, KeyRecord, bound_grants
 
 LONGEST_NAME: Final = 128
@@ -105,7 +105,7 @@ class Authenticator:
             return _caller_of_certificate(directory, certificate_names)
         caller = _caller_of_token(directory, _read_token(authorization), self._clock())
         if caller.expires_at is not None and caller.expires_at <= self._clock():
-            raise unauthenticated(RefusalReason.EXPIRED)
+            raise make_unauthenticated(RefusalReason.EXPIRED)
         return caller
 
 
@@ -115,7 +115,7 @@ def _caller_of_token(directory: _Directory, token: str, now: float) -> Caller:
     if token.startswith(DELEGATED):
         return read_delegation(directory.delegation_key, token)
     if directory.verifier is None or token.count(".") != 2:
-        raise unauthenticated(RefusalReason.MALFORMED)
+        raise make_unauthenticated(RefusalReason.MALFORMED)
     verified = directory.verifier.verify(token, now)
     _check_name(verified.name)
     grants = bound_grants(directory.table.bindings, verified.name, verified.groups)
@@ -125,10 +125,10 @@ def _caller_of_token(directory: _Directory, token: str, now: float) -> Caller:
 def _caller_of_key(directory: _Directory, key: str) -> Caller:
     key_id = key_id_of(key)
     if key_id is None:
-        raise unauthenticated(RefusalReason.MALFORMED)
+        raise make_unauthenticated(RefusalReason.MALFORMED)
     record = directory.keys.get(key_id)
     if record is None or not hmac.compare_digest(record.digest, digest_of(key)):
-        raise unauthenticated(RefusalReason.UNKNOWN_KEY)
+        raise make_unauthenticated(RefusalReason.UNKNOWN_KEY)
     roles = [role for role in record.roles if role in ROLES]  # a newer release may know more roles
     grants = grants_of(roles, record.models)
     return Caller(record.name, CallerKind.KEY, grants, key_id=key_id, expires_at=record.expires_at)
@@ -137,7 +137,7 @@ def _caller_of_key(directory: _Directory, key: str) -> Caller:
 def _caller_of_certificate(directory: _Directory, names: tuple[str, ...]) -> Caller:
     """Return the caller of a client certificate: the first of its names that a binding names, else the first."""
     if not names:
-        raise unauthenticated(RefusalReason.NO_CREDENTIAL)
+        raise make_unauthenticated(RefusalReason.NO_CREDENTIAL)
     grants = {name: bound_grants(directory.table.bindings, name) for name in names}
     name = next((name for name in names if grants[name]), names[0])
     _check_name(name)
@@ -148,13 +148,13 @@ def _read_token(authorization: bytes) -> str:
     """Return the token of a field ``authorization: Bearer TOKEN`` (RFC 6750, section 2.1)."""
     matched = _BEARER.fullmatch(authorization)
     if matched is None:
-        raise unauthenticated(RefusalReason.MALFORMED)
+        raise make_unauthenticated(RefusalReason.MALFORMED)
     return matched[1].decode("ascii")
 
 
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise unauthenticated(RefusalReason.INVALID_NAME)
+        raise make_unauthenticated(RefusalReason.INVALID_NAME)
 
 
 def _open_verifier(issuers: Sequence[Issuer]) -> TokenVerifier:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.calls.http_deadline import NoRedirect, send_request
 from penstock.control.periodic import ProblemLog
 from penstock.core.access.table import Issuer
 
@@ -113,7 +113,7 @@ class KeySets:
     def _fetch(self, source: IssuerSource) -> None:
         request = urllib.request.Request(source.url, headers={"accept": "application/json"})  # noqa: S310 - https
         try:
-            with exchanging(request, WAIT_S, NoRedirect(), *_make_proxy_handlers(source.url)) as answer:
+            with send_request(request, WAIT_S, NoRedirect(), *_make_proxy_handlers(source.url)) as answer:
                 self._take(source, answer.read(MOST_BYTES + 1))
         except _UNREADABLE as error:
             self._url_problems.report(source.key, _describe_kept(source, error))

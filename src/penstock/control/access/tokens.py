@@ -10,7 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from penstock.core.access.claims import VerifiedToken, check_claims, is_meant_for, read_key_id
-from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.refusals import RefusalReason, make_unauthenticated
 from penstock.core.access.table import Issuer
 
 VerifyingKey = RSAKey | ECKey | OKPKey
@@ -54,7 +54,7 @@ class JwtVerifier:
                     _check_signature(token, keys[kid])
                     return check_claims(issuer, claims, now)
                 reason = RefusalReason.UNKNOWN_SIGNING_KEY
-        raise unauthenticated(reason)
+        raise make_unauthenticated(reason)
 
 
 def read_key_set(text: str) -> dict[str, VerifyingKey]:
@@ -110,7 +110,7 @@ def _check_signature(token: str, key: VerifyingKey) -> None:
     try:
         jws.deserialize_compact(token, key, algorithms=_algorithms_of(key))
     except _UNUSABLE:
-        raise unauthenticated(RefusalReason.INVALID_TOKEN) from None
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN) from None
 
 
 def _read_part(token: str, index: int) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _read_part(token: str, index: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     return values
 
 

@@ -35,7 +35,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 @contextmanager
-def exchanging(
+def send_request(
     request: urllib.request.Request,
     wait_s: float,
     *handlers: urllib.request.BaseHandler,

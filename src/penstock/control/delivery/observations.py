@@ -179,16 +179,16 @@ def _subtract(before: Document, now: Document) -> dict[str, Any] | None:
     difference: dict[str, Any] = {}
     for side in ("canary", "control"):
         old, new = before[side], now[side]
-        numbers = {name: _minus(new[name], old[name]) for name in COUNTED}
-        outputs = [_minus(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
+        numbers = {name: _diff_counts(new[name], old[name]) for name in COUNTED}
+        outputs = [_diff_counts(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
         if any(value < 0 for values in (*numbers.values(), *outputs) for value in values):
             return None
         difference[side] = {**numbers, "outputs": outputs}
-    difference["pairs"] = _minus(now["pairs"], before["pairs"])
+    difference["pairs"] = _diff_counts(now["pairs"], before["pairs"])
     return None if min(difference["pairs"]) < 0 else difference
 
 
-def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
+def _diff_counts(now: Sequence[float], before: Sequence[float]) -> list[float]:
     return [later - earlier for later, earlier in zip(now, before, strict=True)]
 
 

@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.calls.http_deadline import NoRedirect, send_request
 from penstock.core.errors import NotReady
 
 WAIT_S = 5.0
@@ -33,7 +33,7 @@ class PrometheusClient:
         address = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
             request = urllib.request.Request(address)  # noqa: S310 - http or https by the configuration
-            with exchanging(request, WAIT_S, NoRedirect()) as answer:
+            with send_request(request, WAIT_S, NoRedirect()) as answer:
                 number = _read_value(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as error:
             raise NotReady(f"Prometheus refuses the query: {error.code}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.calls.http_deadline import NoRedirect, send_request
 from penstock.control.calls.kept_connection import HttpAnswer, KeptConnection
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.secret_store import read_secret_file
@@ -88,7 +88,7 @@ def _exchange_once(url: str, body: bytes, fields: Mapping[str, str], wait_s: flo
     """Send a request by a proxy, on a connection of its own."""
     request = urllib.request.Request(url, body, dict(fields), method="POST")  # noqa: S310 - http or https by the setting
     try:
-        with exchanging(request, wait_s, NoRedirect()) as answer:
+        with send_request(request, wait_s, NoRedirect()) as answer:
             return HttpAnswer(answer.status, answer.headers, answer.read(MOST_ANSWER))
     except urllib.error.HTTPError as error:
         error.close()

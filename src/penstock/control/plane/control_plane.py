@@ -308,10 +308,10 @@ class ControlPlane:
 
     def _readings(self, living: Sequence[Slot], versions: Collection[VersionKey]) -> Iterator[Reading]:
         yield from self.counters.readings(self.reconciler.state, living, versions)
-        yield from metrics.workers(self._slots, living)
-        yield from metrics.states(self.statuses())
-        yield from metrics.contents(self.reconciler.desired, self.reconciler.materialized_version)
-        yield from metrics.traffic(self.reconciler.desired, self.statuses(), self.totals)
+        yield from metrics.read_workers(self._slots, living)
+        yield from metrics.read_states(self.statuses())
+        yield from metrics.read_contents(self.reconciler.desired, self.reconciler.materialized_version)
+        yield from metrics.read_traffic(self.reconciler.desired, self.statuses(), self.totals)
         yield from self._tasks.readings()
         for measured in self._measured:
             yield from measured()

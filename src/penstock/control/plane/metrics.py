@@ -106,9 +106,9 @@ def worker_readings(
     models = {UNKNOWN[0], *(model for model, _ in reported)}
     for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(reported)}}.items():
         totals = Totals.of(slots, block)
-        yield from _requests(key, totals)
-        yield from _stages(key, totals)
-        yield from _explanations(key, totals)
+        yield from _read_requests(key, totals)
+        yield from _read_stages(key, totals)
+        yield from _read_explanations(key, totals)
     yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or ControlCounters())
 
 
@@ -139,7 +139,7 @@ def _of_models(
         yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), lost[model, DEADLINE])
 
 
-def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
+def read_workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
     """Return the readings of each worker process: its memory budget, the stalls of its event loop, and its tasks."""
     for index, slot in enumerate(slots):
         if slot in living:
@@ -166,7 +166,7 @@ def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, 
     return {name: HEALTH[task.health] for name, task in tasks if task.health != WELL}
 
 
-def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
+def _read_requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     """Yield requests and durations; failures of a version are reported from its first request on, so that the first
     failures are an increase of a series."""
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -181,7 +181,7 @@ def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
         yield Distribution(metrics.REQUEST_DURATION, series, histogram.buckets, histogram.total / 1e9)
 
 
-def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
+def _read_stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     for name in STAGES:
         histogram = totals.stage(name)
         if histogram.count:
@@ -195,7 +195,7 @@ def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
         yield Point(metrics.JOINT_RUN_MISMATCHES, key, totals.joint_run_mismatches)
 
 
-def _explanations(key: VersionKey, totals: Totals) -> Iterator[Reading]:
+def _read_explanations(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     counts = totals.explanations()
     took_ns = counts.pop("ns")
     for outcome, count in counts.items() if took_ns else ():
@@ -204,7 +204,7 @@ def _explanations(key: VersionKey, totals: Totals) -> Iterator[Reading]:
         yield Point(EXPLANATION_SECONDS, key, took_ns / 1e9)
 
 
-def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
+def read_states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
     """Return the state of every version."""
     for status in statuses:
         for state in ReadyState:
@@ -212,7 +212,7 @@ def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
             yield Point(metrics.MODEL_STATE, labels, status.state is state)
 
 
-def contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion | None]) -> Iterator[Reading]:
+def read_contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion | None]) -> Iterator[Reading]:
     """Return the content of every version that should be served, and the memory that its admission measured."""
     for model in desired.models:
         for spec in model.versions:
@@ -223,7 +223,7 @@ def contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion 
                 yield Point(metrics.MODEL_MEMORY, (model.name, spec.version), content.memory_bytes)
 
 
-def traffic(
+def read_traffic(
     desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
 ) -> Iterator[Reading]:
     """Return how routes split the requests among the versions that can answer, and the outcomes of mirrored

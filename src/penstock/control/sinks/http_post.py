@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.calls.http_deadline import NoRedirect, send_request
 from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault
 from penstock.control.sinks.credentials import bearer_token
 
@@ -56,7 +56,7 @@ def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float, c
     request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
     handlers = [NoRedirect()] if context.trusted else [NoRedirect(), urllib.request.ProxyHandler({})]
     try:
-        with exchanging(request, wait_s, *handlers, permits=context.permits) as answer:
+        with send_request(request, wait_s, *handlers, permits=context.permits) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         error.close()

@@ -74,6 +74,6 @@ def create(path: Path) -> None:
         os.close(handle)
 
 
-def totals(slots: Sequence[Slot]) -> ReadTotals:
+def sum_totals(slots: Sequence[Slot]) -> ReadTotals:
     """Reads a block's counters, added up over slots."""
     return lambda block: Totals.of(slots, block)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.refusals import RefusalReason, make_unauthenticated
 from penstock.core.access.table import Issuer
 
 LEEWAY_S: Final = 30.0
@@ -31,9 +31,9 @@ def read_key_id(header: Mapping[str, Any]) -> str:
     """Return the key id in a token's header; raises ``Unauthenticated`` for a header that no token may have."""
     kid, kind = header.get("kid"), header.get("typ", "JWT")
     if not isinstance(kid, str) or not kid or header.keys() - HEADERS:
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     if not isinstance(kind, str) or kind.lower() not in TYPES:
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     return kid
 
 
@@ -51,18 +51,18 @@ def check_claims(issuer: Issuer, claims: Mapping[str, Any], now: float) -> Verif
             claims or the caller's name.
     """
     if not is_meant_for(issuer, claims):
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     expires_at = _read_time(claims.get("exp")) + LEEWAY_S
     if expires_at <= now:
-        raise unauthenticated(RefusalReason.EXPIRED)
+        raise make_unauthenticated(RefusalReason.EXPIRED)
     for earliest in ("nbf", "iat"):
         if earliest in claims and _read_time(claims[earliest]) > now + LEEWAY_S:
-            raise unauthenticated(RefusalReason.INVALID_TOKEN)
+            raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     name = claims.get(issuer.username_claim)
     if not isinstance(name, str) or not name:
-        raise unauthenticated(RefusalReason.INVALID_NAME)
+        raise make_unauthenticated(RefusalReason.INVALID_NAME)
     if issuer.username_claim == "email" and claims.get("email_verified", True) is not True:
-        raise unauthenticated(RefusalReason.INVALID_NAME)
+        raise make_unauthenticated(RefusalReason.INVALID_NAME)
     groups = [issuer.groups_prefix + group for group in _read_texts(claims.get(issuer.groups_claim))[:MOST_GROUPS]]
     return VerifiedToken(issuer.username_prefix + name, frozenset(groups), expires_at)
 
@@ -77,5 +77,5 @@ def _read_texts(value: Any) -> list[str]:
 def _read_time(value: Any) -> float:
     """Return a NumericDate; raises ``Unauthenticated`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     return float(value)

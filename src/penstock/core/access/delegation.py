@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from penstock.core.access.callers import Caller, CallerKind
 from penstock.core.access.permissions import Grant, Permission
-from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.refusals import RefusalReason, make_unauthenticated
 
 PREFIX: Final = "pd_"
 """What every delegated credential begins with."""
@@ -41,7 +41,7 @@ def read_delegation(key: bytes, text: str) -> Caller:
     """
     payload, _, signature = text.removeprefix(PREFIX).partition(".")
     if not key or not hmac.compare_digest(signature.encode(), _sign(key, payload).encode()):
-        raise unauthenticated(RefusalReason.INVALID_TOKEN)
+        raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
     name, kind, key_id, model, ends_at = _decode(payload)
     grants = (Grant(frozenset({Permission.PREDICT}), model),)
     return Caller(name, CallerKind(kind), grants, key_id=key_id, expires_at=float(ends_at))

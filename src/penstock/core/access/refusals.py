@@ -64,6 +64,6 @@ UNAUTHENTICATED: Final = "a valid credential is needed; send it as: authorizatio
 """The text for every request without a valid credential, so that it does not help to guess one."""
 
 
-def unauthenticated(reason: RefusalReason) -> Unauthenticated:
+def make_unauthenticated(reason: RefusalReason) -> Unauthenticated:
     """Return the error for a request without a valid credential; its ``detail`` is the reason, for operators."""
     return Unauthenticated(UNAUTHENTICATED, reason.value)

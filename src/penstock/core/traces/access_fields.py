@@ -24,7 +24,7 @@ def access_line(record: TraceRecord, offset_ns: int) -> tuple[str, dict[str, Any
         "event.type": ["access"] if outcome == "ok" else ["access", "error"],
         "event.outcome": "success" if outcome == "ok" else "failure",
         "event.duration": duration_ns,
-        "event.start": _iso(record.times[0] + offset_ns),
+        "event.start": _format_time(record.times[0] + offset_ns),
         "event.reason": "" if outcome == "ok" else outcome,
         **protocol,
         "http.request.id": record.request_id,
@@ -64,5 +64,5 @@ def _grpc_fields(record: TraceRecord) -> Described:
     return method, status, {"network.protocol": "grpc", "url.path": f"/{method}", "labels.grpc_status": status}
 
 
-def _iso(at_ns: int) -> str:
+def _format_time(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns // 1000 / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

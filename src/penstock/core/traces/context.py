@@ -80,10 +80,10 @@ def parse_state(tracestate: bytes) -> str:
     keys = {match.group(1) for match in matches if match is not None}
     if len(stated) > MOST_MEMBERS or len(keys) < len(stated):  # a member is invalid, or a key comes twice
         return ""
-    return _fitting(stated)
+    return _join_fitting(stated)
 
 
-def _fitting(members: list[str]) -> str:
+def _join_fitting(members: list[str]) -> str:
     """Join members until the text is full; those at the end are the oldest."""
     text = ""
     for member in members:

@@ -138,7 +138,7 @@ def describe_request(traits: RequestTraits) -> RequestDescription:
     name, attributes, is_error = describe(traits)
     outcome = OUTCOMES[traits.outcome]
     failed: dict[str, Value] = {} if outcome == "ok" else {"error.type": outcome}
-    evaluation = _evaluation(traits) if traits.version else {}
+    evaluation = _describe_evaluation(traits) if traits.version else {}
     return RequestDescription(name, {**attributes, **_model_attributes(traits), **failed}, is_error, evaluation)
 
 
@@ -178,20 +178,20 @@ def _model_attributes(traits: RequestTraits) -> dict[str, Value]:
     return {name: value for name, value in stated.items() if value}
 
 
-def _evaluation(traits: RequestTraits) -> dict[str, Value]:
+def _describe_evaluation(traits: RequestTraits) -> dict[str, Value]:
     """Return the decision of the route as the evaluation of a feature flag: the model is the flag, the version its
     variant."""
     stated: dict[str, Value] = {
         "feature_flag.key": traits.model,
         "feature_flag.result.variant": traits.version,
-        "feature_flag.result.reason": _reason(route_of(traits), traits.rules.is_split),
+        "feature_flag.result.reason": _choose_reason(route_of(traits), traits.rules.is_split),
         "feature_flag.provider.name": "penstock",
         "feature_flag.version": traits.rules.version,
     }
     return {name: value for name, value in stated.items() if value}
 
 
-def _reason(route: str, is_split: bool) -> str:
+def _choose_reason(route: str, is_split: bool) -> str:
     """Return why a version answered, in the words of the conventions; the mark of a request hides it."""
     if route in MARKED_ROUTES:
         return "unknown"

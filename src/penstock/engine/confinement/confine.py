@@ -58,14 +58,14 @@ def confine_sandbox(program: SandboxedProgram) -> ConfinementReport:
     memory = limits.limit_process(program.limits)
     namespace = limits.without_network()
     applied = _restrict(program.paths, Program.SANDBOX, writes=program.limits.file_bytes > 0)
-    return report_layers(_with(applied, memory, namespace), Program.SANDBOX)
+    return report_layers(_with_limits(applied, memory, namespace), Program.SANDBOX)
 
 
 def confine_worker(paths: AllowedPaths, memory_bytes: int) -> ConfinementReport:
     """Confine a worker that has opened its ports and the files of its slot; call it before there are threads."""
     memory = limits.limit_data(memory_bytes)
     applied = _restrict(paths, Program.WORKER, writes=True)
-    return report_layers(_with(applied, memory, namespace=False), Program.WORKER)
+    return report_layers(_with_limits(applied, memory, namespace=False), Program.WORKER)
 
 
 def _restrict(paths: AllowedPaths, program: Program, writes: bool) -> Mechanisms:
@@ -79,7 +79,7 @@ def _restrict(paths: AllowedPaths, program: Program, writes: bool) -> Mechanisms
     return Mechanisms(abi, filtered, no_new_privs=no_new_privs, all_threads=alone)
 
 
-def _with(applied: Mechanisms, memory: bool, namespace: bool) -> Mechanisms:
+def _with_limits(applied: Mechanisms, memory: bool, namespace: bool) -> Mechanisms:
     return Mechanisms(applied.landlock, applied.seccomp, namespace, applied.no_new_privs, memory, applied.all_threads)
 
 

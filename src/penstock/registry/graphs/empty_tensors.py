@@ -31,12 +31,12 @@ def _is_always(_node: onnx.NodeProto, _scope: GraphScope) -> bool:
     return True
 
 
-def _states(attribute: str) -> Callable[[onnx.NodeProto, GraphScope], bool]:
+def _has_attribute(attribute: str) -> Callable[[onnx.NodeProto, GraphScope], bool]:
     return lambda node, _: any(item.name == attribute for item in node.attribute)
 
 
 def _has_free_kernel(node: onnx.NodeProto, scope: GraphScope) -> bool:
-    return not _states("kernel_shape")(node, scope)
+    return not _has_attribute("kernel_shape")(node, scope)
 
 
 def _has_free_width(node: onnx.NodeProto, scope: GraphScope) -> bool:
@@ -61,9 +61,9 @@ _HAZARDS = {
     ("", "Conv"): _Hazard((1,), applies=_has_free_kernel),  # divides by the kernel's size
     ("", "GRU"): _Hazard((0,)),
     ("", "LSTM"): _Hazard((0,), (1, 1, 1)),  # the batch
-    ("", "QuantizeLinear"): _Hazard((0,), applies=_states("block_size")),
+    ("", "QuantizeLinear"): _Hazard((0,), applies=_has_attribute("block_size")),
     ("", "STFT"): _Hazard((2,)),  # divides by the length of the window
-    ("", "Unique"): _Hazard((0,), applies=_states("axis")),
+    ("", "Unique"): _Hazard((0,), applies=_has_attribute("axis")),
     ("ai.onnx.ml", "FeatureVectorizer"): _Hazard((0,)),
     ("com.microsoft", "MoE"): _Hazard((0,)),
     ("com.microsoft", "QAttention"): _Hazard((0,)),

@@ -1,7 +1,7 @@
 """The dashboard of drift and quality: columns against their reference, unsound values, labels and performance."""
 
 from penstock.telemetry import explanation_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row, Variable, plot
+from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row, Variable, draw_plot
 from penstock.telemetry.dashboards.queries import MODEL, MODEL_VARIABLES, VERSION, rate, recorded, series
 from penstock.telemetry.promql import max_by, sum_by
 
@@ -26,21 +26,21 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Verdict",
             (
-                plot(
+                draw_plot(
                     "Columns that drift",
                     "1 while an input or output differs by more than chance explains.",
                     "short",
                     max_by(_BY_COLUMN, series(metrics.DRIFT_STATE, *_COLUMNS)),
                     "{{version}} {{feature}}",
                 ),
-                plot(
+                draw_plot(
                     "Evidence",
                     "Natural logarithm of the evidence that a column has changed.",
                     "short",
                     max_by(_BY_COLUMN, series(metrics.DRIFT_LOG_EVIDENCE, *_COLUMNS)),
                     "{{version}} {{feature}}",
                 ),
-                plot(
+                draw_plot(
                     "Alarms",
                     "Drift alarms that gateways have sent.",
                     "ops",
@@ -52,7 +52,7 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Distance from the reference, over five minutes and all gateways",
             (
-                plot(
+                draw_plot(
                     "PSI of inputs",
                     "Population stability index; above 0.2 is usually called a large change.",
                     "short",
@@ -60,7 +60,7 @@ DRIFT_DASHBOARD = Dashboard(
                     "{{version}} {{feature}}",
                     width=12,
                 ),
-                plot(
+                draw_plot(
                     "KS of inputs",
                     "Kolmogorov-Smirnov: largest difference of the cumulative shares.",
                     "short",
@@ -68,7 +68,7 @@ DRIFT_DASHBOARD = Dashboard(
                     "{{version}} {{feature}}",
                     width=12,
                 ),
-                plot(
+                draw_plot(
                     "PSI of outputs",
                     "Population stability index of what the model answers.",
                     "short",
@@ -76,7 +76,7 @@ DRIFT_DASHBOARD = Dashboard(
                     "{{version}} {{output}}",
                     width=12,
                 ),
-                plot(
+                draw_plot(
                     "KS of outputs",
                     "Largest difference of the cumulative shares of what the model answers.",
                     "short",
@@ -100,7 +100,7 @@ DRIFT_DASHBOARD = Dashboard(
                     Kind.BARS,
                     12,
                 ),
-                plot(
+                draw_plot(
                     "Scores of gateways",
                     "PSI and Jensen-Shannon over the window of the policy, by gateway.",
                     "short",
@@ -113,15 +113,15 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Quality",
             (
-                plot(
+                draw_plot(
                     "Unsound values",
                     "Share of the rows whose value is missing, not finite, out of range or unseen.",
                     "percentunit",
                     f"{_VIOLATIONS} / on (version) group_left () ({_ROWS} > 0)",
                     "{{version}} {{feature}} {{kind}}",
                 ),
-                plot("Rows counted", "Rows that the monitor has counted.", "rowsps", _ROWS, "{{version}}"),
-                plot(
+                draw_plot("Rows counted", "Rows that the monitor has counted.", "rowsps", _ROWS, "{{version}}"),
+                draw_plot(
                     "Rows dropped",
                     "Share of the rows that the monitor has dropped.",
                     "percentunit",
@@ -133,35 +133,35 @@ DRIFT_DASHBOARD = Dashboard(
         Row(
             "Labels and performance",
             (
-                plot(
+                draw_plot(
                     "Performance",
                     "Of the last 1000 labelled answers; estimated_accuracy needs no labels.",
                     "percentunit",
                     max_by("version, metric", series(metrics.PERFORMANCE_RATIO, *_CHOSEN)),
                     "{{version}} {{metric}}",
                 ),
-                plot(
+                draw_plot(
                     "Errors and scores",
                     "Metrics that are not shares: mae and rmse in the label's unit, r2, log_loss.",
                     "short",
                     max_by("version, metric", series(metrics.PERFORMANCE_VALUE, *_CHOSEN)),
                     "{{version}} {{metric}}",
                 ),
-                plot(
+                draw_plot(
                     "Labels",
                     "By outcome: joined, late, doubled, unknown and others.",
                     "ops",
                     sum_by("outcome", f"rate({series(metrics.LABELS, MODEL, window='$__rate_interval')})"),
                     "{{outcome}}",
                 ),
-                plot(
+                draw_plot(
                     "Answers that labels cannot be joined to",
                     "Rows that were dropped for lack of space; 0 is right.",
                     "rowsps",
                     rate("model", metrics.ANSWERS_DROPPED, MODEL),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "Rows whose attributions count",
                     "Live rows that the importance of features rests on.",
                     "rowsps",

@@ -1,7 +1,7 @@
 """The dashboard of a fleet: its gateways, what all models together do, and the processes behind them."""
 
 from penstock.telemetry import delivery_metrics, metrics, otlp_metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
+from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, draw_plot, show_last
 from penstock.telemetry.dashboards.queries import highest, quantile, rate, series
 from penstock.telemetry.promql import make_matcher, max_by, one_of, sum_by
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
@@ -83,7 +83,7 @@ FLEET = Dashboard(
                         Query(highest(rate("model", metrics.REQUESTS)), "{{model}}"),
                     ),
                 ),
-                plot(
+                draw_plot(
                     "Failures",
                     "Share of failures that the server is responsible for (not 501 and other 4xx), of the ten models "
                     "with the most.",
@@ -91,28 +91,28 @@ FLEET = Dashboard(
                     highest(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)"),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer, of the ten slowest models.",
                     "s",
                     highest(quantile(0.99, "model", metrics.REQUEST_DURATION)),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "Load",
                     "Requests that wait or run, as a share of the concurrency limit, of the ten models with the most.",
                     "percentunit",
                     highest(_LOAD),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "Refused for lack of capacity",
                     "By reason, the ten models with the most; 0 is right.",
                     "reqps",
                     highest(rate("model, reason", metrics.SHED)),
                     "{{model}} {{reason}}",
                 ),
-                plot(
+                draw_plot(
                     "Missed deadlines",
                     "Requests that took longer than their caller allowed, of the ten models with the most.",
                     "reqps",
@@ -124,42 +124,42 @@ FLEET = Dashboard(
         Row(
             "Processes",
             (
-                plot(
+                draw_plot(
                     "Long stalls",
                     "Periods above 50 ms in which an event loop was blocked; 0 is right.",
                     "ops",
                     _OVER_50_MS,
                     "{{instance}} worker {{worker}}",
                 ),
-                plot(
+                draw_plot(
                     "Memory budget",
                     "Share that unfinished requests, answers and mirrored calls use.",
                     "percentunit",
                     max_by("instance, worker", _MEMORY),
                     "{{instance}} worker {{worker}}",
                 ),
-                plot(
+                draw_plot(
                     "Replaced workers",
                     "By reason: died, frozen or never started.",
                     "ops",
                     rate("instance, reason", metrics.WORKER_RESTARTS),
                     "{{instance}} {{reason}}",
                 ),
-                plot(
+                draw_plot(
                     "Age of the last success of tasks",
                     "The ten oldest; collection has an hour between steps.",
                     "s",
                     highest(f"time() - {series(metrics.TASK_LAST_SUCCESS)}"),
                     "{{instance}} {{task}}",
                 ),
-                plot(
+                draw_plot(
                     "Failures of tasks",
                     "The gateway repeats them with pauses.",
                     "ops",
                     highest(rate("instance, task", metrics.TASK_FAILURES)),
                     "{{instance}} {{task}}",
                 ),
-                plot(
+                draw_plot(
                     "Blocking calls",
                     "Calls to databases, buckets and sinks that wait or were abandoned.",
                     "short",
@@ -171,21 +171,21 @@ FLEET = Dashboard(
         Row(
             "Sinks",
             (
-                plot(
+                draw_plot(
                     "Events that wait",
                     "Events in the outbox, of the ten models with the most.",
                     "short",
                     highest(max_by("model", series(delivery_metrics.OUTBOX_PENDING))),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "Oldest event",
                     "Age of the oldest event in the outbox, of the ten models with the oldest.",
                     "s",
                     highest(max_by("model", series(delivery_metrics.OUTBOX_AGE))),
                     "{{model}}",
                 ),
-                plot(
+                draw_plot(
                     "Refused blocking calls",
                     "Calls to databases, buckets and sinks for which there was no thread in time; 0 is right.",
                     "ops",
@@ -206,35 +206,35 @@ FLEET = Dashboard(
                         Query(rate("reason", metrics.AUTH_WOULD_REFUSE), "dry run: {{reason}}"),
                     ),
                 ),
-                plot(
+                draw_plot(
                     "Refused by quotas",
                     "Requests over the quota of their caller, of the ten with the most.",
                     "reqps",
                     highest(rate("caller", metrics.QUOTA_REFUSED)),
                     "{{caller}}",
                 ),
-                plot(
+                draw_plot(
                     "Certificates",
                     "Time until the first certificate in use expires.",
                     "s",
                     f"min by (instance, certificate) ({series(metrics.TLS_EXPIRATION)}) - time()",
                     "{{instance}} {{certificate}}",
                 ),
-                plot(
+                draw_plot(
                     "Renewed certificates",
                     "Changed files that were taken over (loaded), or cannot be used (refused).",
                     "ops",
                     rate("instance, result", metrics.TLS_RELOADS),
                     "{{instance}} {{result}}",
                 ),
-                plot(
+                draw_plot(
                     "Confinement that is missing",
                     "Layers that are not in force in programs that run models; 0 is right.",
                     "short",
                     f"max by (instance, program, layer) (1 - {series(metrics.CONFINEMENT_LAYER)})",
                     "{{instance}} {{program}} {{layer}}",
                 ),
-                plot(
+                draw_plot(
                     "Repositories that are unreachable",
                     "Folders and buckets whose last scan found no models; 0 is right.",
                     "short",
@@ -265,7 +265,7 @@ FLEET = Dashboard(
                         Query(max_by("instance", series(otlp_metrics.OTLP_WAITING)), "{{instance}} waiting"),
                     ),
                 ),
-                plot(
+                draw_plot(
                     "Requests without their trace",
                     "By reason: over what callers can force, or a buffer was full.",
                     "reqps",

@@ -1,7 +1,7 @@
 """The dashboard of a model: objectives, rate, errors and duration by version, stages, and capacity."""
 
 from penstock.telemetry import capture_metrics, explanation_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, plot, show_last
+from penstock.telemetry.dashboards.panel import Dashboard, Panel, Query, Row, draw_plot, show_last
 from penstock.telemetry.dashboards.queries import (
     MODEL,
     MODEL_VARIABLES,
@@ -62,35 +62,35 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Requests by version",
             (
-                plot(
+                draw_plot(
                     "Requests",
                     "Requests that ended, with mistakes of callers.",
                     "reqps",
                     rate("version", metrics.REQUESTS, *_CHOSEN),
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "Failures",
                     "Share of failures that the server is responsible for.",
                     "percentunit",
                     f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer.",
                     "s",
                     quantile(0.99, "version", metrics.REQUEST_DURATION, *_CHOSEN),
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "Requests by code",
                     "HTTP status, or name of the gRPC status.",
                     "reqps",
                     rate("protocol, code", metrics.REQUESTS, *_CHOSEN),
                     "{{protocol}} {{code}}",
                 ),
-                plot(
+                draw_plot(
                     "Requests by route",
                     "Why this version answered: stable, canary, pinned or rule; batch and replay are not live traffic.",
                     "reqps",
@@ -111,21 +111,21 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Stages",
             (
-                plot(
+                draw_plot(
                     "Mean time by stage",
                     "Time of successful requests: decode, queue, run, encode.",
                     "s",
                     mean("version, stage", metrics.STAGE_DURATION, *_CHOSEN),
                     "{{version}} {{stage}}",
                 ),
-                plot(
+                draw_plot(
                     "99th percentile by stage",
                     "A long queue says that runs or cores are too few.",
                     "s",
                     quantile(0.99, "version, stage", metrics.STAGE_DURATION, *_CHOSEN),
                     "{{version}} {{stage}}",
                 ),
-                plot(
+                draw_plot(
                     "Rows in a run",
                     "Mean; above 1 where requests share runs.",
                     "short",
@@ -146,35 +146,35 @@ MODEL_DASHBOARD = Dashboard(
                         Query(sum_by("model", series(metrics.CONCURRENCY_LIMIT, MODEL)), "limit"),
                     ),
                 ),
-                plot(
+                draw_plot(
                     "Memory of a copy",
                     "As measured at admission.",
                     "bytes",
                     max_by("version", series(metrics.MODEL_MEMORY, *_CHOSEN)),
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "State",
                     "Gateways at which a version is in each state.",
                     "short",
                     f"{sum_by('version, state', series(metrics.MODEL_STATE, *_CHOSEN))} > 0",
                     "{{version}} {{state}}",
                 ),
-                plot(
+                draw_plot(
                     "Loads",
                     "Attempts of workers to load a version, by result.",
                     "ops",
                     rate("version, result", metrics.MODEL_LOADS, *_CHOSEN),
                     "{{version}} {{result}}",
                 ),
-                plot(
+                draw_plot(
                     "Mismatches of joint runs",
                     "Runs whose answers depended on other callers; 0 is right.",
                     "ops",
                     rate("version", metrics.JOINT_RUN_MISMATCHES, *_CHOSEN),
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "Refused for lack of capacity",
                     "By reason; 0 is right.",
                     "reqps",
@@ -186,21 +186,21 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Explanations",
             (
-                plot(
+                draw_plot(
                     "Explanations",
                     "By outcome: exact, sampled (with a stated error) or failed.",
                     "reqps",
                     rate("version, outcome", explanation_metrics.EXPLANATIONS, *_CHOSEN),
                     "{{version}} {{outcome}}",
                 ),
-                plot(
+                draw_plot(
                     "Mean time of an explanation",
                     "From its admission to its answer.",
                     "s",
                     f"{_EXPLAINING} / ({_EXPLAINED} > 0)",
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "Importance of features",
                     "Mean size of a feature's attributions over the window, on the scale of the margin or value.",
                     "short",
@@ -212,7 +212,7 @@ MODEL_DASHBOARD = Dashboard(
         Row(
             "Capture, and traffic that is not live",
             (
-                plot(
+                draw_plot(
                     "Batch and replay",
                     "Rows of requests that are marked as no live traffic; the monitor leaves them out.",
                     "rowsps",
@@ -228,7 +228,7 @@ MODEL_DASHBOARD = Dashboard(
                         Query(rate("version", capture_metrics.CAPTURE_DROPPED, *_CHOSEN), "{{version}} dropped"),
                     ),
                 ),
-                plot(
+                draw_plot(
                     "Captured bytes",
                     "What captures add to the disk.",
                     "Bps",

@@ -34,7 +34,7 @@ class Panel:
     width: int = 8
 
 
-def plot(title: str, description: str, unit: str, expression: str, legend: str = "", width: int = 8) -> Panel:
+def draw_plot(title: str, description: str, unit: str, expression: str, legend: str = "", width: int = 8) -> Panel:
     """Return a panel that draws the series of one expression over time."""
     return Panel(title, description, unit, (Query(expression, legend),), Kind.LINES, width)
 

@@ -1,7 +1,7 @@
 """The dashboard of rollouts and shadows: traffic, evidence, canary beside control, disagreements."""
 
 from penstock.telemetry import delivery_metrics, metrics
-from penstock.telemetry.dashboards.panel import Dashboard, Row, plot
+from penstock.telemetry.dashboards.panel import Dashboard, Row, draw_plot
 from penstock.telemetry.dashboards.queries import MODEL, MODEL_VARIABLES, VERSION, quantile, rate, series
 from penstock.telemetry.promql import max_by, one_of
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
@@ -22,21 +22,21 @@ ROLLOUT_DASHBOARD = Dashboard(
         Row(
             "Rollout",
             (
-                plot(
+                draw_plot(
                     "Traffic",
                     "Share of the requests without a version that the route sends to each version.",
                     "percentunit",
                     max_by("version", series(metrics.TRAFFIC_WEIGHT, *_CHOSEN)),
                     "{{version}}",
                 ),
-                plot(
+                draw_plot(
                     "State",
                     "1 for the state of the newest rollout of each version.",
                     "short",
                     f"{max_by('version, state', series(metrics.ROLLOUT_STATE, *_CHOSEN))} > 0",
                     "{{version}} {{state}}",
                 ),
-                plot(
+                draw_plot(
                     "Evidence against the canary",
                     "Natural logarithm of the e-value: a guard with an error rate of 1 % rolls back above 4.6.",
                     "short",
@@ -48,21 +48,21 @@ ROLLOUT_DASHBOARD = Dashboard(
         Row(
             "Canary and control",
             (
-                plot(
+                draw_plot(
                     "Requests",
                     "Requests that the split assigned.",
                     "reqps",
                     rate("version, route", metrics.REQUESTS, *_CHOSEN, _SPLIT),
                     "{{version}} {{route}}",
                 ),
-                plot(
+                draw_plot(
                     "Failures",
                     "Share of failures that the server is responsible for.",
                     "percentunit",
                     f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)",
                     "{{version}} {{route}}",
                 ),
-                plot(
+                draw_plot(
                     "99th percentile",
                     "From the first byte of a request to the write of its answer.",
                     "s",
@@ -74,15 +74,15 @@ ROLLOUT_DASHBOARD = Dashboard(
         Row(
             "Shadow",
             (
-                plot(
+                draw_plot(
                     "Mirrored requests",
                     "By outcome: compared, missed or dropped.",
                     "reqps",
                     rate("version, outcome", metrics.SHADOW_REQUESTS, *_CHOSEN),
                     "{{version}} {{outcome}}",
                 ),
-                plot("Compared requests", "Pairs of an answer and the shadow's.", "reqps", _PAIRS, "{{version}}"),
-                plot(
+                draw_plot("Compared requests", "Pairs of an answer and the shadow's.", "reqps", _PAIRS, "{{version}}"),
+                draw_plot(
                     "Disagreements",
                     "Share of the pairs that differ beyond the tolerance.",
                     "percentunit",
@@ -94,7 +94,7 @@ ROLLOUT_DASHBOARD = Dashboard(
         Row(
             "Retraining",
             (
-                plot(
+                draw_plot(
                     "Decisions of rules",
                     "By outcome.",
                     "ops",
@@ -102,7 +102,7 @@ ROLLOUT_DASHBOARD = Dashboard(
                     "{{rule}} {{outcome}}",
                     width=12,
                 ),
-                plot(
+                draw_plot(
                     "Deliveries",
                     "Attempts to send events to sinks, by outcome.",
                     "ops",

@@ -26,7 +26,7 @@ GUARD = 100
 """Fewer requests in a window say nothing: one failure would be a large share."""
 
 
-def failures(*matchers: str, window: str) -> str:
+def select_failures(*matchers: str, window: str) -> str:
     """Return the selector of failed requests over a window."""
     return select(metrics.REQUESTS, *matchers, LIVE, one_of("code", FAILURE_CODES), window=window)
 

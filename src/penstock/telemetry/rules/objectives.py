@@ -15,7 +15,7 @@ from penstock.core.errors import Refused
 from penstock.core.triggers.burn_rate import find_error_budgets
 from penstock.telemetry import metrics
 from penstock.telemetry.promql import increase_by, make_matcher, max_by, rate_by, select, select_name
-from penstock.telemetry.rules.counted import COUNTED, GUARD, LIVE, counted_requests, failures
+from penstock.telemetry.rules.counted import COUNTED, GUARD, LIVE, counted_requests, select_failures
 from penstock.telemetry.rules.rule import Alert, Group, Recording, Severity, labels_of
 
 PERIOD = "30d"
@@ -131,7 +131,7 @@ def _format_percent(share: float) -> str:
 def _error_share(model: str, window: str) -> str:
     """Return the share of failures: 0 where nothing has failed, nothing where nobody asked."""
     chosen = make_matcher("model", model)
-    bad = rate_by("job, model", failures(chosen, window=window))
+    bad = rate_by("job, model", select_failures(chosen, window=window))
     total = rate_by("job, model", counted_requests(chosen, window=window))
     return f"({bad} or {total} * 0)\n/ ({total} > 0)\n"
 

@@ -2,7 +2,7 @@
 
 from penstock.telemetry import metrics
 from penstock.telemetry.promql import change, increase_by, make_matcher, max_by, rate_by, select, sum_by
-from penstock.telemetry.rules.counted import COUNTED, GUARD, counted_requests, failures
+from penstock.telemetry.rules.counted import COUNTED, GUARD, counted_requests, select_failures
 from penstock.telemetry.rules.rule import Alert, Severity
 
 BY_MODEL = "job, model"
@@ -44,7 +44,7 @@ SERVING_ALERTS = (
     Alert(
         "PenstockErrors",
         Severity.TICKET,
-        _share(failures(window="5m"), 0.05),
+        _share(select_failures(window="5m"), 0.05),
         "{{ $value | humanizePercentage }} of the requests for {{ $labels.model }} fail",
         f"More than 5 % have failed for five minutes: {COUNTED}",
         MODEL_PAGE,

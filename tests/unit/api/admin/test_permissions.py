@@ -125,12 +125,12 @@ def is_allowed(requirement: Requirement, role: str | None) -> bool:
 def test_every_route_has_an_entry_and_every_entry_a_route() -> None:
     anything: Any = Anything()
     routes = [
-        *admin.routes(anything),
-        *traffic.routes(anything, anything),
-        *stream.routes(anything),
-        *overview.routes(anything, anything),
-        *access.routes(anything),
-        *console.routes(anything),
+        *admin.list_routes(anything),
+        *traffic.list_routes(anything, anything),
+        *stream.list_routes(anything),
+        *overview.list_routes(anything, anything),
+        *access.list_routes(anything),
+        *console.list_routes(anything),
     ]
     found = {f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}}
     found |= {f"GET {path}" for path in ("/livez", "/readyz", "/metrics", "/runbook")}

@@ -11,7 +11,7 @@ from penstock.core.access.claims import VerifiedToken
 from penstock.core.access.delegation import KEY_BYTES, write_delegation
 from penstock.core.access.keys import digest_of, write_key
 from penstock.core.access.permissions import Permission
-from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason, unauthenticated
+from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason, make_unauthenticated
 from penstock.core.access.table import AccessTable, Binding, Issuer, KeyRecord
 from penstock.core.errors import Unauthenticated
 
@@ -33,7 +33,7 @@ class Tokens:
     def verify(self, token: str, now: float) -> VerifiedToken:
         self.asked += 1
         if token != "a.b.c":
-            raise unauthenticated(RefusalReason.INVALID_TOKEN)
+            raise make_unauthenticated(RefusalReason.INVALID_TOKEN)
         return VerifiedToken("https://issuer#ann", frozenset({"ops"}), now + 10)
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from penstock.control.calls.http_deadline import RESOLVERS, ConnectionDeadline, exchanging
+from penstock.control.calls.http_deadline import RESOLVERS, ConnectionDeadline, send_request
 from tests.harness import PATIENCE_S
 
 WAIT_S = 0.15
@@ -51,7 +51,7 @@ def ends(url: str) -> bool:
 
     def run() -> None:
         try:
-            with exchanging(urllib.request.Request(url), WAIT_S) as answer:
+            with send_request(urllib.request.Request(url), WAIT_S) as answer:
                 answer.read()
         except (OSError, ValueError, http.client.HTTPException):
             pass  # it was given up
@@ -93,14 +93,14 @@ def test_a_truncated_answer_is_refused() -> None:
     with (
         dripping(BODY) as url,
         pytest.raises(TimeoutError),
-        exchanging(urllib.request.Request(url), WAIT_S) as answer,
+        send_request(urllib.request.Request(url), WAIT_S) as answer,
     ):
         answer.read(100)  # as readers with a limit do: http.client says nothing of what is missing
 
 
 def test_an_answer_in_time_is_read_as_a_whole() -> None:
     whole = BODY.replace(b"1000000", b"3") + b"abc"
-    with dripping(whole) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
+    with dripping(whole) as url, send_request(urllib.request.Request(url), PATIENCE_S) as answer:
         assert (answer.status, answer.read()) == (200, b"abc")
 
 
@@ -149,7 +149,8 @@ def test_no_more_names_are_resolved_at_a_time_than_there_are_threads(monkeypatch
         for item in threads:
             item.join(PATIENCE_S)
     assert len(threads) == RESOLVERS
-    with dripping(BODY.replace(b"1000000", b"0")) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
+    empty = BODY.replace(b"1000000", b"0")
+    with dripping(empty) as url, send_request(urllib.request.Request(url), PATIENCE_S) as answer:
         assert answer.status == 200  # names are resolved again
 
 
@@ -173,7 +174,7 @@ def test_the_next_address_is_tried_where_one_takes_no_connection(monkeypatch: py
         closed.close()
         found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        with exchanging(urllib.request.Request("http://somewhere.invalid/"), PATIENCE_S) as answer:
+        with send_request(urllib.request.Request("http://somewhere.invalid/"), PATIENCE_S) as answer:
             assert answer.status == 200
 
 

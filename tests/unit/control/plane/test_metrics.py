@@ -92,7 +92,7 @@ def test_refusals_for_lack_of_memory_or_time_count_by_model() -> None:
 
 
 def test_states_are_one_of_each() -> None:
-    found = list(readings.states([VersionStatus("m", "1", ReadyState.READY)]))
+    found = list(readings.read_states([VersionStatus("m", "1", ReadyState.READY)]))
     values = points(found, metrics.MODEL_STATE)
     assert values == {("m", "1", state.value): float(state is ReadyState.READY) for state in ReadyState}
 
@@ -103,7 +103,7 @@ def test_contents_are_reported_once_their_digest_is_known() -> None:
         ("m", "1"): MaterializedVersion("/a", "t", digest="sha256:aa", memory_bytes=7),
         ("m", "2"): MaterializedVersion("/b", "t"),
     }
-    found = list(readings.contents(desired, lambda model, version: placed.get((model, version))))
+    found = list(readings.read_contents(desired, lambda model, version: placed.get((model, version))))
     assert points(found, metrics.MODEL_INFO) == {("m", "1", "sha256:aa"): 1}
     assert points(found, metrics.MODEL_MEMORY) == {("m", "1"): 7}
 
@@ -153,7 +153,7 @@ def test_each_worker_reports_its_memory_while_it_runs_and_its_stalls_for_good() 
         slot.count_stall(3_000_000)
     slots[1].count_stall(10_000_000_000)
     slots[1].take_over(99)
-    found = list(readings.workers(slots, slots[:1]))
+    found = list(readings.read_workers(slots, slots[:1]))
     assert points(found, metrics.MEMORY_BUDGET) == {("0",): 1000}
     assert points(found, metrics.MEMORY_USED) == {("0",): 10}
     stalls = distributions(found, metrics.EVENT_LOOP_STALL)
@@ -169,7 +169,7 @@ def test_tasks_of_workers_are_reported_and_those_of_running_ones_may_be_a_proble
     for slot in slots:
         slot.set_task(HEARTBEAT, TaskState(1, 2_500, DEAD))
         slot.set_task(HOUSE, TaskState(2, 0, WELL))
-    found = list(readings.workers(slots, slots[1:]))
+    found = list(readings.read_workers(slots, slots[1:]))
     tasks = {(f"worker-{slot}/{name}",): count for slot in "01" for name, count in (("heartbeat", 1), ("house", 2))}
     assert points(found, metrics.TASK_FAILURES) == tasks
     assert points(found, metrics.TASK_LAST_SUCCESS) == {("worker-1/heartbeat",): 2.5}

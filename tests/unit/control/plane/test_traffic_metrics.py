@@ -1,7 +1,7 @@
 """How routes divide the requests, what shadows made of theirs, and what was captured: as metrics."""
 
 from penstock.control.monitoring.service import captured_readings
-from penstock.control.plane.metrics import traffic
+from penstock.control.plane.metrics import read_traffic
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.routing import parse_route
 from penstock.monitor.counters.slot import Slot
@@ -20,9 +20,9 @@ def ready(*versions: str) -> list[VersionStatus]:
 
 def test_versions_that_cannot_answer_have_no_weight() -> None:
     nothing = Totals.of([Slot.in_process()], 1)
-    both = points(traffic(DESIRED, ready("1", "2"), lambda *_: nothing), metrics.TRAFFIC_WEIGHT)
+    both = points(read_traffic(DESIRED, ready("1", "2"), lambda *_: nothing), metrics.TRAFFIC_WEIGHT)
     assert both == {("m", "1"): 0.75, ("m", "2"): 0.25}
-    one = points(traffic(DESIRED, ready("1"), lambda *_: nothing), metrics.TRAFFIC_WEIGHT)
+    one = points(read_traffic(DESIRED, ready("1"), lambda *_: nothing), metrics.TRAFFIC_WEIGHT)
     assert one == {("m", "1"): 1.0, ("m", "2"): 0.0}
 
 
@@ -35,7 +35,7 @@ def test_mirrored_requests_are_pairs_missed_or_dropped() -> None:
     block.add_shadow("pairs", 2)
     block.add_shadow("missed")
     block.add_shadow("disagreements")
-    found = list(traffic(DESIRED, ready("1", "2"), lambda _, version: Totals.of([slot], int(version))))
+    found = list(read_traffic(DESIRED, ready("1", "2"), lambda _, version: Totals.of([slot], int(version))))
     assert points(found, metrics.SHADOW_REQUESTS) == {
         ("m", "2", "pair"): 2,
         ("m", "2", "missed"): 1,

@@ -8,7 +8,7 @@ import pytest
 from penstock.core.access.attempts import BURST
 from penstock.core.access.callers import Caller, CallerKind
 from penstock.core.access.permissions import EVERYTHING
-from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.refusals import RefusalReason, make_unauthenticated
 from penstock.core.access.table import AccessTable, Quota
 from penstock.core.errors import Overloaded, Unauthenticated
 from penstock.monitor.counters.slot import Slot
@@ -44,9 +44,9 @@ class Directory:
         credential = certificate_names if authorization is None else authorization
         self.asked.append(credential)
         if not credential:
-            raise unauthenticated(RefusalReason.NO_CREDENTIAL)
+            raise make_unauthenticated(RefusalReason.NO_CREDENTIAL)
         if credential not in self.callers:
-            raise unauthenticated(RefusalReason.UNKNOWN_KEY)
+            raise make_unauthenticated(RefusalReason.UNKNOWN_KEY)
         return self.callers[credential]
 
 

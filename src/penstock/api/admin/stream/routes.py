@@ -18,7 +18,7 @@ HEADERS = {"x-accel-buffering": "no"}
 """By this field nginx passes on messages as they come."""
 
 
-def routes(hub: StreamHub) -> list[Route]:
+def list_routes(hub: StreamHub) -> list[Route]:
     """Return the route below ``/admin/v1`` for the stream."""
 
     async def open_stream(request: Request) -> Response:

@@ -30,7 +30,7 @@ class StreamedControl(Protocol):
 
 def load_by(control: StreamedControl, registry_admin: RegistryService, services: TrafficApi) -> LoadDocument:
     """Return the function that loads the document of any topic other than the events; it may raise a ``Fault``."""
-    lists, one = _lists(control, registry_admin, services), _of_model(registry_admin, services)
+    lists, one = _list_loaders(control, registry_admin, services), _of_model(registry_admin, services)
 
     async def load(topic: Topic) -> Document:
         return await (one[topic.kind](topic.model) if topic.model else lists[topic.kind]())
@@ -38,7 +38,7 @@ def load_by(control: StreamedControl, registry_admin: RegistryService, services:
     return load
 
 
-def _lists(
+def _list_loaders(
     control: StreamedControl, registry_admin: RegistryService, services: TrafficApi
 ) -> dict[str, Callable[[], Awaitable[Document]]]:
     async def models() -> Document:
