@@ -16,7 +16,7 @@ from tests import forks
 
 DEADLINE_FACTOR = "TESTS_DEADLINE_FACTOR"
 """A variable of the environment: by what factor the deadlines of a gateway's calls to its database are longer than for
-users, 4 by default, because a read takes seconds on a busy machine. Tests of silent neighbours set it to 1."""
+users, ``forks.SLOWNESS`` by default. Tests of silent neighbours set it to 1."""
 
 PLUGIN = "TESTS_PLUGIN"
 """A variable of the environment: a module of the tests, and the argument for its ``install``, which runs in the process
@@ -83,7 +83,7 @@ def _command(arguments: tuple[str, ...], environment: dict[str, str], out: str, 
         os.dup2(file, number)
         os.close(file)
     forks.use_server(server)
-    blocking.DEADLINE_FACTOR = float(environment.pop(DEADLINE_FACTOR, 4.0))
+    blocking.DEADLINE_FACTOR = float(environment.pop(DEADLINE_FACTOR, forks.SLOWNESS))
     if plugin := environment.pop(PLUGIN, ""):
         module, argument = plugin.split(" ", 1)
         import_module(module).install(argument)

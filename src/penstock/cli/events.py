@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import data_console
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import Url, Where
+from penstock.cli.retries import read_through_outage
 from penstock.cli.route import use_gateway
 
 POLL_S = 0.5
@@ -46,7 +48,7 @@ def events(
             if not follow:
                 return
             time.sleep(POLL_S)
-            batch = client.events(model, last, BATCH)
+            batch = read_through_outage(partial(client.events, model, last, BATCH))
 
 
 def _make_cells(event: Document) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Url, Where
+from penstock.cli.retries import read_through_outage
 from penstock.cli.route import use_gateway
 
 POLL_S = 1.0
@@ -66,7 +67,7 @@ def monitor(
         with Live(look(), console=Console(), auto_refresh=False) as live:
             while True:
                 time.sleep(POLL_S)
-                live.update(look(), refresh=True)
+                live.update(read_through_outage(look), refresh=True)
 
 
 def _print_relearning(answer: Document, as_json: bool) -> None:

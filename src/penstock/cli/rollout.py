@@ -16,6 +16,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, label_delay, table_of
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
+from penstock.cli.retries import read_through_outage
 from penstock.cli.rollout_progress import OPEN, Reporter
 from penstock.cli.route import draw_bar, use_gateway
 from penstock.core.rollouts.guard_spec import NAMES, limit_word
@@ -203,26 +204,30 @@ def _parse_json(option: str, text: str) -> Any:
 def _watch(client: AdminApiClient, name: str, trial_id: str) -> None:
     """Show a rollout until it ends; without a terminal, print a line for each change."""
     console = Console()
-    document = client.trial(name, KIND, trial_id)
+
+    def look() -> Document:
+        return read_through_outage(lambda: client.trial(name, KIND, trial_id))
+
     if not console.is_terminal:
-        _follow(client, name, document)
+        _follow(look)
         return
+    document = look()
     with Live(render(document), console=console, auto_refresh=False) as live:
         while document["state"] in OPEN:
             time.sleep(LOOK_S)
-            document = client.trial(name, KIND, trial_id)
+            document = look()
             live.update(render(document), refresh=True)
 
 
-def _follow(client: AdminApiClient, name: str, document: Document) -> None:
+def _follow(look: Callable[[], Document]) -> None:
     reporter = Reporter()
     while True:
+        document = look()
         for line in reporter.lines(document, time.monotonic()):
             typer.echo(line)
         if document["state"] not in OPEN:
             return
         time.sleep(LOOK_S)
-        document = client.trial(name, KIND, document["id"])
 
 
 def render(rollout: Document) -> Any:

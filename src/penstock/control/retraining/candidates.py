@@ -280,7 +280,7 @@ class Candidates:
 
 
 def _hash_gates(gates: Gates) -> str:
-    """Whether an entry is a gate."""
+    """Return the digest of a set of gates: the result of an exam holds for the gates it was made for alone."""
     return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
 
 
