@@ -35,6 +35,7 @@ from loadtests import (
     streams,
     swap,
     tracing,
+    tracing_windows,
     traffic,
     verdicts,
 )
@@ -109,6 +110,10 @@ def main() -> int:
     tracked = commands.add_parser("tracing", help="what traces cost at full load", description=tracing.__doc__)
     tracing.add_arguments(tracked)
     tracked.set_defaults(run=tracing.main)
+    text = "what traces cost a worker, switched on and off within it"
+    switched = commands.add_parser("tracing-windows", help=text, description=tracing_windows.__doc__)
+    tracing_windows.add_arguments(switched)
+    switched.set_defaults(run=tracing_windows.main)
     failing = commands.add_parser("outage", help="a sink that is down or slow under load", description=outage.__doc__)
     outage.add_arguments(failing)
     failing.set_defaults(run=outage.main)

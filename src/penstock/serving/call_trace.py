@@ -1,9 +1,10 @@
 """The trace of a call: its ids, and what is recorded of it when it ends."""
 
+from binascii import b2a_hex
 from collections.abc import Mapping
 from random import getrandbits
 
-from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent, write_parent
+from penstock.core.traces.context import TRACEPARENT, TRACESTATE, ParentContext, parse_parent
 from penstock.core.traces.log_fields import span_fields
 from penstock.core.traces.records import HAS_PARENT, NO_ID, NO_TRACE, SPANS
 
@@ -29,7 +30,9 @@ class CallTrace:
     @property
     def response(self) -> bytes:
         """Return the value of ``traceresponse``, by which the caller finds its trace; b"" if it is not exported."""
-        return write_parent(self.trace_id, self.span_id, is_sampled=True).encode() if self.flags & SPANS else b""
+        if not self.flags & SPANS:
+            return b""
+        return b"".join((b"00-", b2a_hex(self.trace_id), b"-", b2a_hex(self.span_id), b"-01"))
 
     @property
     def exported_id(self) -> str:

@@ -29,7 +29,7 @@ from penstock.core.traces.records import (
     RecordBuffer,
     TraceRecord,
 )
-from penstock.core.traces.sampling import TokenBucket, draw_distance
+from penstock.core.traces.sampling import DistanceDraw, TokenBucket
 from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.serving.call_trace import (
     CallTrace,
@@ -101,8 +101,10 @@ class Tracer:
         self._buffer = RecordBuffer(MOST_RECORDS)
         self._refused = {"forced": 0, "kept": 0}
         self._taken_ns = clock() - BETWEEN_NS
-        self._until_trace = draw_distance(limits.ratio, chance())
-        self._until_access = draw_distance(limits.access_ratio, chance())
+        self._traces = DistanceDraw(limits.ratio)
+        self._lines = DistanceDraw(limits.access_ratio)
+        self._until_trace = self._traces.draw(chance())
+        self._until_access = self._lines.draw(chance())
 
     # The beginning of a request.
 
@@ -141,13 +143,13 @@ class Tracer:
     def _sampled(self) -> int:
         if self._until_trace > 0:
             return 0
-        self._until_trace = draw_distance(self._limits.ratio, self._chance())
+        self._until_trace = self._traces.draw(self._chance())
         return SPANS
 
     def _logged(self) -> int:
         if self._until_access > 0:
             return 0
-        self._until_access = draw_distance(self._limits.access_ratio, self._chance())
+        self._until_access = self._lines.draw(self._chance())
         return ACCESS
 
     # Its end.
@@ -163,7 +165,35 @@ class Tracer:
         self.decide_failed(call)
         trace = call.trace
         if trace is not None and trace.flags & (SPANS | ACCESS):
-            self._add(_record_of(call, trace, "ok" if call.fault is None else call.fault.kind, now_ns))
+            with self._lock:
+                self._put(call, trace, 0 if call.fault is None else OUTCOME_INDEX[call.fault.kind], now_ns)
+
+    def _put(self, call: InferCall, trace: CallTrace, outcome: int, now_ns: int) -> None:
+        """Record a call; the lock is held."""
+        identity = call.loaded.identity
+        self._buffer.put(
+            REQUEST,
+            call.series,
+            outcome,
+            trace.flags if call.explanation is None else trace.flags | EXPLAINED,
+            identity.model,
+            identity.version,
+            call.id,
+            trace.state,
+            trace.trace_id,
+            trace.span_id,
+            trace.parent_id,
+            call.began_ns,
+            call.decoded_ns,
+            call.started_ns,
+            call.ran_ns,
+            now_ns,
+            call.rows,
+            _rows_of_run(call),
+            call.input_bytes,
+            call.output_bytes,
+            endpoint=call.endpoint,
+        )
 
     def record_rejected(
         self,
@@ -234,7 +264,8 @@ class Tracer:
             kept = self._keep(call.trace)
             if kept is not None:
                 kept.flags &= ~ACCESS
-                self._add(_record_of(call, kept, "ok", call.ran_ns))
+                with self._lock:
+                    self._put(call, kept, 0, call.ran_ns)
                 call.trace = kept
             return kept
 
@@ -261,29 +292,6 @@ class Tracer:
     def _is_due(self) -> bool:
         """Return whether the last records were taken ``BETWEEN_NS`` ago, or the buffer is half full."""
         return len(self._buffer) >= MOST_RECORDS // 2 or self._clock() - self._taken_ns >= BETWEEN_NS
-
-
-def _record_of(call: InferCall, trace: CallTrace, outcome: str, now_ns: int) -> TraceRecord:
-    identity = call.loaded.identity
-    return TraceRecord(
-        REQUEST,
-        call.series,
-        OUTCOME_INDEX[outcome],
-        trace.flags if call.explanation is None else trace.flags | EXPLAINED,
-        identity.model,
-        identity.version,
-        call.id,
-        trace.state,
-        trace.trace_id,
-        trace.span_id,
-        trace.parent_id,
-        (call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns, now_ns),
-        call.rows,
-        _rows_of_run(call),
-        call.input_bytes,
-        call.output_bytes,
-        endpoint=call.endpoint,
-    )
 
 
 def _rows_of_run(call: InferCall) -> int:

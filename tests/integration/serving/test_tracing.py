@@ -214,8 +214,27 @@ def test_an_explanation_is_a_request_of_its_own_path(server: Server, receiver: R
     reply = server.rest("POST", f"/v2/models/{NAME}/explain", BODY, {"traceparent": traceparent})
     request = spans_of(receiver, trace_id, count=1)["POST /v2/models/{model}/explain"]
     assert values_of(request.attributes)["penstock.explanation"] is True
-    if reply.status == 200:
-        assert reply.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
+    assert reply.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
+
+
+@pytest.mark.parametrize(
+    ("number", "headers", "body", "status"),
+    [
+        (26, {}, {"inputs": []}, 400),
+        (27, {"penstock-timeout-ms": "x"}, BODY, 400),
+        (28, {}, {**BODY, "parameters": {"method": "none"}}, 400),
+        (29, {"penstock-timeout-ms": "0"}, BODY, 504),
+    ],
+)
+def test_an_explanation_that_fails_says_its_trace(
+    server: Server, receiver: Receiver, number: int, headers: dict[str, str], body: Any, status: int
+) -> None:
+    traceparent, trace_id = parent_of(number)
+    reply = server.rest("POST", f"/v2/models/{NAME}/explain", body, {"traceparent": traceparent, **headers})
+    assert reply.status == status
+    request = spans_of(receiver, trace_id, count=1)["POST /v2/models/{model}/explain"]
+    assert reply.headers["traceresponse"] == f"00-{trace_id.hex()}-{request.span_id.hex()}-01"
+    assert values_of(request.attributes)["http.response.status_code"] == status
 
 
 def test_a_prediction_by_the_ops_port_continues_the_trace(server: Server, receiver: Receiver) -> None:

@@ -17,7 +17,7 @@ def timing_line(call: InferCall, now_ns: int) -> bytes:
 def trace_line(trace: CallTrace) -> bytes:
     """Return the trace of a request (W3C Trace Context Level 2); empty if it is not exported."""
     response = trace.response
-    return b"traceresponse: %b\r\n" % response if response else b""
+    return b"".join((b"traceresponse: ", response, b"\r\n")) if response else b""
 
 
 def id_line(call_id: str) -> bytes:

@@ -19,12 +19,14 @@ from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.infer_body import InferBody
 from penstock.api.rest.messages import Parameters
 from penstock.api.rest.request_body import BodyReader
+from penstock.api.rest.responses import ANSWER_FIELDS, AnswerFields
 from penstock.core.errors import Fault, InvalidInput
-from penstock.core.labels import Protocol, Route
+from penstock.core.labels import PROTOCOL_NAMES, Protocol, Route
 from penstock.core.signature import Signature
 from penstock.core.slices import NUMBER_SLICE, Pacer, PauseWork
 from penstock.core.tensors import Tensor
 from penstock.core.traces.context import TRACERESPONSE
+from penstock.serving.call_trace import CallTrace
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.explanations.run_rows import run_call
 from penstock.serving.infer_call import InferCall
@@ -56,15 +58,45 @@ class ExplainEndpoint:
     async def explain(self, request: Request) -> Response:
         """Answer one request."""
         began_ns, fields = monotonic_ns(), dict(request.scope["headers"])
+        stated: AnswerFields = request.scope.setdefault(ANSWER_FIELDS, {})
         target = request.path_params["model"], request.path_params.get("version", "")
         decision = self._plane.route(target, fields)
+        try:
+            return await self._explain(request, decision, fields, began_ns, stated)
+        except Fault as fault:
+            if not stated:
+                stated.update(self._trace_refusal(decision, fault, fields, began_ns))
+            raise
+
+    async def _explain(
+        self,
+        request: Request,
+        decision: RouteDecision,
+        fields: Mapping[bytes, bytes],
+        began_ns: int,
+        stated: AnswerFields,
+    ) -> Response:
+        """Answer a request; ``stated`` gets what its answer states, once there is a call, whatever becomes of it."""
         admit(decision, fields)
         raw = await self._bodies.read(request, MOST_BODY)
         work = partial(self._read, raw, fields, decision[0].signature, request.scope["access"].owner)
         body, parameters = await self._plane.offload.run(work, len(raw))
-        call = await explain_call(self._plane, decision, body, parameters, fields, began_ns, request.scope.get("lease"))
+        lease = request.scope.get("lease")
+        call = await explain_call(self._plane, decision, body, parameters, fields, began_ns, stated, lease)
         content = await self._plane.offload.run(partial(encode_answer, call, Pacer().pause), ANSWER_BYTES)
-        return Response(content, media_type="application/json", headers=answer_fields(call, decision[1]))
+        return Response(content, media_type="application/json", headers=stated)
+
+    def _trace_refusal(
+        self, decision: RouteDecision, fault: Fault, fields: Mapping[bytes, bytes], began_ns: int
+    ) -> AnswerFields:
+        """Trace a request that was refused before it became an explanation; return the field with its trace, if any."""
+        if self._plane.tracer is None:
+            return {}
+        loaded, route, _ = decision
+        series = route * len(PROTOCOL_NAMES) + Protocol.REST
+        endpoint, now = endpoint_of(route), monotonic_ns()
+        trace = self._plane.tracer.record_rejected(loaded.identity, series, fault.kind, began_ns, now, fields, endpoint)
+        return trace_fields(trace)
 
     def _read(
         self, raw: bytes, fields: Mapping[bytes, bytes], signature: Signature, owner: str
@@ -92,10 +124,12 @@ async def explain_call(
     parameters: Mapping[str, Any],
     fields: Mapping[bytes, bytes],
     began_ns: int,
+    stated: AnswerFields,
     lease: Any = None,
 ) -> InferCall:
     """Make an explanation of the rows of a body, and count it; ``lease`` is what the request holds of its caller's
-    quota. Returns its call, which has the tensors of the answer.
+    quota, ``stated`` gets the fields of the answer, also if it has failed. Returns its call, which has the tensors of
+    the answer.
 
     Raises:
         Fault: it was refused, or failed.
@@ -105,7 +139,7 @@ async def explain_call(
         plane, decision, Protocol.REST, priority, fields, began_ns, body.id, body.given, None, body.timeout_ns
     )
     call.lease = lease
-    call.endpoint = VERSION_PATH if decision[1] is Route.PINNED else EXPLAIN_PATH
+    call.endpoint = endpoint_of(decision[1])
     explain_instead(plane, call, parameters)
     try:
         await run_call(call)
@@ -114,17 +148,26 @@ async def explain_call(
         raise
     finally:
         plane.record_answered([call])
+        stated.update(answer_fields(call, decision[1]))
     return call
 
 
-def answer_fields(call: InferCall, route: Route) -> dict[str, str]:
+def endpoint_of(route: Route) -> str:
+    """Return the template of the path of an explanation."""
+    return VERSION_PATH if route is Route.PINNED else EXPLAIN_PATH
+
+
+def answer_fields(call: InferCall, route: Route) -> AnswerFields:
     """Return the header fields of an answer: version, route, request id, and trace."""
-    stated = {REQUEST_ID: id_text(call.id), TRACERESPONSE.decode(): _trace_of(call)}
-    return {**dict(answered_by(call.loaded, route)), **{name: text for name, text in stated.items() if text}}
+    request_id = id_text(call.id)
+    known = {REQUEST_ID: request_id} if request_id else {}
+    return {**dict(answered_by(call.loaded, route)), **known, **trace_fields(call.trace)}
 
 
-def _trace_of(call: InferCall) -> str:
-    return "" if call.trace is None else call.trace.response.decode()
+def trace_fields(trace: CallTrace | None) -> AnswerFields:
+    """Return the trace of a request as a field of its answer; none if it is not exported."""
+    response = b"" if trace is None else trace.response
+    return {TRACERESPONSE.decode(): response.decode()} if response else {}
 
 
 def encode_answer(call: InferCall, pause: PauseWork) -> bytes:

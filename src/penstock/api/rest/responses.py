@@ -2,7 +2,7 @@
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -14,6 +14,11 @@ from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
 from penstock.core.traces.log_fields import caller_fields
 
+AnswerFields = dict[str, str]
+
+ANSWER_FIELDS: Final = "answer_fields"
+"""Where the scope of a request has the header fields of its answer that are known before there is one, for errors."""
+
 log = logging.getLogger("penstock.rest")
 
 
@@ -22,8 +27,9 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-async def _answer_fault(_: Request, fault: Fault) -> Response:
-    response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], media_type="application/json")
+async def _answer_fault(request: Request, fault: Fault) -> Response:
+    stated: AnswerFields = request.scope.get(ANSWER_FIELDS, {})
+    response = Response(error_body(str(fault)), HTTP_STATUS[fault.kind], stated, media_type="application/json")
     for name, value in fault_fields(fault):
         response.headers[name.decode()] = value.decode()
     return response

@@ -20,6 +20,7 @@ NO_ID: Final = bytes(8)
 NO_TRACE: Final = bytes(16)
 
 _LAYOUT: Final = Struct("<BBBBHHHHH16s8s8s16s8s5QIIQQ")
+_PACK: Final = _LAYOUT.pack
 RECORD_BYTES: Final = _LAYOUT.size
 MOST_TEXT: Final = 512
 MOST_NUMBER: Final = (1 << 32) - 1
@@ -62,7 +63,7 @@ class RecordBuffer:
     def __init__(self, most: int) -> None:
         self._most = most
         self._records = bytearray()
-        self._texts: dict[str, int] = {}
+        self._texts = {"": 0}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -70,39 +71,97 @@ class RecordBuffer:
 
     def add(self, record: TraceRecord) -> None:
         """Add a record, if there is space."""
-        if len(self) >= self._most:
-            self.dropped += 1
-            return
-        index = self._index
-        self._records += _LAYOUT.pack(
+        began, decoded, started, ran, ended = record.times
+        self.put(
             record.kind,
             record.series,
             record.outcome,
             record.flags,
-            index(record.model),
-            index(record.version),
-            index(record.request_id),
-            index(record.state),
-            index(record.endpoint),
+            record.model,
+            record.version,
+            record.request_id,
+            record.state,
             record.trace_id,
             record.span_id,
             record.parent_id,
-            record.linked_trace,
-            record.linked_span,
-            *record.times,
-            min(record.rows, MOST_NUMBER),
-            min(record.run_rows, MOST_NUMBER),
+            began,
+            decoded,
+            started,
+            ran,
+            ended,
+            record.rows,
+            record.run_rows,
             record.input_bytes,
             record.output_bytes,
+            record.linked_trace,
+            record.linked_span,
+            record.endpoint,
+        )
+
+    def put(
+        self,
+        kind: int,
+        series: int,
+        outcome: int,
+        flags: int,
+        model: str,
+        version: str,
+        request_id: str,
+        state: str,
+        trace_id: bytes,
+        span_id: bytes,
+        parent_id: bytes,
+        began: int,
+        decoded: int,
+        started: int,
+        ran: int,
+        ended: int,
+        rows: int,
+        run_rows: int,
+        input_bytes: int,
+        output_bytes: int,
+        linked_trace: bytes = NO_TRACE,
+        linked_span: bytes = NO_ID,
+        endpoint: str = "",
+    ) -> None:
+        """Add a record by its fields, in their order: an object for it would cost more than packing it."""
+        if len(self._records) >= self._most * RECORD_BYTES:
+            self.dropped += 1
+            return
+        index = self._index
+        self._records += _PACK(
+            kind,
+            series,
+            outcome,
+            flags,
+            index(model),
+            index(version),
+            index(request_id),
+            index(state),
+            index(endpoint),
+            trace_id,
+            span_id,
+            parent_id,
+            linked_trace,
+            linked_span,
+            began,
+            decoded,
+            started,
+            ran,
+            ended,
+            min(rows, MOST_NUMBER),
+            min(run_rows, MOST_NUMBER),
+            input_bytes,
+            output_bytes,
         )
 
     def _index(self, text: str) -> int:
-        return self._texts.setdefault(text[:MOST_TEXT], len(self._texts))
+        return self._texts.setdefault(text[:MOST_TEXT], len(self._texts)) if text else 0
 
     def take(self) -> tuple[bytes, list[str]]:
         """Return all records with the texts that they refer to, and begin anew."""
         taken = bytes(self._records), list(self._texts)
-        self._records, self._texts = bytearray(), {}
+        self._records, self._texts = bytearray(), {"": 0}
         return taken
 
 

@@ -1,21 +1,26 @@
 """Decides which requests are traced: by the caller, by a ratio, and how many may be forced in a second."""
 
-from math import ceil, log1p
+from math import log, log1p
 from typing import Final
 
 NEVER: Final = 1 << 62
+_FARTHEST: Final = 1e18
 
 
-def draw_distance(ratio: float, chance: float) -> int:
-    """Return after how many requests the next one is sampled (1: the next), if each is with probability ``ratio``.
+class DistanceDraw:
+    """Draws after how many requests the next one is sampled (1: the next), if each is with probability ``ratio``. One
+    draw for each sampled request costs the others a subtraction."""
 
-    ``chance`` is random, 0 to 1 (exclusive). One draw for each sampled request costs the others a subtraction.
-    """
-    if ratio <= 0:
-        return NEVER
-    if ratio >= 1:
-        return 1
-    return min(NEVER, max(1, ceil(log1p(-chance) / log1p(-ratio))))
+    def __init__(self, ratio: float) -> None:
+        self._constant = NEVER if ratio <= 0 else 1
+        self._log_rest = log1p(-ratio) if 0 < ratio < 1 else 0.0
+
+    def draw(self, chance: float) -> int:
+        """Return a distance; ``chance`` is random, 0 to 1 (exclusive)."""
+        if not self._log_rest:
+            return self._constant
+        distance = log(1.0 - chance) / self._log_rest
+        return int(distance) + 1 if distance < _FARTHEST else NEVER
 
 
 class TokenBucket:

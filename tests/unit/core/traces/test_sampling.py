@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from penstock.core.traces.sampling import NEVER, TokenBucket, draw_distance
+from penstock.core.traces.sampling import NEVER, DistanceDraw, TokenBucket
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,19 @@ from penstock.core.traces.sampling import NEVER, TokenBucket, draw_distance
         (0.5, 0.49, 1),
         (0.5, 0.51, 2),
         (0.5, 0.76, 3),
+        (0.5, 1 - 2**-53, 54),
         (1e-30, 0.9, NEVER),
+        (5e-324, 1 - 2**-53, NEVER),
     ],
 )
 def test_the_distance_follows_the_ratio(ratio: float, chance: float, distance: int) -> None:
-    assert draw_distance(ratio, chance) == distance
+    assert DistanceDraw(ratio).draw(chance) == distance
 
 
 def test_the_share_of_sampled_requests_is_the_ratio() -> None:
     draw = random.Random(7)
-    distances = [draw_distance(0.01, draw.random()) for _ in range(20_000)]
+    traces = DistanceDraw(0.01)
+    distances = [traces.draw(draw.random()) for _ in range(20_000)]
     assert 0.0097 < len(distances) / sum(distances) < 0.0103
 
 
