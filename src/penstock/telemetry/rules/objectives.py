@@ -118,9 +118,10 @@ def latency_edge_ns(limit_ms: float, round_down: bool = False) -> int:
     if round_down and index:
         return LATENCY_EDGES_NS[index - 1]
     near = [f"{edge / 1e6:.4g}" for edge in LATENCY_EDGES_NS[max(0, index - 1) : index + 1]]
+    nearest, one = ("nearest are", "one of them") if len(near) > 1 else ("nearest is", "it")
     raise Refused(
         f"'slo.latency_p99_ms' is {limit_ms:g}, but a rule can only count requests up to an edge of the histogram; "
-        f"the nearest are {' and '.join(near)} ms: set one of them in the policy"
+        f"the {nearest} {' and '.join(near)} ms: set {one} in the policy"
     )
 
 
