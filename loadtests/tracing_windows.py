@@ -29,13 +29,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.access import environment
+from loadtests.access import set_environment
 from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Codec, ReferenceCalls
-from loadtests.graphs import repository
+from loadtests.graphs import find_repository
 from loadtests.h2load import Times, logged_loop, require
 from loadtests.keys import address_of
 from loadtests.models import MODELS
-from loadtests.processes import Server, halves, penstock, process_time_s, running, tree
+from loadtests.processes import Server, list_tree, penstock, process_time_s, run_server, split_cores
 from penstock.loadtest.comparison import RatioInterval, compare_pairs
 
 MODEL = "tiny"
@@ -113,7 +113,7 @@ class Bench:
         self._log = log
         self._codec = codec
         self._connections = connections
-        self._others = sorted(set(tree(server.pid)) - set(server.workers))
+        self._others = sorted(set(list_tree(server.pid)) - set(server.workers))
         self._size = ReferenceCalls(MODELS[MODEL]).check(codec, address_of(server, codec)) + GRPC_PREFIX
 
     def measure(self, seconds: float) -> Start:
@@ -153,7 +153,7 @@ class Bench:
             address_of(self._server, self._codec),
             connections=self._connections,
             seconds=seconds,
-            cores=halves()[1],
+            cores=split_cores()[1],
             answer_bytes=self._size,
         )
         if window.errors:
@@ -217,17 +217,17 @@ def summarise(codec: str, starts: Sequence[Start]) -> TracingCost:
 def bench(codec: Codec, connections: int, ratio: float) -> Iterator[Bench]:
     """Run a gateway whose traces are switched, and a receiver."""
     require()
-    repository(MODELS[MODEL])
-    server_cores, client_cores = halves()
+    find_repository(MODELS[MODEL])
+    server_cores, client_cores = split_cores()
     with TemporaryDirectory(prefix="penstock-loadtests-") as name, ExitStack() as servers:
         log = Path(name, "log")
-        receiver = servers.enter_context(running([sys.executable, "-m", "loadtests.receiver"], client_cores))
+        receiver = servers.enter_context(run_server([sys.executable, "-m", "loadtests.receiver"], client_cores))
         url = f"http://{receiver.addresses['http']}"
         traced = {"PENSTOCK_TRACING__OTLP_ENDPOINT": url, "PENSTOCK_TRACING__RATIO": str(ratio)}
         command = penstock(MODELS[MODEL].folder, "--workers", "1")[1:]
-        with environment(Path(name, "home"), traced):
+        with set_environment(Path(name, "home"), traced):
             gateway = [sys.executable, "-m", "loadtests.switched", str(log), *command]
-            server = servers.enter_context(running(gateway, server_cores[:1]))
+            server = servers.enter_context(run_server(gateway, server_cores[:1]))
         yield Bench(server, log, codec, connections)
 
 
