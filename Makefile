@@ -68,7 +68,8 @@ mutation: $(DEV) ## changes of the core that no test notices, in the plain form 
 	$(PLAIN)
 	rm -rf mutants
 	PATH="$(CURDIR)/$(BIN):$$PATH" timeout --kill-after=60 $(MUTATION_SECONDS) $(BIN)/mutmut run $(ARGS)
-	$(BIN)/mutmut results --all true | $(BIN)/python -m tests.survivors
+	@mkdir -p build
+	bash -o pipefail -c '$(BIN)/mutmut results --all true | $(BIN)/python -m tests.survivors | tee build/mutants.txt'
 
 MUTATION_SECONDS := 10800
 

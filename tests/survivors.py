@@ -1,4 +1,4 @@
-"""How many mutants of the core survive, by package; more than a tenth of them ends in a failure.
+"""How many mutants of the core survive, by package, and which; more than a tenth of them ends in a failure.
 
 Reads what ``mutmut results --all true`` prints: a name and a status on each line.
 """
@@ -25,6 +25,16 @@ def count(lines: Iterable[str]) -> dict[str, Counter[str]]:
     return packages
 
 
+def list_survivors(lines: Iterable[str]) -> list[str]:
+    """The names of the mutants that survive, with their status where no test has reached them."""
+    found = (line.strip().rpartition(": ") for line in lines)
+    return [
+        name if status == "survived" else f"{name} ({status})"
+        for name, _, status in found
+        if name and status not in {*DETECTED, BY_TYPE, UNTRIED}
+    ]
+
+
 def _package(mutant: str) -> str:
     module = mutant.rpartition(".")[0].split(".")
     return ".".join(module[: max(2, min(DEPTH, len(module) - 1))])
@@ -43,15 +53,16 @@ def row(name: str, statuses: Counter[str]) -> str:
 
 
 def main() -> int:
-    """Print the table; 1 if too many survive, or if there are none at all."""
-    packages = count(sys.stdin)
+    """Print the table and the survivors; 1 if too many survive, or if there are no mutants at all."""
+    results = sys.stdin.readlines()
+    packages = count(results)
     total: Counter[str] = sum(packages.values(), Counter())
     if not total:
         sys.stderr.write("there are no mutants; run: make mutation\n")
         return 1
     lines = [f"{'package':28}{'mutants':>8}{'types':>8}{'tests':>8}{'survivors':>10}{'share':>10}"]
     lines += [row(name, packages[name]) for name in sorted(packages)]
-    sys.stdout.write("\n".join([*lines, row("all", total)]) + "\n")
+    sys.stdout.write("\n".join([*lines, row("all", total), "", *list_survivors(results)]) + "\n")
     return int(survivors(total) > LIMIT * total.total())
 
 

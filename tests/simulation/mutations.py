@@ -43,7 +43,7 @@ Patch = pytest.MonkeyPatch
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """One fault; ``invariant`` is the only one that may find it. ``slow`` ones need many runs; ``seed`` is that of a
-    run that has found it.
+    run that finds it; a test says so, and which other one does, once that run takes another course.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isfinite
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork, no_pause
 from penstock.core.texts import shorten
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
 Shape = tuple[int, ...]
 
 MAX_ELEMENTS: Final = 1 << 40

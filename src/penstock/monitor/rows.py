@@ -9,7 +9,7 @@ workers and gateways. Last come the surpluses of constants, which make the count
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import random
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ MOST_VALUES: Final = 100_000
 InputsAndOutputs = tuple[Sequence[Tensor], Sequence[Tensor]]
 """The inputs of a request and the outputs of its answer."""
 
-Signed = NDArray[np.int64]
+Signed: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

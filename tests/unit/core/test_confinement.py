@@ -21,6 +21,7 @@ def test_with_landlock_and_seccomp_nothing_is_missing(program: Program) -> None:
     assert report.is_complete
     assert set(report.in_force) == set(Layer)
     assert report.problem == ""
+    assert report.in_force[Layer.MEMORY] == "rlimit"
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_the_best_arm_is_listed_once_it_is_known() -> None:
     assert experiment_document(few)["best"] is None
     document = experiment_document(many)
     assert document["best"] == "2"
+    assert experiment_document(with_rewards(experiment, v1=(5000, 0.5), v2=(5000, 0.4)))["best"] == "1"
     assert document["arms"]["1"]["high"] < document["arms"]["2"]["low"] < 0.5 < document["arms"]["2"]["high"]
     assert document["arms"]["2"]["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
     assert document["arms"]["2"]["rewards"] == document["arms"]["2"]["requests"] == 5000

@@ -101,6 +101,11 @@ def test_answers_to_made_up_inputs_have_to_be_sane(
     assert check_gates(gates(sane=False), version(**candidate), version(**champion)) == []
 
 
+def test_three_reasons_are_enough() -> None:
+    answers = [output(["nan"], [1, 1])] * 4
+    assert len(check_gates(gates(), version(**probed(*answers)), version())) == 3
+
+
 EXAM = Exam(ExamScores(200, 0.9, 0.8))
 
 

@@ -1,5 +1,6 @@
 """Masked policies: nothing in them is a secret, a change shows, and what was read can be set again."""
 
+import re
 from typing import Any
 
 import pytest
@@ -66,3 +67,9 @@ def test_documents_of_any_form_are_masked(sinks: object) -> None:
     mask = SecretMask(b"key")
     assert "PLANTED" not in str(mask.policy({"sinks": sinks})) or not isinstance(sinks, dict)
     mask.restore({"sinks": sinks}, POLICY)
+
+
+def test_an_address_keeps_its_form() -> None:
+    url = "https://h.example/p?a=1&b=2"
+    shown = SecretMask(b"key").policy({"sinks": {"s": {"webhook": {"url": url}}}})["sinks"]["s"]["webhook"]["url"]
+    assert re.fullmatch(r"https://h\.example/p\?a=hmac-sha256:\w+&b=hmac-sha256:\w+", shown)

@@ -106,6 +106,13 @@ def test_a_version_needs_enough_signers(policy: SignaturePolicy, verdict: Signat
     assert signature_refusal(policy, "digits", verdict) == reason
 
 
+def test_a_part_of_a_content_lacks_no_configuration() -> None:
+    manifest = SignedManifest({"m/config.pbtxt": "aa", "m/1/model.onnx": "bb"})
+    whole, bare = dict(manifest.files), {"m/1/model.onnx": "bb"}
+    assert check_coverage(manifest, whole) == check_coverage(manifest, {"m/config.pbtxt": "aa"}, partial=True) == ""
+    assert check_coverage(manifest, bare, partial=True) == "1 file is missing"
+
+
 def test_only_signed_files_are_loaded() -> None:
     signed = SignedFiles((("model.onnx", "aa"), ("w", "bb")), rewritten="model.onnx")
     foreign = "a file to be loaded is not a signed one"

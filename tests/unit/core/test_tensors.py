@@ -72,3 +72,9 @@ def test_raw_tensors_are_views_not_copies() -> None:
 
 def test_a_scalar_has_one_element() -> None:
     assert element_count("x", []) == 1
+
+
+def test_texts_take_their_shape() -> None:
+    array = np.array([["a", ""], ["bc", "d"]], object)
+    back = from_raw("x", "BYTES", [2, 2], to_raw("BYTES", array))
+    assert back.tolist() == array.tolist()

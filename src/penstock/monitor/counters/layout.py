@@ -14,7 +14,7 @@ Runs of one row, the most common ones, are not in the table of batch sizes: they
 
 import hashlib
 import struct
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from penstock.core.labels import MARKED, OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, 
 from penstock.monitor.outputs import OUTPUT_BINS
 from penstock.monitor.unit_votes import PLACES
 
-Cells = NDArray[np.uint64]
+Cells: TypeAlias = NDArray[np.uint64]
 
 STAGES: Final = ("decode", "queue", "run", "encode")
 SERIES: Final = len(ROUTE_NAMES) * len(PROTOCOL_NAMES)

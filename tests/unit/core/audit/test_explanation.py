@@ -75,3 +75,9 @@ def test_a_change_is_shown_without_empty_fields() -> None:
         "actor": "ann",
         "action": "a",
     }
+
+
+def test_versions_are_in_their_own_order() -> None:
+    versions = [entry(seq, "version.add", f"versions/{seq}", {"digest": f"sha256:{seq}"}) for seq in (10, 9)]
+    document = explain_serving("m", "t", ServingEvidence(versions=versions))
+    assert (document["admitted"], document["serving"][0]["version"]) == (["9", "10"], "10")

@@ -14,6 +14,7 @@ from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, 
 from penstock.core.rollouts.documents import decode_rollout, encode_rollout
 from penstock.core.rollouts.gates import (
     COMPARE,
+    MOST_STEPS,
     GateAnswer,
     QueryGate,
     RolloutStep,
@@ -55,6 +56,7 @@ def test_gates_come_back_as_they_were_stated() -> None:
     assert SPEC.steps[0] == RolloutStep(500, min_labels=20, webhook=HOOK, query=QUERY)
     assert parse_steps(describe_steps(SPEC.steps)) == SPEC.steps
     assert parse_steps([{"weight": 5, "webhook": "hook"}])[0].webhook == WebhookGate("hook")
+    assert len(parse_steps(list(range(1, MOST_STEPS + 1)))) == MOST_STEPS
     kept = replace(READY, answers=YES)
     assert decode_rollout(json.loads(json.dumps(encode_rollout(kept)))) == kept
 
