@@ -38,7 +38,7 @@ COPY src src
 # A compiler that fails would leave the modules interpreted without a word; penstock says what they are.
 RUN /opt/penstock/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
     && /opt/penstock/bin/pip uninstall --yes librt mypy mypy_extensions pathspec setuptools \
-    && /opt/penstock/bin/python -m penstock.app.method_cache \
+    && /opt/penstock/bin/python -m penstock.engine.method_cache \
     && case "$(/opt/penstock/bin/penstock version)" in *"request path compiled") ;; *) exit 1 ;; esac \
     && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --output-file /opt/penstock/sbom.cdx.json \
         /opt/penstock/bin/python \

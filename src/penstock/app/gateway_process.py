@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 
 from penstock import __version__
+from penstock.api.admin.server import CONNECTIONS, OpsServer
+from penstock.api.console.build import build_console
 from penstock.app import workers
 from penstock.app.access import AccessServices, open_access
 from penstock.app.certificates import Certificates
@@ -52,9 +53,6 @@ from penstock.core.service_notification import find_health_problem
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.location import RegistryLocation
 from penstock.registry.stores.connections import Connections
-
-if TYPE_CHECKING:
-    from penstock.api.admin.server import OpsServer
 
 log = logging.getLogger("penstock.app")
 
@@ -209,7 +207,7 @@ class GatewayProcess:
         asyncio.get_running_loop().run_in_executor(None, finish_start, self._place.home, self._settings.registry)
         return self._retire_replaced()
 
-    async def _stop(self, parts: _Parts, server: "OpsServer") -> None:
+    async def _stop(self, parts: _Parts, server: OpsServer) -> None:
         """Stop what does not serve requests, in the order in which it depends on each other."""
         await parts.telemetry.close()
         await parts.services.leadership.stop()
@@ -228,7 +226,7 @@ class GatewayProcess:
         patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
         return [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
 
-    def _open_ops_port(self, server: "OpsServer") -> GatewayRecord:
+    def _open_ops_port(self, server: OpsServer) -> GatewayRecord:
         """Serve the ops port and the owner's socket, and return the record that says where they are."""
         self._watch_certificates(server)
         self._ops_listeners.start(server)
@@ -237,7 +235,7 @@ class GatewayProcess:
         record.write(self._http, self._grpc, self._ops, certificate)
         return record
 
-    def _watch_certificates(self, server: "OpsServer") -> None:
+    def _watch_certificates(self, server: OpsServer) -> None:
         """Keep the certificates of all ports up to date with their files."""
         if self._certificates is None:
             return
@@ -270,11 +268,8 @@ class GatewayProcess:
             raise RuntimeError
         return self._access
 
-    def _ops_server(self, parts: _Parts) -> "OpsServer":
-        """Build the ops server; called on a thread, because the import takes long."""
-        from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
-        from penstock.api.console.build import build_console  # noqa: PLC0415 - see above
-
+    def _ops_server(self, parts: _Parts) -> OpsServer:
+        """Build the ops server; called on a thread, because it takes long."""
         registry_admin, traffic = parts.registry_admin, parts.services.api(parts.predictions)
         access = self._opened_access().api()
         return OpsServer(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.hardening import protect_process, provide_user_folder
-from penstock.app.method_cache import MethodCache
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from penstock.engine import heap
+from penstock.engine.method_cache import GATEWAY, MethodCache, cache_file
 
 if TYPE_CHECKING:
     from penstock.config.platforms import ServingPlatform
@@ -31,7 +31,7 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
     Raises:
         StartFailed: the settings or what they name cannot be used.
     """
-    cache = MethodCache()
+    cache = MethodCache(cache_file(GATEWAY))
     with _without_collections():
         if os.environ.get(TUNABLES) == MALLOC:
             del os.environ[TUNABLES]  # the commands of sinks have heaps of their own
@@ -100,12 +100,12 @@ def _remove_secrets(settings: "Settings") -> None:
 
 def _fork_workers(settings: "Settings", cache: MethodCache) -> "WaitingWorkers":
     """Fork the first workers; none where this process has read secrets, which would be in their memory as well."""
-    from penstock.app import workers  # noqa: PLC0415 - numpy needs the environment
-    from penstock.control.workers import prefork  # noqa: PLC0415
-
-    if any(secret.env is not None for secret in settings.secrets.values()):
-        return prefork.WaitingWorkers()
     with cache.in_use():  # and not in the memory of workers
+        from penstock.app import workers  # noqa: PLC0415 - numpy needs the environment
+        from penstock.control.workers import prefork  # noqa: PLC0415
+
+        if any(secret.env is not None for secret in settings.secrets.values()):
+            return prefork.WaitingWorkers()
         program = import_module(workers.WORKER_MODULE)
     return prefork.fork_workers(workers.worker_count(settings), program.main)
 

@@ -23,7 +23,7 @@ from penstock.control.sinks import NotStarted, SinkContext, SinkFault, command, 
 from penstock.control.sinks.base import RunningCommands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
-from penstock.control.sinks.plugins import load_plugins, send
+from penstock.control.sinks.plugins import load_plugins, may_have_plugins, send
 from penstock.control.sinks.secret_store import SecretSource, SecretStore
 from penstock.core.addresses import parse_hosts
 from penstock.core.secrets import Secret
@@ -488,6 +488,22 @@ def test_other_packages_bring_sinks_by_an_entry_point(
     assert (around.home / "told").read_text() == EVENT["id"]
     with pytest.raises(SinkFault, match="no pigeon"):
         sent("carrier", around, loft="empty")
+
+
+def test_packages_are_read_only_if_one_states_a_sink(tmp_path: Path) -> None:
+    for name in ("plain-1.0.dist-info", "bare-1.0.dist-info", "carrier"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "plain-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nplain = plain:main\n")
+    (tmp_path / "carrier" / "entry_points.txt").write_text("[penstock.sinks]\ncarrier = carrier:Carrier\n")
+    assert not may_have_plugins([str(tmp_path), str(tmp_path / "missing")])
+    (tmp_path / "bare-1.0.dist-info" / "entry_points.txt").write_text("[penstock.sinks]\ncarrier = carrier:Carrier\n")
+    assert may_have_plugins([str(tmp_path / "missing"), str(tmp_path)])
+
+
+def test_archives_may_state_a_sink(tmp_path: Path) -> None:
+    (tmp_path / "packages.zip").touch()
+    assert may_have_plugins([str(tmp_path / "packages.zip")])
+    assert may_have_plugins([str(tmp_path / "carrier.egg")])
 
 
 def sleeping() -> "subprocess.Popen[bytes]":

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.app.method_cache import MethodCache, StoredCode, pack_codes
+from penstock.engine.method_cache import MethodCache, StoredCode, pack_codes
 
 
 @pytest.fixture(autouse=True)

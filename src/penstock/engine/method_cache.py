@@ -10,9 +10,10 @@ import builtins
 import dataclasses
 import hashlib
 import marshal
+import subprocess
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import MAGIC_NUMBER, cache_from_source
@@ -20,15 +21,26 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
-FILE: Final = Path(cache_from_source(__file__)).with_suffix(".methods")
+from penstock.engine.shared_methods import share_methods
 
-PROGRAMS: Final = ("penstock.config.settings", "penstock.app.worker", "penstock.app.gateway")
-"""What a start imports."""
+GATEWAY: Final = "gateway"
+SANDBOX: Final = "sandbox"
+
+PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    GATEWAY: ("penstock.config.settings", "penstock.app.worker", "penstock.app.gateway"),
+    SANDBOX: ("penstock.registry.admission.sandbox",),
+}
+"""What a start of each program imports."""
 
 _NAME: Final = "exec"
 _KEY_BYTES: Final = 16
 _END_BYTES: Final = array("I").itemsize
 _UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError)
+
+
+def cache_file(program: str) -> Path:
+    """Return the file of a program."""
+    return Path(cache_from_source(__file__)).with_suffix(f".{program}.methods")
 
 
 class StoredCode:
@@ -75,7 +87,7 @@ def pack_codes(entries: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
 class MethodCache:
     """The bytecode in one file. Of one thread."""
 
-    def __init__(self, file: Path = FILE) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
         self._stored = StoredCode()
         self._used: dict[bytes, None] = {}
@@ -87,7 +99,8 @@ class MethodCache:
         self._stored = _read(self._file)
         vars(dataclasses)[_NAME] = self._execute
         try:
-            yield
+            with share_methods():
+                yield
         finally:
             del vars(dataclasses)[_NAME]
             self._stored = StoredCode()
@@ -134,14 +147,23 @@ def _write(file: Path, entries: Mapping[bytes, bytes]) -> None:
         scratch.chmod(Path(__file__).stat().st_mode & 0o666)
 
 
-def main() -> None:
-    """Store the bytecode for a start of a gateway, for an installation that nobody can write later."""
-    cache = MethodCache()
-    with cache.in_use():
+def main(programs: Sequence[str]) -> None:
+    """Store the bytecode for a start of these programs, by default each in a process of its own: for an installation
+    that nobody can write later.
+
+    Raises:
+        subprocess.CalledProcessError: a program cannot be imported.
+    """
+    if not programs:
         for program in PROGRAMS:
-            import_module(program)
-    cache.save()
+            subprocess.run([sys.executable, "-P", "-m", "penstock.engine.method_cache", program], check=True)
+    for program in programs:
+        cache = MethodCache(cache_file(program))
+        with cache.in_use():
+            for module in PROGRAMS[program]:
+                import_module(module)
+        cache.save()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
