@@ -41,7 +41,7 @@ def _make_repr(fields: Sequence[Field[Any]], _globals: Mapping[str, Any]) -> Met
     return shared
 
 
-def _make_refusals(cls: type, fields: Sequence[Field[Any]], _globals: Mapping[str, Any]) -> tuple[Method, Method]:
+def _make_refusals(cls: Any, fields: Sequence[Field[Any]], _globals: Mapping[str, Any]) -> tuple[Method, Method]:
     names = tuple(field.name for field in fields)
 
     def __setattr__(self: object, name: str, value: object) -> None:  # noqa: N807
