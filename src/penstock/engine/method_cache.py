@@ -40,7 +40,8 @@ _UNREADABLE: Final = (OSError, EOFError, ValueError, TypeError)
 
 def cache_file(program: str) -> Path:
     """Return the file of a program."""
-    return Path(cache_from_source(__file__)).with_suffix(f".{program}.methods")
+    bytecode = Path(cache_from_source(__file__))
+    return bytecode.with_name(f"{bytecode.stem}.{program}.methods")
 
 
 class StoredCode:
