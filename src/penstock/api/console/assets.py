@@ -21,6 +21,7 @@ from penstock.api.common.content_coding import preferred_coding
 from penstock.api.console import compact
 from penstock.api.console.bundle import SIGN_IN, join_modules, join_sources
 from penstock.core.errors import NotFound
+from penstock.engine.heap import trim_heap
 
 FOLDER: Final = Path(__file__).with_name("static")
 TYPES: Final[Mapping[str, str]] = {
@@ -59,13 +60,18 @@ class StaticFile:
     @cached_property
     def body(self) -> bytes:
         """What is served."""
+        return self._made_compact()
+
+    def _made_compact(self) -> bytes:
         return self.source if self._compact is None else self._compact(self.source.decode()).encode()
 
     @cached_property
     def packed(self) -> bytes:
         """The body in gzip (RFC 1952) without a time, so that it is the same each time."""
         packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW, _MEMORY_LEVEL)
-        return packer.compress(self.body) + packer.flush()
+        packed = packer.compress(self._made_compact()) + packer.flush()
+        trim_heap()
+        return packed
 
 
 class StaticFiles:
@@ -133,4 +139,6 @@ def _contents_of(folder: Path) -> Iterator[tuple[str, bytes]]:
 @cache
 def static_files() -> StaticFiles:
     """Return the files of this release; read when a page is first asked for, not at the start of a gateway."""
-    return read_files()
+    files = read_files()
+    trim_heap()  # to join them takes many times their memory
+    return files
