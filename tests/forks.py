@@ -33,7 +33,9 @@ from penstock.control.calls import blocking
 from penstock.engine.confinement import child
 from penstock.engine.confinement import program as confined_program
 from penstock.engine.confinement.child import clean_environment
-from penstock.registry.admission import examiner
+from penstock.registry.admission import examiner, sandbox
+from tests.budgets import THOROUGH
+from tests.remembered import RememberingSandbox
 
 SLOWNESS = 4.0
 """By what factor the deadlines of a gateway's calls to its database are longer than for users, unless a test states
@@ -187,6 +189,8 @@ def call(server: socket.socket, program: str, environment: Mapping[str, str], fi
 def use_server(address: str) -> None:
     """Let this process start its sandboxes, and what it runs confined, by a server."""
     vars(examiner)["_spawn"] = partial(ForkedSandbox, address)
+    if not THOROUGH:
+        vars(sandbox)["Sandbox"] = partial(RememberingSandbox, Path(address).with_name("admitted"))
     vars(child)["_program_command"] = lambda: [str(Path(address).with_name(CONFINED))]
 
 

@@ -243,6 +243,9 @@ class Sandbox:
         if not timed_out and answer["code"] == 0:
             with suppress(ValueError):
                 answer["report"] = json.loads(child.answer)
+        self._reply(answer)
+
+    def _reply(self, answer: Document) -> None:
         line = json.dumps(answer).encode() + b"\n"
         while line:
             line = line[os.write(1, line) :]
