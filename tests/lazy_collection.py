@@ -1,18 +1,23 @@
 """Lets each process of tests import and collect only the files that it runs, each when its turn comes.
 
 pytest-xdist lets every process collect the whole suite, and then sends it the places of its tests in that list. Here
-the list has one item for each file, which becomes the tests of that file when it runs.
+the list has one item for each file, which becomes the tests of that file when it runs. It also sends five messages for
+each test, which cost more than most tests: here it sends the one that says how the test ended, and what else failed.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests import garbage
 
 KEY = "lazy_collection"
 """The name under which the process that leads a run says to the others that they collect so."""
+
+SHOWN_S = 0.005
+"""Duration from which `--durations` shows a set-up or a tear-down (the default of `--durations-min`)."""
 
 
 def suits(config: pytest.Config) -> bool:
@@ -43,10 +48,11 @@ class Progress:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Begin a new line after each hundred tests."""
-        self._ended += report.when == "teardown"
+        """Begin a new line after each hundred tests; a tear-down may not be reported."""
+        is_end = report.when == "call" or (report.when == "setup" and not report.passed)
+        self._ended += is_end
         reporter: Any = self._plugins.get_plugin("terminalreporter")
-        if report.when == "teardown" and self._ended % 100 == 0 and reporter is not None:
+        if is_end and self._ended % 100 == 0 and reporter is not None:
             reporter.write_line(f" {self._ended}")
 
 
@@ -71,12 +77,25 @@ class LazyCollection:
             config.option.markexpr, config.option.keyword = asked
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        """Run all tests of a file."""
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run all tests of a file, or one of them."""
         if isinstance(item, TestsOfFile):
             item.run_tests(nextitem)
-            return True
-        return None
+        else:
+            run_and_report(item, nextitem)
+        return True
+
+
+def run_and_report(test: pytest.Item, following: pytest.Item | None) -> None:
+    """Run a test and report what the process that leads the run shows; as pytest does it otherwise."""
+    for report in runtestprotocol(test, log=False, nextitem=following):
+        if is_shown(report):
+            test.ihook.pytest_runtest_logreport(report=report)
+
+
+def is_shown(report: pytest.TestReport) -> bool:
+    """Return whether a report is the end of a test, a failure, or a set-up or tear-down that took long."""
+    return report.when == "call" or not report.passed or report.duration >= SHOWN_S
 
 
 class LazyFile(pytest.File):

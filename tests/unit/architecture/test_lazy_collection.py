@@ -19,29 +19,22 @@ FILES = {
     + "import pytest\n@pytest.mark.parametrize('x', range(100))\ndef test_b(x, shared): assert x != 1\n",
     "test_c.py": COUNTED + "import not_there\n",
     "test_d.py": COUNTED + "import pytest\n@pytest.mark.slow\ndef test_d(): assert False\n",
-    "pytest.ini": "[pytest]\nmarkers = slow: slow\naddopts = -m 'not slow'\n",
+    "test_e.py": COUNTED + "import pytest\n"
+    "@pytest.fixture\ndef never_begins(): assert False\n@pytest.fixture\ndef never_ends(): yield; assert False\n"
+    "def test_e(never_begins): pass\ndef test_f(never_ends): pass\ndef test_g(): pytest.skip()\n",
+    "pytest.ini": "[pytest]\nmarkers =\n    slow: slow\n    timeout: of pytest-timeout\naddopts = -m 'not slow'\n",
 }
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     for name, text in FILES.items():
         (folder / name).write_text(text)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.lazy_collection",
-        "-p",
-        "no:locust",
-        "-p",
-        "no:schemathesis",
-    ]
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "tests.lazy_collection"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     return subprocess.run(
         [*command, *arguments],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -53,12 +46,18 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_each_file_is_imported_by_one_process(tmp_path: Path) -> None:
     result = run(tmp_path, "--numprocesses", "2", "--dist", "loadfile", "-o", "console_output_style=classic")
     assert result.returncode == 1
-    assert "1 failed, 101 passed, 1 error" in result.stdout, result.stdout
+    assert "1 failed, 102 passed, 1 skipped, 3 errors" in result.stdout, result.stdout
     assert "test_b.py::test_b[1]" in result.stdout
-    assert re.search(r"^[.FE]* 100$", result.stdout, re.MULTILINE)
+    assert re.search(r"^[.FEs]* 100$", result.stdout, re.MULTILINE)
     assert "No module named 'not_there'" in result.stdout
     imports = (tmp_path / "imports").read_text().split()
-    assert sorted(Path(path).name for path in imports) == ["test_a.py", "test_b.py", "test_c.py", "test_d.py"]
+    assert sorted(Path(path).name for path in imports) == [
+        "test_a.py",
+        "test_b.py",
+        "test_c.py",
+        "test_d.py",
+        "test_e.py",
+    ]
 
 
 @pytest.mark.processes
