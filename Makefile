@@ -37,14 +37,14 @@ install: $(RUNTIME) ## only the set-up: .venv with penstock in it, compiled
 demo: $(FOR_DEMO) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests wait for servers more than half of their time: five processes keep two cores busy. Each takes whole files, which
+# Tests wait for servers more than half of their time: six processes keep two cores busy. Each takes whole files, which
 # share servers, the longest files first, and imports no others (tests/conftest.py, tests/scheduling.py,
 # tests/lazy_collection.py). Unit tests wait for nothing: two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
 BY_FILE := --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -o console_output_style=classic
 
 test: $(DEV) ## the whole fast test suite
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 5 $(BY_FILE))
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 6 $(BY_FILE))
 
 test-again: $(DEV) ## the few tests that failed in a whole run, alone
 	$(BIN)/python -m tests.again

@@ -157,7 +157,7 @@ def test_the_estimate_follows_the_windows_and_the_rounds() -> None:
 
 def test_two_workers_are_left_out_where_they_would_share_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, without in (([0], ("2 workers",)), ([0, 1], ())):
-        monkeypatch.setattr(bench, "halves", lambda cores=cores: (cores, cores))
+        monkeypatch.setattr(bench, "split_cores", lambda cores=cores: (cores, cores))
         assert bench._impossible() == without
 
 

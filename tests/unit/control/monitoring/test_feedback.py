@@ -177,7 +177,7 @@ def test_labels_that_could_not_be_joined_are_to_be_sent_again(tmp_path: Path, mo
     def unreadable(_: AnswerStore, _model: str, feedback: list[Feedback], *__: object) -> JoinResult:
         return JoinResult([], [], [], [], [], [], list(feedback))
 
-    monkeypatch.setattr(AnswerStore, "take", unreadable)
+    monkeypatch.setattr(AnswerStore, "join_feedback", unreadable)
     try:
         with pytest.raises(NotReady, match="1 labels could not be joined now; send them again later"):
             asyncio.run(labels.take("m", [Feedback("a", 1)]))
