@@ -39,7 +39,7 @@ demo: $(FOR_DEMO) ## train, serve and predict on real data (ARGS=--once ends by 
 
 # Tests wait for servers more than half of their time: six processes keep two cores busy. Each takes whole files, which
 # share servers, the longest files first, and imports no others (tests/conftest.py, tests/scheduling.py,
-# tests/lazy_collection.py). Unit tests wait for nothing: two processes.
+# tests/lazy_collection.py). Unit tests wait for little: three.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
 BY_FILE := --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -o console_output_style=classic
 
@@ -50,7 +50,7 @@ test-again: $(DEV) ## the few tests that failed in a whole run, alone
 	$(BIN)/python -m tests.again
 
 test-unit: $(DEV) ## the unit tests alone, without simulations and without those that start costly processes
-	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) -m "not slow and not simulation and not processes" tests/unit $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 $(BY_FILE) -m "not slow and not simulation and not processes" tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

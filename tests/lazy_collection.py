@@ -122,6 +122,8 @@ class TestsOfFile(pytest.Item):
         items = self.session.items
         place = items.index(self)
         tests = self._collect_tests()
+        if not tests:  # what ran before was ended only so far as this file does not need it
+            self.session._setupstate.teardown_exact(following)
         for test, after in zip(tests, [*tests[1:], following], strict=False):
             items[place] = test  # xdist compares each report with the item at the place that it has sent
             self.config.hook.pytest_runtest_protocol(item=test, nextitem=after)

@@ -81,6 +81,17 @@ def test_names_and_marks_select_tests_and_not_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+def test_a_file_without_selected_tests_ends_what_ran_before(tmp_path: Path) -> None:
+    for name, text in {"near/test_f.py": "def test_f(): pass\n", "near/test_g.py": FILES["test_d.py"]}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/test_h.py").write_text("def test_h(): pass\n")
+    result = run(tmp_path, "--numprocesses", "1", "--dist", "loadfile", "--no-loadscope-reorder", "near", "other")
+    assert "2 passed" in result.stdout, result.stdout
+
+
+@pytest.mark.processes
 def test_without_xdist_files_are_collected_as_ever(tmp_path: Path) -> None:
     """Mutation testing runs so."""
     result = run(tmp_path, "-p", "no:xdist", "test_a.py")
