@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +112,7 @@ class RegistrySource:
         self._placed: dict[str, PlacedContent] = {}
         self._failures: dict[str, _MaterializationFailure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._offered: Mapping[tuple[str, str], MaterializedVersion] = {}
         self._problem_log = ProblemLog()
         self._slots = asyncio.Semaphore(LAYOUTS)
 
@@ -127,7 +128,9 @@ class RegistrySource:
         self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
-        return [self._source_model(model) for model in models if _list_admitted(model)]
+        found = [self._source_model(model) for model in models if _list_admitted(model)]
+        self._offered = {(model.name, name): version for model in found for name, version in model.versions.items()}
+        return found
 
     async def _models(self) -> Sequence[ModelRecord]:
         """Every model; at the start, the stored snapshot if the database is slow."""
@@ -250,7 +253,11 @@ class RegistrySource:
                 versions[record.version] = describe_placed(record, location)
             elif record.version in wanted:
                 failed = self._failures.get(_content_key(record))
-                broken[record.version] = failed.reason if failed else FETCHING
+                offered = self._offered.get((model.name, record.version))
+                if failed is None and offered is not None:
+                    versions[record.version] = offered  # served until what has changed of it is here
+                else:
+                    broken[record.version] = failed.reason if failed else FETCHING
         return SourceModel(
             model.name,
             versions,

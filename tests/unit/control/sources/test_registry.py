@@ -130,6 +130,30 @@ def test_a_content_on_its_way_is_reported_and_not_waited_for(tmp_path: Path) -> 
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("retry", ["", "m"])
+def test_what_was_offered_stays_until_its_new_content_is_there_or_has_failed(tmp_path: Path, retry: str) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        (before,) = await world.source.scan(settled_only=False)
+        changed = replace(record("1"), content=record("2").content)
+        world.store.change(replace(world.store.model, versions={"1": record("1") if retry else changed}))
+        world.layout.gate.clear()
+        for _ in range(2):
+            (found,) = await world.source.scan(settled_only=True, retry=retry)
+            assert (found.versions, found.broken) == (before.versions, {})
+        world.layout.gate.set()
+        (after,) = await world.source.scan(settled_only=False)
+        assert (after.versions == before.versions) == bool(retry)
+        world.layout.refuse["3"] = DataLoss("it is damaged")
+        damaged = replace(record("1"), content=record("3").content)
+        world.store.change(replace(world.store.model, versions={"1": damaged}))
+        (found,) = await world.source.scan(settled_only=False)
+        assert (found.versions, found.broken) == ({}, {"1": "it is damaged"})
+        await world.source.close()
+
+    asyncio.run(run())
+
+
 def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1", "2")
